@@ -1,0 +1,149 @@
+"""Attaching an auxiliary to a compact network, and detaching it."""
+
+import keras
+
+from auxzoo.auxiliary.operations import OPERATIONS, convolution, normalization
+from auxzoo.auxiliary.structure import tap_tensor
+from auxzoo.errors import UserError
+
+from ..models.description import Network, described
+from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX, COMPACT_OUTPUT
+
+JOINT_SUFFIX = "_joint"
+
+
+def attach(compact, structure):
+    """Returns the joint network: the compact one with an auxiliary that reads its taps.
+
+    The joint network shares the compact one's layers and weights: training it trains `compact`. Nothing in the
+    compact network reads the auxiliary, so its outputs are bit-identical before and after.
+
+    Args:
+        compact: functional `keras.Model` with one output: logits `[batch, classes]`, or
+            `[batch, rows, columns, classes]` at every pixel.
+        structure: `Structure`; its taps name layers of `compact`.
+
+    Returns:
+        functional `keras.Model` with outputs `{"compact": ..., "auxiliary": ...}` of equal shape. It carries
+        the compact network's description if there is one.
+
+    Raises:
+        UserError: if `compact` is not functional, is a joint network, or lacks a tap of the structure.
+
+    Source: arXiv:1909.02214 (an auxiliary over the hidden layers, removed at inference); the nodes are those of
+    arXiv:1903.11236 with an operation of their own.
+
+    Example:
+        >>> compact = auxzoo.models.ResNet18((32, 32, 3), width=0.25, stem="small", num_classes=10)
+        >>> joint = attach(compact, Structure.default(compact))
+        >>> sorted(joint.output)
+        ['auxiliary', 'compact']
+    """
+    _check_compact(compact)
+    taps = {
+        tap: tap_tensor(compact, tap, layer)
+        for tap, layer in structure.taps
+        if any(tap in node.links for node in structure.nodes)
+    }
+    features = None
+    for node in structure.nodes:
+        features = _node(node, features, [(tap, taps[tap]) for tap in node.links])
+    outputs = {COMPACT_OUTPUT: compact.output, AUXILIARY_OUTPUT: _head(features, compact.output)}
+    return _functional(compact, outputs, f"{compact.name}{JOINT_SUFFIX}")
+
+
+def detach(joint):
+    """Returns the compact network inside a joint one: the same layers and weights, without the auxiliary.
+
+    Args:
+        joint: what `attach` returned, or such a network loaded from a `.keras` file.
+
+    Raises:
+        UserError: if `joint` is not a joint network.
+
+    Example:
+        >>> compact = auxzoo.detach(joint)
+    """
+    outputs = getattr(joint, "output", None)
+    if not (isinstance(outputs, dict) and set(outputs) == {COMPACT_OUTPUT, AUXILIARY_OUTPUT}):
+        raise UserError(
+            f"`joint` must be a joint network made by `attach`. Received: {getattr(joint, 'name', joint)!r}"
+        )
+    return _functional(joint, outputs[COMPACT_OUTPUT], joint.name.removesuffix(JOINT_SUFFIX))
+
+
+def _functional(model, outputs, name):
+    inputs = model.input
+    if isinstance(model, Network):
+        return described(inputs, outputs, model.description, name)
+    return keras.Model(inputs=inputs, outputs=outputs, name=name)
+
+
+def _check_compact(compact):
+    if not (isinstance(compact, keras.Model) and hasattr(compact, "operations")):
+        raise UserError(
+            f"`compact` must be a functional keras.Model. Received: {getattr(compact, 'name', compact)!r}"
+        )
+    if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in compact.layers):
+        raise UserError(f"`compact` has an auxiliary already; detach it first. Received: {compact.name!r}")
+    shape = getattr(compact.output, "shape", None)
+    if shape is None or len(shape) not in (2, 4) or None in shape[1:]:
+        raise UserError(
+            "`compact` must have one output of a fixed size, [batch, classes] or "
+            f"[batch, rows, columns, classes]; give it a head. Received: {compact.name!r} with output "
+            f"{compact.output}"
+        )
+
+
+def _node(node, previous, links):
+    """Adds up the previous node and the links, each adapted to the node's shape, and applies its operation."""
+    prefix = f"{AUXILIARY_PREFIX}{node.name}"
+    sources = [(f"{prefix}_from_{tap}", tensor) for tap, tensor in links]
+    if previous is not None:
+        sources.append((f"{prefix}_from_previous", previous))
+    rows = min(tensor.shape[1] for _, tensor in sources)
+    columns = min(tensor.shape[2] for _, tensor in sources)
+    terms = []
+    for name, tensor in sources:
+        if tensor is previous and tensor.shape[1:] == (rows, columns, node.channels):
+            terms.append(tensor)  # the identity of the published structure
+            continue
+        tensor = _pooled(tensor, rows, columns, f"{name}_pooling")
+        tensor = convolution(tensor, node.channels, 1, f"{name}_adapter")
+        terms.append(normalization(tensor, f"{name}_normalization"))
+    merged = terms[0] if len(terms) == 1 else keras.layers.Add(name=f"{prefix}_sum")(terms)
+    merged = keras.layers.ReLU(name=f"{prefix}_relu")(merged)
+    return OPERATIONS[node.operation](merged, f"{prefix}_operation")
+
+
+def _pooled(tensor, rows, columns, name):
+    """Averages a feature map down to exactly `rows` and `columns`, which are not larger than its own."""
+    sizes = tensor.shape[1:3]
+    if tuple(sizes) == (rows, columns):
+        return tensor
+    strides = [-(-size // target) for size, target in zip(sizes, (rows, columns), strict=True)]
+    if all(
+        -(-size // stride) == target
+        for size, stride, target in zip(sizes, strides, (rows, columns), strict=True)
+    ):
+        return keras.layers.AveragePooling2D(strides, strides=strides, padding="same", name=name)(tensor)
+    # Sizes that no "same" stride reaches, such as 35 to 17: whole windows only, the last ending at the border.
+    strides = [size // target for size, target in zip(sizes, (rows, columns), strict=True)]
+    windows = [
+        size - (target - 1) * stride
+        for size, target, stride in zip(sizes, (rows, columns), strides, strict=True)
+    ]
+    return keras.layers.AveragePooling2D(windows, strides=strides, padding="valid", name=name)(tensor)
+
+
+def _head(features, compact_output):
+    """Returns the auxiliary's own logits, of the shape of the compact network's output."""
+    name = f"{AUXILIARY_PREFIX}logits"
+    classes = compact_output.shape[-1]
+    if len(compact_output.shape) == 2:
+        pooled = keras.layers.GlobalAveragePooling2D(name=f"{AUXILIARY_PREFIX}global_pooling")(features)
+        return keras.layers.Dense(classes, name=name)(pooled)
+    logits = keras.layers.Conv2D(classes, 1, name=name)(features)
+    return keras.layers.Resizing(
+        *compact_output.shape[1:3], interpolation="bilinear", name=f"{AUXILIARY_PREFIX}upsampling"
+    )(logits)

@@ -1,0 +1,265 @@
+"""The structure of an auxiliary: which taps feed which node, by which operation, how wide."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from auxzoo.auxiliary.operations import OPERATIONS
+from auxzoo.errors import UserError
+from auxzoo.files import read_json, write_json
+
+# A 3x3 convolution in every node, as long as all of the auxiliary's stays within this share of the compact
+# network's own multiplications; beyond it the costliest nodes take a 1x1 convolution instead.
+DEFAULT_COST_SHARE = 0.35
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One node of the auxiliary.
+
+    Attributes:
+        name: unique in the structure; letters, digits, `_`.
+        links: names of the taps it reads, besides the previous node.
+        operation: one of `OPERATIONS`.
+        channels: its width, 1 or more.
+    """
+
+    name: str
+    links: tuple[str, ...]
+    operation: str
+    channels: int
+
+    def __post_init__(self):
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            raise UserError(f"`name` of a node must be letters, digits and `_`. Received: name={self.name!r}")
+        if self.operation not in OPERATIONS:
+            raise UserError(
+                f"`operation` of node {self.name!r} must be one of {', '.join(OPERATIONS)}. "
+                f"Received: operation={self.operation!r}"
+            )
+        if not isinstance(self.channels, int) or isinstance(self.channels, bool) or self.channels < 1:
+            raise UserError(
+                f"`channels` of node {self.name!r} must be 1 or more. Received: channels={self.channels!r}"
+            )
+        if isinstance(self.links, str) or not all(isinstance(link, str) for link in self.links):
+            raise UserError(
+                f"`links` of node {self.name!r} must be names of taps. Received: links={self.links!r}"
+            )
+        object.__setattr__(self, "links", tuple(self.links))
+        if len(set(self.links)) != len(self.links):
+            raise UserError(
+                f"`links` of node {self.name!r} must name a tap once. Received: links={self.links!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """The structure of a hierarchical auxiliary (arXiv:1909.02214; nodes as in arXiv:1903.11236, equation 3).
+
+    Every node reads the previous node and its links. Its resolution is the lowest among them, so the auxiliary
+    runs downward beside the compact network, and ends in a head of its own.
+
+    Attributes:
+        taps: pairs `(tap, layer name)` of every tap that a link may name, from input to output.
+        nodes: the nodes, first to last; the first has a link.
+
+    Example:
+        >>> structure = Structure.default(auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10))
+        >>> structure.nodes[0]
+        Node(name='stage1', links=('stem', 'stage1'), operation='convolution_3x3', channels=16)
+        >>> Structure.from_json(structure.to_json()) == structure
+        True
+    """
+
+    taps: tuple[tuple[str, str], ...]
+    nodes: tuple[Node, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "taps", tuple((tap, layer) for tap, layer in self.taps))
+        object.__setattr__(self, "nodes", tuple(self.nodes))
+        known = dict(self.taps)
+        if len(known) != len(self.taps):
+            raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
+        if not self.nodes:
+            raise UserError("`nodes` must hold at least one node. Received: nodes=()")
+        if not self.nodes[0].links:
+            raise UserError(f"`links` of the first node, {self.nodes[0].name!r}, must name a tap. Received: ()")
+        names = [node.name for node in self.nodes]
+        if len(set(names)) != len(names):
+            raise UserError(f"`nodes` must have a name each. Received: {names}")
+        for node in self.nodes:
+            for link in node.links:
+                if link not in known:
+                    raise UserError(
+                        f"`links` of node {node.name!r} must be among the taps {', '.join(known)}. "
+                        f"Received: {link!r}"
+                    )
+
+    @classmethod
+    def default(cls, model, taps=None, width_multiplier=1.0):
+        """Returns the structure to begin with: a node for every stage, linked at the stage's end.
+
+        The first node reads the first tap (the stem) too. Each node is at least as wide as its tap.
+
+        Args:
+            model: functional Keras model with static shapes.
+            taps: for a model that carries no description: names of its layers, from input to output.
+            width_multiplier: channels of a node as a multiple of its tap's, 1 or more.
+
+        Raises:
+            UserError: if a tap is unknown, or none is given for a model without a description.
+        """
+        if width_multiplier < 1:
+            raise UserError(
+                f"`width_multiplier` must be 1 or more. Received: width_multiplier={width_multiplier}"
+            )
+        pairs = tap_pairs(model, taps)
+        shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}
+        stages = [tap for tap, _ in pairs][1:] or [pairs[0][0]]
+        nodes = [
+            Node(
+                name=tap if tap.isidentifier() else f"node{index}",
+                links=(pairs[0][0], tap) if index == 1 and len(pairs) > 1 else (tap,),
+                operation="convolution_3x3",
+                channels=int(round(shapes[tap][-1] * width_multiplier)),
+            )
+            for index, tap in enumerate(stages, start=1)
+        ]
+        # Multiplications of a node's 3x3 convolution; adapters cost the same whatever the operation.
+        costs = [
+            9 * node.channels**2 * shapes[tap][1] * shapes[tap][2]
+            for node, tap in zip(nodes, stages, strict=True)
+        ]
+        budget = DEFAULT_COST_SHARE * _multiplications(model)
+        for index in sorted(range(len(nodes)), key=lambda index: -costs[index]):
+            if sum(costs) <= budget:
+                break
+            nodes[index] = dataclasses.replace(nodes[index], operation="convolution_1x1")
+            costs[index] //= 9
+        return cls(taps=pairs, nodes=tuple(nodes))
+
+    def to_dict(self):
+        """Returns the structure as plain JSON types."""
+        return {"taps": dict(self.taps), "nodes": [dataclasses.asdict(node) for node in self.nodes]}
+
+    @classmethod
+    def from_dict(cls, value):
+        """Returns the structure that `to_dict` wrote; strict about its keys.
+
+        Raises:
+            UserError: if a key is unknown or missing, or a value is not allowed.
+        """
+        if not isinstance(value, dict) or set(value) != {"taps", "nodes"}:
+            received = sorted(value) if isinstance(value, dict) else type(value).__name__
+            raise UserError(f"A structure must have the keys taps and nodes. Received: {received}")
+        if not isinstance(value["taps"], dict) or not isinstance(value["nodes"], list):
+            raise UserError("`taps` of a structure must be an object and `nodes` a list.")
+        keys = {field.name for field in dataclasses.fields(Node)}
+        nodes = []
+        for node in value["nodes"]:
+            if not isinstance(node, dict) or set(node) != keys:
+                received = sorted(node) if isinstance(node, dict) else node
+                raise UserError(f"A node must have the keys {', '.join(sorted(keys))}. Received: {received}")
+            nodes.append(Node(**{**node, "links": _as_links(node["links"])}))
+        return cls(taps=tuple(value["taps"].items()), nodes=tuple(nodes))
+
+    def to_json(self):
+        """Returns the structure as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text):
+        """Returns the structure in JSON text.
+
+        Raises:
+            UserError: if it is not JSON or not a structure.
+        """
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"A structure must be JSON: {error}") from None
+        return cls.from_dict(value)
+
+    def save(self, path):
+        """Writes the structure as a JSON file, aside and renamed."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def read(cls, path):
+        """Returns the structure in a JSON file.
+
+        Raises:
+            UserError: if the file is missing, not JSON or not a structure; the message names it.
+        """
+        try:
+            return cls.from_dict(read_json(Path(path)))
+        except UserError as error:
+            raise UserError(f"`{path}`: {error}") from None
+
+
+def tap_pairs(model, taps=None):
+    """Returns pairs `(tap, layer name)`: those of the model's description, or the given layer names.
+
+    Raises:
+        UserError: if `taps` is missing for a model without a description, or names an unknown tap.
+    """
+    description = getattr(model, "description", None)
+    known = dict(description.taps) if description is not None else {}
+    if taps is None:
+        if not known:
+            raise UserError(
+                f"`taps` must name layers of {getattr(model, 'name', model)!r}, which carries no description. "
+                "Received: taps=None"
+            )
+        return tuple(known.items())
+    taps = tuple(taps)
+    if not taps:
+        raise UserError("`taps` must name at least one layer. Received: taps=()")
+    layers = {layer.name for layer in model.layers}
+    for tap in taps:
+        if tap not in known and tap not in layers:
+            raise UserError(
+                f"`taps` must be layers of {model.name!r}"
+                + (f", or its taps {', '.join(known)}" if known else "")
+                + f". Received: {tap!r}"
+            )
+    return tuple((tap, known.get(tap, tap)) for tap in taps)
+
+
+def tap_tensor(model, tap, layer_name):
+    """Returns the symbolic tensor of a tap, shape `[batch, rows, columns, channels]`.
+
+    Raises:
+        UserError: if the layer is unknown, or its output is not one feature map of a fixed size.
+    """
+    layers = {layer.name: layer for layer in model.layers}
+    if layer_name not in layers:
+        raise UserError(f"Tap {tap!r} must be a layer of {model.name!r}. Received: {layer_name!r}")
+    tensor = layers[layer_name].output
+    shape = getattr(tensor, "shape", ())
+    if len(shape) != 4 or None in shape[1:]:
+        raise UserError(
+            f"Tap {tap!r} must be a feature map [batch, rows, columns, channels] of a fixed size. "
+            f"Received: layer {layer_name!r} with output shape {shape}"
+        )
+    return tensor
+
+
+def _multiplications(model):
+    """Returns the multiplications of a model's convolutions for one image, to choose the default by."""
+    total = 0
+    for layer in model.layers:
+        for weight in layer.weights:
+            shape = getattr(layer.output, "shape", ())
+            if weight.name.endswith("kernel") and len(weight.shape) == 4 and None not in shape[1:]:
+                depthwise = weight.name == "depthwise_kernel" or "Depthwise" in type(layer).__name__
+                kernel = weight.shape[:3] if depthwise else weight.shape
+                size = shape[1] * shape[2]
+                for length in kernel:
+                    size *= length
+                total += size
+    return total
+
+
+def _as_links(value):
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,64 @@
+"""The one function that turns pictures into a network's input."""
+
+import tensorflow as tf
+
+from auxzoo.errors import UserError
+
+
+def preprocess(images, preprocessing):
+    """Returns pictures as the input of a network; training, calibration, evaluation and prediction all use it.
+
+    Grey becomes three equal channels, an alpha channel is dropped; then the picture is fitted to the input's
+    size, and scaled.
+
+    Args:
+        images: `[height, width, channels]` or `[batch, height, width, channels]`, values 0 to 255 of any number
+            type, 1 (grey), 3 (red, green, blue) or 4 (with alpha) channels.
+        preprocessing: `auxzoo.models.Preprocessing`.
+
+    Returns:
+        float32 tensor, `[preprocessing.height, preprocessing.width, 3]` with the batch before it if there was one.
+
+    Raises:
+        UserError: if the rank or the number of channels is another, or a picture that shall be padded is too large.
+
+    Example:
+        >>> preprocess(np.zeros((28, 28, 1)), auxzoo.models.Preprocessing(32, 32, fit="pad")).shape
+        TensorShape([32, 32, 3])
+    """
+    images = tf.convert_to_tensor(images)
+    if images.shape.rank not in (3, 4) or images.shape[-1] not in (1, 3, 4):
+        raise UserError(
+            "`images` must be [height, width, channels] or [batch, height, width, channels] with 1, 3 or 4 "
+            f"channels. Received: shape {tuple(images.shape)}"
+        )
+    images = tf.cast(images, tf.float32)
+    if images.shape[-1] == 1:
+        images = tf.repeat(images, 3, axis=-1)
+    images = images[..., :3]
+    size = (preprocessing.height, preprocessing.width)
+    if tuple(images.shape[-3:-1]) != size:
+        images = _resized(images, size) if preprocessing.fit == "resize" else _padded(images, size)
+    return images * preprocessing.scale + preprocessing.offset
+
+
+def _resized(images, size):
+    # Without the filter a large photograph made small would flicker.
+    return tf.image.resize(images, size, method="bilinear", antialias=True)
+
+
+def _padded(images, size):
+    height, width = images.shape[-3:-1]
+    message = f"a picture that is padded must be at most {size[0]}x{size[1]} pixels (height x width)"
+    if height is None or width is None:
+        height, width = tf.shape(images)[-3], tf.shape(images)[-2]
+        with tf.control_dependencies(
+            [
+                tf.debugging.assert_less_equal(height, size[0], message),
+                tf.debugging.assert_less_equal(width, size[1], message),
+            ]
+        ):
+            images = tf.identity(images)
+    elif height > size[0] or width > size[1]:
+        raise UserError(f"`images`: {message}. Received: {height}x{width}")
+    return tf.image.pad_to_bounding_box(images, (size[0] - height) // 2, (size[1] - width) // 2, *size)

@@ -1,0 +1,70 @@
+"""Writing files so that nothing half-written is ever seen, and reading them so that damage is noticed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from auxzoo.errors import UserError
+
+
+@contextlib.contextmanager
+def written_aside(path):
+    """Yields a temporary path beside `path`, and renames it to `path` once the block ended well.
+
+    The block may write a file or make a folder there. If it raises, whatever it wrote is removed and
+    `path` is as it was. The temporary name keeps the suffix of `path`, because libraries choose a format by it.
+
+    Args:
+        path: `str` or `Path`, the file or folder that shall appear whole or not at all. A file is
+            replaced; a folder must not exist yet.
+
+    Yields:
+        `Path` of the temporary name, in the same folder (so that the rename is atomic).
+
+    Example:
+        >>> with written_aside("result.json") as temporary:
+        ...     _ = temporary.write_text("{}")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffixes = "".join(path.suffixes[-2:])  # ".weights.h5" is one suffix to Keras
+    temporary = path.with_name(f".{path.name.removesuffix(suffixes)}.{uuid.uuid4().hex[:8]}{suffixes}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sha256(path):
+    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path, value):
+    """Writes `value` as indented JSON, aside and renamed."""
+    with written_aside(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path):
+    """Returns the content of a JSON file.
+
+    Raises:
+        UserError: if the file is missing, unreadable or not JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"`{path}` does not exist.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"`{path}` cannot be read as JSON: {error}") from None

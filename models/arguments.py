@@ -1,0 +1,72 @@
+"""Checks of the arguments that all compact networks share."""
+
+import keras
+
+from auxzoo.errors import UserError
+
+from .description import Description, Preprocessing, described
+
+
+def check_input_shape(input_shape, smallest):
+    """Returns `input_shape` as a tuple `(height, width, 3)`.
+
+    Raises:
+        UserError: if it is not of three whole numbers, not of three channels or smaller than `smallest`.
+    """
+    try:
+        height, width, channels = (int(size) for size in input_shape)
+    except (TypeError, ValueError):
+        height = width = channels = 0
+    if channels != 3 or height < smallest or width < smallest:
+        raise UserError(
+            f"`input_shape` must be (height, width, 3) with height and width of {smallest} or more. "
+            f"Received: input_shape={input_shape}"
+        )
+    return height, width, channels
+
+
+def check_choice(argument, value, allowed):
+    """Raises a `UserError` unless `value` is one of `allowed`."""
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise UserError(f"`{argument}` must be one of {choices}. Received: {argument}={value!r}")
+
+
+def check_classes(num_classes, labels):
+    """Raises a `UserError` unless `num_classes` is `None` or 1 or more, and `labels` are none or as many."""
+    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+        raise UserError(f"`num_classes` must be None, or 1 or more. Received: num_classes={num_classes!r}")
+    if labels and len(labels) != num_classes:
+        raise UserError(f"`labels` must be {num_classes} names, one a class. Received: {len(labels)} names")
+
+
+def finish(inputs, features, taps, num_classes, labels, preprocessing_fit, name):
+    """Returns the described network: a backbone, or with `num_classes` a classifier that outputs logits.
+
+    Args:
+        inputs: symbolic input, shape `[batch, height, width, 3]`.
+        features: symbolic last feature map, shape `[batch, rows, columns, channels]`.
+        taps: `dict` of tap name to symbolic tensor.
+        num_classes: `int` or `None`.
+        labels: names of the classes, or none.
+        preprocessing_fit: as of `Preprocessing`.
+        name: `str`, name of the network.
+    """
+    check_classes(num_classes, labels)
+    outputs, task = features, "features"
+    if num_classes is not None:
+        pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling")(features)
+        outputs = keras.layers.Dense(num_classes, name="predictions")(pooled)
+        task = "classification"
+    description = Description(
+        taps=tuple((tap, layer_name_of(tensor)) for tap, tensor in taps.items()),
+        preprocessing=Preprocessing(height=inputs.shape[1], width=inputs.shape[2], fit=preprocessing_fit),
+        task=task,
+        labels=tuple(labels),
+    )
+    return described(inputs, outputs, description, name)
+
+
+def layer_name_of(tensor):
+    """Returns the name of the layer that made a symbolic tensor."""
+    return tensor._keras_history.operation.name

@@ -1,0 +1,9 @@
+"""Names that several rooms must agree on."""
+
+# Every layer of an auxiliary is named with this prefix: that is how the export, which never imports
+# the auxiliary's code, knows a joint network.
+AUXILIARY_PREFIX = "auxiliary_"
+
+# Keys of a joint network's outputs.
+COMPACT_OUTPUT = "compact"
+AUXILIARY_OUTPUT = "auxiliary"

@@ -1,0 +1,172 @@
+"""The published zoo: its shelf `published/`, one folder an entry, and an index with checksums."""
+
+import shutil
+from pathlib import Path
+
+from auxzoo.errors import UserError
+from auxzoo.files import read_json, sha256, write_json, written_aside
+
+SHELF = Path(__file__).parent / "published"
+INDEX_FILE = "index.json"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.weights.h5"
+# What belongs to an entry; the structure is there if it was trained with an auxiliary.
+ENTRY_FILES = (CONFIG_FILE, WEIGHTS_FILE, "structure.json", "metrics.json", "recipe.yaml", "README.md")
+
+
+def read_index(shelf=SHELF):
+    """Returns the index: entry name to `{"files": {file: {"bytes": ..., "sha256": ...}}, "summary": ...}`."""
+    return read_json(Path(shelf) / INDEX_FILE)
+
+
+def entry_folder(name, shelf=SHELF):
+    """Returns the folder of an entry, with every byte of it checked against the index.
+
+    Args:
+        name: name of a published entry, or the path of a folder of one (a pulled entry or a finished run).
+
+    Raises:
+        UserError: if there is no such entry or folder, or a published file is missing or changed.
+    """
+    shelf = Path(shelf)
+    index = read_index(shelf)
+    if str(name) in index:
+        check_files(shelf / str(name), index[str(name)]["files"])
+        return shelf / str(name)
+    folder = Path(name)
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    raise UserError(
+        f"`name` must be one of {', '.join(index)}, or a folder with a {CONFIG_FILE}. Received: {str(name)!r}"
+    )
+
+
+def check_files(folder, files):
+    """Raises a `UserError` that names the first file of an entry that is missing or changed."""
+    for file, expected in files.items():
+        path = folder / file
+        if not path.is_file():
+            raise UserError(f"`{path}` is missing.")
+        received = sha256(path)
+        if received != expected["sha256"]:
+            raise UserError(
+                f"`{path}` was changed: its SHA-256 must be {expected['sha256']}. Received: {received}"
+            )
+
+
+def pull(name, folder, shelf=SHELF):
+    """Copies a published entry, checked, to a new folder.
+
+    Args:
+        name: name of the entry.
+        folder: folder to put it in; `folder/name` must not exist.
+
+    Returns:
+        `Path` of `folder/name`.
+
+    Raises:
+        UserError: if there is no such entry, a byte of it was changed, or the folder exists.
+    """
+    index = read_index(shelf)
+    if name not in index:
+        raise UserError(f"`name` must be one of {', '.join(index)}. Received: {name!r}")
+    source = entry_folder(name, shelf)
+    target = Path(folder) / name
+    if target.exists():
+        raise UserError(f"`{target}` exists; nothing there is overwritten. Choose another folder.")
+    with written_aside(target) as temporary:
+        temporary.mkdir()
+        for file in index[name]["files"]:
+            shutil.copyfile(source / file, temporary / file)
+        check_files(temporary, index[name]["files"])
+    return target
+
+
+def load(name, num_classes=None, labels=(), shelf=SHELF):
+    """Returns a compact network with its published weights.
+
+    Args:
+        name: name of a published entry (`auxzoo list` shows them), or a folder: a pulled entry or a finished run.
+        num_classes: `int`, to put a fresh head of so many logits on the pretrained trunk; the published head
+            if `None`.
+        labels: names of the classes of the fresh head, or none.
+
+    Returns:
+        `Network`, with its description.
+
+    Raises:
+        UserError: if there is no such entry, a byte of it was changed, or the weights are of another network.
+
+    Example:
+        >>> compact = auxzoo.load("resnet18_025_cifar10", num_classes=5)
+        >>> compact.output.shape
+        (None, 5)
+    """
+    import keras
+
+    from .description import Description, Network, described
+
+    folder = entry_folder(name, shelf)
+    config = read_json(folder / CONFIG_FILE)
+    try:
+        description = Description.from_dict(config["description"])
+        network = Network.from_config({**config["network"], "description": config["description"]})
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"`{folder / CONFIG_FILE}` is not the configuration of a network: {error}") from None
+    try:
+        network.load_weights(folder / WEIGHTS_FILE)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"`{folder / WEIGHTS_FILE}` does not fit {network.name!r}: {error}") from None
+    if num_classes is None:
+        if labels:
+            raise UserError("`labels` may be given only with `num_classes`.")
+        return network
+
+    from .arguments import check_classes
+
+    check_classes(num_classes, labels)
+    if description.task != "classification":
+        raise UserError(
+            f"`num_classes` may be given only for a classifier. Received: {folder.name}, {description.task}"
+        )
+    head = network.layers[-1]
+    logits = keras.layers.Dense(num_classes, name=head.name)(head.input)
+    fresh = Description(
+        taps=description.taps,
+        preprocessing=description.preprocessing,
+        task=description.task,
+        labels=tuple(labels),
+    )
+    return described(network.input, logits, fresh, network.name)
+
+
+def save_entry(network, folder, name):
+    """Writes `config.json` and `model.weights.h5` of a compact network, each aside and renamed.
+
+    Args:
+        network: `Network`.
+        folder: `Path`, made if it is missing.
+        name: `str`, name of the entry.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = network.get_config()
+    description = config.pop("description")
+    with written_aside(folder / WEIGHTS_FILE) as temporary:
+        network.save_weights(temporary)
+    write_json(folder / CONFIG_FILE, {"name": name, "description": description, "network": config})
+
+
+def index_entry(folder, summary):
+    """Returns the row of the index for the files of an entry.
+
+    Args:
+        folder: `Path` of the entry.
+        summary: `dict` of what `auxzoo list` shows.
+    """
+    files = {}
+    for file in ENTRY_FILES:
+        path = Path(folder) / file
+        if path.is_file():
+            files[file] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    return {"summary": summary, "files": files}

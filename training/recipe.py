@@ -1,0 +1,193 @@
+"""Recipes: the YAML file that reproduces a training run, and its overrides."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from auxzoo.data import Augmentation
+from auxzoo.errors import UserError
+
+from .objective import Objective
+from .optimization import Optimization
+from .settings import Settings
+
+
+class NetworkSettings(Settings):
+    """Which compact network is trained: a new one of an architecture, or an entry of the zoo with a new head."""
+
+    architecture: Literal["MobileNetV2", "ResNet18"] | None = None
+    """Constructor in `auxzoo.models`."""
+
+    arguments: dict[str, Any] = {}
+    """Arguments of the constructor, without the number of classes, which the data tell."""
+
+    entry: str | None = None
+    """Name of a published entry, or a folder of one, to fine-tune."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_of_both(self):
+        if (self.architecture is None) == (self.entry is None):
+            raise ValueError("either `architecture` or `entry` must be set, and not both")
+        return self
+
+
+class DataSettings(Settings):
+    """Which images: the training split, less a held-out part for validation, and the test split."""
+
+    source: str
+    """`sample`, `tfds:NAME` or `folder:PATH`."""
+
+    title: str | None = None
+    """What a card calls the data; the source if not set."""
+
+    data_dir: str | None = None
+    """Folder of prepared `tensorflow_datasets`; their default if not set."""
+
+    train_split: str = "train"
+    """Name of the split that is trained on."""
+
+    test_split: str = "test"
+    """Name of the split that is measured once, at the end."""
+
+    validation_count: int = pydantic.Field(5000, ge=1)
+    """Images of the training split that are held out for validation."""
+
+    validation_seed: int = 0
+    """Chooses the held-out images; the same for all runs that are compared."""
+
+    train_count: int | None = pydantic.Field(None, ge=1)
+    """Train on this many images only; on all that are left if not set."""
+
+    skip_broken: bool = False
+    """Leave broken images out and count them, instead of stopping."""
+
+    augmentation: dict[str, Any] = {}
+    """Fields of `auxzoo.data.Augmentation`."""
+
+    @pydantic.field_validator("augmentation")
+    @classmethod
+    def _known_augmentation(cls, value):
+        try:
+            Augmentation(**value)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+class AuxiliarySettings(Settings):
+    """Which auxiliary is attached while training."""
+
+    structure: str = "default"
+    """`default`, `none` (plain training), `published` (the one that `network.entry` was trained with), or the
+    path of a structure's JSON file."""
+
+    width_multiplier: float | None = pydantic.Field(None, gt=0)
+    """Width of the default structure's nodes, as a multiple of their taps'; its own default if not set."""
+
+
+class ComputeSettings(Settings):
+    """How the steps are computed. Figures that are published fix it: results differ in the last digits."""
+
+    compilation: Literal["auto", "xla", "graph"] = "auto"
+    """Whether XLA compiles the steps; `auto` measures."""
+
+    onednn: bool | None = None
+    """Whether TensorFlow uses oneDNN; TensorFlow's own choice for the processor if not set."""
+
+    threads: int | None = pydantic.Field(None, ge=1)
+    """Threads of a step; all cores if not set."""
+
+
+class Recipe(Settings):
+    """Everything that a training run depends on, but for the machine and the versions."""
+
+    name: str = pydantic.Field(pattern=r"^[a-z0-9_]+$")
+    """Name of the run, and of the entry made from it."""
+
+    network: NetworkSettings
+    """The compact network."""
+
+    data: DataSettings
+    """The images."""
+
+    auxiliary: AuxiliarySettings = AuxiliarySettings()
+    """The auxiliary, in training only."""
+
+    objective: Objective = Objective()
+    """The losses and their schedule."""
+
+    optimization: Optimization = Optimization()
+    """The optimiser and its schedule."""
+
+    compute: ComputeSettings = ComputeSettings()
+    """XLA, oneDNN, threads."""
+
+    epochs: int = pydantic.Field(ge=1)
+    """Times that every training image is seen."""
+
+    batch_size: int = pydantic.Field(128, ge=1)
+    """Images a step."""
+
+    seed: int = pydantic.Field(0, ge=0)
+    """Of the first weights, the data order and the augmentation."""
+
+    def save(self, path):
+        """Writes the recipe as YAML, every setting spelled out."""
+        Path(path).write_text(
+            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
+
+
+def read_recipe(source, overrides=()):
+    """Reads a recipe and applies overrides to it.
+
+    Args:
+        source: `str` or `Path` of a YAML file, or the name of a packaged recipe (`training/recipes/NAME.yaml`).
+        overrides: strings `key=value`, the key dotted, the value YAML: `"objective.auxiliary_weight=0.5"`.
+
+    Returns:
+        `Recipe`.
+
+    Raises:
+        UserError: if the file or an override is not right; the message names every wrong setting.
+
+    Example:
+        >>> read_recipe("mobilenet_v2_050_cifar10", ["epochs=1"]).epochs
+        1
+    """
+    path = Path(source)
+    packaged = Path(__file__).parent / "recipes" / f"{source}.yaml"
+    if not path.exists() and os.sep not in str(source) and packaged.exists():
+        path = packaged
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(file.stem for file in packaged.parent.glob("*.yaml"))
+        raise UserError(
+            f"`recipe` must be a YAML file or one of {', '.join(known)}. Received: {str(source)!r}"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"`{path}` cannot be read as YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"`{path}` must hold settings by name. Received: {type(value).__name__}")
+    for override in overrides:
+        _apply(override, value)
+    return Recipe.parse(value, f"The recipe `{path}`")
+
+
+def _apply(override, value):
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"`--set` must be KEY=VALUE. Received: {override!r}")
+    *groups, last = key.split(".")
+    for group in groups:
+        value = value.setdefault(group, {})
+        if not isinstance(value, dict):
+            raise UserError(f"`--set` must name a setting of a recipe. Received: {override!r}")
+    try:
+        value[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"`--set` must have a YAML value. Received: {override!r}: {error}") from None

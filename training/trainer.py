@@ -1,0 +1,102 @@
+"""The custom training loop: one step function, written as the `train_step` of a Keras model."""
+
+import keras
+import tensorflow as tf
+
+from ..models.names import AUXILIARY_OUTPUT, COMPACT_OUTPUT
+from .objective import joint_logits
+
+
+class Trainer(keras.Model):
+    """Wraps a compact or joint network for training; owns no weights but the network's.
+
+    The loop is custom because the loss is that of two networks with a schedule between them. As a Keras model
+    it works with `fit`, every callback and TensorBoard; `train_step(batch)` can be called by itself too.
+
+    Metrics: `loss` and `accuracy` (of the compact network, in either case); for a joint network also
+    `compact_loss`, `auxiliary_loss`, `distillation_loss`, `auxiliary_accuracy` and `joint_accuracy` (of the
+    mean of both heads).
+
+    Args:
+        network: functional `keras.Model` with logits as output, or a joint network.
+        objective: `Objective`.
+        total_steps: `int`, steps of the whole training, for the schedule of the auxiliary loss.
+
+    Example:
+        >>> trainer = Trainer(joint, Objective(), total_steps=1000)
+        >>> trainer.compile(optimizer=Optimization().build(1000, joint.trainable_variables))
+        >>> trainer.fit(batches, epochs=1)
+    """
+
+    def __init__(self, network, objective, total_steps):
+        super().__init__(name=f"{network.name}_trainer")
+        self.network = network
+        self.objective = objective
+        self.total_steps = total_steps
+        names = ["loss"]
+        heads = ["accuracy"]
+        if is_joint(network):
+            names += ["compact_loss", "auxiliary_loss"]
+            names += ["distillation_loss"] if objective.distillation_weight else []
+            heads += ["auxiliary_accuracy", "joint_accuracy"]
+        self._loss_metrics = {name: keras.metrics.Mean(name=name) for name in names}
+        self._accuracy_metrics = {name: keras.metrics.SparseCategoricalAccuracy(name=name) for name in heads}
+        self.build(network.input_shape)
+
+    def build(self, input_shape):
+        """Marks the trainer as built: the network inside it is."""
+        self.built = True
+
+    @property
+    def metrics(self):
+        """Every metric, in the order of the progress bar."""
+        return [*self._loss_metrics.values(), *self._accuracy_metrics.values()]
+
+    def call(self, inputs, training=None):
+        """Returns the network's output."""
+        return self.network(inputs, training=training)
+
+    def train_step(self, batch):
+        """Moves the weights once.
+
+        Args:
+            batch: `(images, labels)`: float32 `[batch, height, width, 3]`, integers `[batch]`.
+
+        Returns:
+            `dict` of metric name to its mean since the start of the epoch.
+        """
+        images, labels = batch
+        progress = tf.cast(self.optimizer.iterations, tf.float32) / self.total_steps
+        with tf.GradientTape() as tape:
+            outputs = self.network(images, training=True)
+            losses = self.objective.losses(labels, outputs, progress)
+            scaled_loss = self.optimizer.scale_loss(losses["loss"])
+        variables = self.network.trainable_variables
+        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        return self._update_metrics(labels, outputs, losses)
+
+    def test_step(self, batch):
+        """Measures one batch without training; the arguments and results of `train_step`."""
+        images, labels = batch
+        outputs = self.network(images, training=False)
+        return self._update_metrics(labels, outputs, self.objective.losses(labels, outputs, progress=1.0))
+
+    def _update_metrics(self, labels, outputs, losses):
+        batch_size = tf.shape(labels)[0]
+        for name, metric in self._loss_metrics.items():
+            metric.update_state(losses[name], sample_weight=batch_size)
+        predictions = {"accuracy": outputs}
+        if isinstance(outputs, dict):
+            predictions = {
+                "accuracy": outputs[COMPACT_OUTPUT],
+                "auxiliary_accuracy": outputs[AUXILIARY_OUTPUT],
+                "joint_accuracy": joint_logits(outputs),
+            }
+        for name, metric in self._accuracy_metrics.items():
+            metric.update_state(labels, predictions[name])
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+def is_joint(network):
+    """Returns whether `network` is a joint one, by the keys of its output."""
+    return isinstance(network.output, dict) and set(network.output) == {COMPACT_OUTPUT, AUXILIARY_OUTPUT}
