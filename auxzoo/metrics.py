@@ -87,7 +87,7 @@ def check_predictions(logits, classes):
         )
     if np.isnan(logits).any():
         raise UserError("`logits` must be numbers. Received: NaN")
-    if classes.size and not (0 <= classes.min() and classes.max() < logits.shape[1]):
+    if classes.size and not (classes.min() >= 0 and classes.max() < logits.shape[1]):
         raise UserError(
             f"`classes` must be 0 to {logits.shape[1] - 1}. Received: {classes.min()} to {classes.max()}"
         )

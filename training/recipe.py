@@ -137,7 +137,8 @@ class Recipe(Settings):
     def save(self, path):
         """Writes the recipe as YAML, every setting spelled out."""
         Path(path).write_text(
-            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True), encoding="utf-8"
+            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            encoding="utf-8",
         )
 
 

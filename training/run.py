@@ -1,6 +1,5 @@
 """`train`: carry out a recipe in a folder; the same call continues a run that was killed."""
 
-import json
 import platform
 import re
 import shutil
@@ -14,7 +13,8 @@ import auxzoo
 from auxzoo.auxiliary import Structure, attach
 from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
-from auxzoo.files import read_json, write_json, written_aside
+from auxzoo.files import read_json, sha256, write_json, written_aside
+from auxzoo.machine import processor_name
 
 from .. import models
 from ..models import zoo
@@ -98,7 +98,7 @@ def train(recipe, folder=None, *, overwrite=False, callbacks=(), verbose="auto")
             "python": platform.python_version(),
             "processor": processor_name(),
         },
-        "weights_sha256": auxzoo.files.sha256(folder / zoo.WEIGHTS_FILE),
+        "weights_sha256": sha256(folder / zoo.WEIGHTS_FILE),
     }
     write_json(folder / METRICS_FILE, metrics)  # last: it marks the run as finished
     return folder
@@ -126,7 +126,9 @@ def build_compact(recipe, labels):
     try:
         return constructor(**settings.arguments, num_classes=len(labels), labels=labels)
     except TypeError as error:
-        raise UserError(f"`network.arguments` must be arguments of {settings.architecture}: {error}") from None
+        raise UserError(
+            f"`network.arguments` must be arguments of {settings.architecture}: {error}"
+        ) from None
 
 
 def build_structure(recipe, compact):
@@ -220,22 +222,8 @@ class _Clock(keras.callbacks.Callback):
         write_json(self.file, {"seconds": self.before + time.monotonic() - self.start})
 
 
-def processor_name():
-    """Returns the processor's name as its maker wrote it, for records."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()
-
-
 def configure_compute(compute):
     """Sets the threads of TensorFlow; must run before its first operation (oneDNN is set by the command line)."""
     if compute.threads is not None:
         tf.config.threading.set_intra_op_parallelism_threads(compute.threads)
         tf.config.threading.set_inter_op_parallelism_threads(compute.threads)
-
-
-def read_history(folder):
-    """Returns the history in a finished run's metrics."""
-    return json.loads((Path(folder) / METRICS_FILE).read_text(encoding="utf-8"))["history"]

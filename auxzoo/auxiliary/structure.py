@@ -83,7 +83,9 @@ class Structure:
         if not self.nodes:
             raise UserError("`nodes` must hold at least one node. Received: nodes=()")
         if not self.nodes[0].links:
-            raise UserError(f"`links` of the first node, {self.nodes[0].name!r}, must name a tap. Received: ()")
+            raise UserError(
+                f"`links` of the first node, {self.nodes[0].name!r}, must name a tap. Received: ()"
+            )
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names):
             raise UserError(f"`nodes` must have a name each. Received: {names}")

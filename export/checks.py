@@ -1,0 +1,41 @@
+"""What may be exported: one compact network with static shapes, made of stock layers."""
+
+import keras
+
+from auxzoo.errors import UserError
+
+from ..models.names import AUXILIARY_PREFIX
+
+
+def check_exportable(model):
+    """Raises a `UserError` that says what stands in the way of exporting `model`, and what to do."""
+    if not (isinstance(model, keras.Model) and hasattr(model, "operations")):
+        raise UserError(f"`model` must be a functional keras.Model. Received: {type(model).__name__}")
+    if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in model.layers):
+        raise UserError(
+            f"`model` must be the compact network. Received: {model.name!r}, which holds its training-only "
+            "auxiliary; hand over the compact one, `auxzoo.detach(model)`."
+        )
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise UserError(
+            "`model` must have one input and one output. "
+            f"Received: {len(model.inputs)} inputs, {len(model.outputs)} outputs"
+        )
+    for tensor in (model.inputs[0], model.outputs[0]):
+        if None in tensor.shape[1:]:
+            raise UserError(
+                f"`model` must have static shapes but for the batch. Received: {tensor.name} {tensor.shape}"
+            )
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.Lambda):
+            raise UserError(f"`model` must not hold a Lambda layer. Received: {layer.name!r}")
+        if type(layer).__module__.split(".")[0] != "keras":
+            raise UserError(
+                f"`model` must be made of Keras' own layers. Received: {layer.name!r} "
+                f"of class {type(layer).__name__}"
+            )
+        if layer.compute_dtype not in ("float32", "int32", "string"):
+            raise UserError(
+                f"`model` must compute in float32; rebuild it so and load the weights. Received: layer "
+                f"{layer.name!r} computes in {layer.compute_dtype}"
+            )

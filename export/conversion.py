@@ -1,0 +1,150 @@
+"""Converting a network in a child process: converters leak memory, and print what no user wants to see.
+
+The parent (`convert`) writes the network, the calibration images and a job; the child (`main`) writes one file
+a format; the parent moves them to their places when all are there.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from auxzoo.errors import UserError
+from auxzoo.files import written_aside
+
+from .formats import FORMATS, INPUT_NAME, OUTPUT_NAME
+
+_LINES_OF_LOG = 12
+
+
+class ConversionError(RuntimeError):
+    """The converter failed or was killed; the message holds the end of its log."""
+
+
+def convert(network, paths, calibration=None, opset=17):
+    """Writes a network, already folded and checked, in several formats; all files appear or none.
+
+    Args:
+        network: functional `keras.Model` of one input and one output, all shapes static but for the batch.
+        paths: `dict` of format name to the `Path` of its file.
+        calibration: float32 `[count, height, width, 3]`, preprocessed, for formats that need it.
+        opset: ONNX operator set.
+
+    Raises:
+        ConversionError: if the child fails or is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
+        folder = Path(folder)
+        network.save(folder / "network.keras")
+        if calibration is not None:
+            np.save(folder / "calibration.npy", calibration)
+        (folder / "job.json").write_text(json.dumps({"formats": list(paths), "opset": opset}))
+        _run_child(folder)
+        _move_together({folder / name: path for name, path in paths.items()})
+
+
+def _run_child(folder):
+    log = folder / "log.txt"
+    with open(log, "wb") as output:
+        child = subprocess.run(
+            [sys.executable, "-m", "auxzoo.export.conversion", str(folder)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            # An accelerator must not be taken from a training that still runs.
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+    if child.returncode != 0:
+        reason = f"was killed by signal {-child.returncode}" if child.returncode < 0 else "failed"
+        lines = log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]
+        raise ConversionError("\n".join([f"The converter {reason}. The end of its log:", *lines]))
+
+
+def _move_together(moves):
+    """Moves files to their places; takes back what was moved if one of them cannot be."""
+    done = []
+    try:
+        for source, target in moves.items():
+            with written_aside(target) as temporary:
+                temporary.write_bytes(source.read_bytes())
+            done.append(target)
+    except OSError as error:
+        for target in done:
+            target.unlink(missing_ok=True)
+        raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from None
+
+
+def main(folder):
+    """Runs in the child: writes the job's formats into `folder`, each under its format's name."""
+    import keras
+
+    job = json.loads((folder / "job.json").read_text())
+    network = keras.models.load_model(folder / "network.keras", compile=False)
+    calibration_file = folder / "calibration.npy"
+    calibration = np.load(calibration_file) if calibration_file.exists() else None
+    tflite_formats = [name for name in job["formats"] if name != "onnx"]
+    if tflite_formats:
+        _save_for_tflite(network, folder / "saved_model")
+    for name in tflite_formats:
+        content = _tflite(folder / "saved_model", FORMATS[name].quantization, calibration)
+        (folder / name).write_bytes(content)
+    if "onnx" in job["formats"]:
+        (folder / "onnx").write_bytes(_onnx(network, job["opset"]))
+
+
+def _single_image_function(network):
+    """Returns a `tf.function` of one image, with named input and output, and its signature."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name=INPUT_NAME)]
+
+    @tf.function(input_signature=signature)
+    def predict(image):
+        return {OUTPUT_NAME: tf.identity(network(image, training=False), name=OUTPUT_NAME)}
+
+    return predict, signature
+
+
+def _save_for_tflite(network, folder):
+    # Of all ways into the converter this one keeps the weights, names the tensors, and tells its errors.
+    import keras
+
+    predict, signature = _single_image_function(network)
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    archive.add_endpoint("serve", predict, input_signature=signature)
+    archive.write_out(folder, verbose=False)
+
+
+def _tflite(saved_model, quantization, calibration):
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=["serve"])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if quantization is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if quantization in ("int8", "int8_float_io"):
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+    if quantization == "int8":
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
+def _onnx(network, opset):
+    import tf2onnx
+
+    predict, signature = _single_image_function(network)
+    model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=opset)
+    return model.SerializeToString()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,228 @@
+"""Exporting a compact network to files, each with a record of what was measured on that very file."""
+
+import datetime
+import importlib.metadata
+import platform
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from auxzoo.data import ImageSet
+from auxzoo.errors import UserError
+from auxzoo.files import sha256, write_json
+from auxzoo.machine import processor_name
+from auxzoo.metrics import Accuracy
+
+from ..models.description import describe
+from .checks import check_exportable
+from .conversion import convert
+from .folding import fold_batch_normalization
+from .formats import FORMATS
+from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .runtime import open_file
+
+CALIBRATION_COUNT = 200
+CALIBRATION_SEED = 0
+_TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
+
+
+def to_tflite(model, path, quantization=None, calibration=None, description=None):
+    """Writes the TFLite file of a compact network: batch 1, built-in operators, batch-norm folded.
+
+    Input `image` `[1, height, width, 3]`, preprocessed; output `logits` (names of the signature).
+
+    Args:
+        model: functional Keras model, of stock layers, static shapes, one input and output.
+        path: `str` or `Path` of the file, ending in `.tflite`.
+        quantization: `None` (float32), `"float16"`, `"dynamic"` (int8 weights), `"int8"` (input and output too)
+            or `"int8_float_io"`.
+        calibration: real images for the int8 kinds, of which 200 are taken: an `ImageSet`, a `tf.data.Dataset` of
+            preprocessed `(images, ...)` batches, or such an array `[count, height, width, 3]`.
+        description: `Description` with the preprocessing of an `ImageSet`, for a network that carries none.
+
+    Returns:
+        `Path` of the file.
+
+    Raises:
+        UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
+        ConversionError: if the converter fails.
+
+    Example:
+        >>> auxzoo.export.to_tflite(compact, "flowers.tflite", quantization="int8", calibration=train)
+    """
+    names = {form.quantization: name for name, form in FORMATS.items() if name != "onnx"}
+    if quantization not in names:
+        raise UserError(
+            f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}"
+        )
+    return _write_one(model, path, names[quantization], ".tflite", calibration, description)
+
+
+def to_onnx(model, path, opset=17):
+    """Writes the ONNX file of a compact network: batch 1, batch-norm folded, channels last.
+
+    Input `image` `[1, height, width, 3]`, preprocessed; output `logits`.
+
+    Args:
+        model: functional Keras model, of stock layers, static shapes, one input and output.
+        path: `str` or `Path` of the file, ending in `.onnx`.
+        opset: ONNX operator set, 13 to 18.
+
+    Returns:
+        `Path` of the file.
+
+    Raises:
+        UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
+        ConversionError: if the converter fails.
+
+    Example:
+        >>> auxzoo.export.to_onnx(compact, "flowers.onnx")
+    """
+    if opset not in range(13, 19):
+        raise UserError(f"`opset` must be 13 to 18. Received: opset={opset!r}")
+    return _write_one(model, path, "onnx", ".onnx", opset=opset)
+
+
+def export_files(
+    model,
+    folder,
+    formats=tuple(FORMATS),
+    *,
+    calibration=None,
+    evaluation=None,
+    description=None,
+    name=None,
+    progress=None,
+):
+    """Exports a compact network in several formats with one child process, and measures every file.
+
+    Args:
+        model: functional Keras classifier, of stock layers, static shapes, one input and output.
+        folder: where the files and their records go; made if it is missing.
+        formats: names among `FORMATS`.
+        calibration: `ImageSet` for the int8 formats, of which 200 are taken by a fixed seed.
+        evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`; if `None`, neither is
+            measured and the record says so.
+        description: `Description` for a network that carries none.
+        name: `str`, first part of the file names; the network's name if `None`.
+        progress: called with a line of text before each step, or `None`.
+
+    Returns:
+        list of records (`dict`), one a file, each written beside its file as `FILE.json`.
+
+    Raises:
+        UserError: if `model` cannot be exported, a format is unknown, or calibration is missing or overlaps
+            with evaluation.
+        ConversionError: if the converter fails; no file is left behind.
+
+    Example:
+        >>> records = auxzoo.export.export_files(compact, "out", calibration=train, evaluation=test)
+        >>> [record["accuracy"]["accuracy"] for record in records]
+    """
+    check_exportable(model)
+    unknown = [form for form in formats if form not in FORMATS]
+    if unknown or not formats:
+        raise UserError(
+            f"`formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}"
+        )
+    preprocessing = (description or describe(model)).preprocessing
+    tell = progress or (lambda line: None)
+    folder, name = Path(folder), name or model.name
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"`folder` must be a folder. Received: `{folder}`, a file")
+    calibration_images, manifest = None, None
+    if any(FORMATS[form].needs_calibration for form in formats):
+        if not isinstance(calibration, ImageSet):
+            raise UserError("`calibration` must be an ImageSet of real images for the int8 formats.")
+        if evaluation is not None and calibration.overlaps(evaluation):
+            raise UserError("`calibration` and `evaluation` must have no image in common.")
+        chosen = calibration.sample(min(CALIBRATION_COUNT, calibration.size), CALIBRATION_SEED)
+        calibration_images = np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
+        manifest = chosen.manifest() | {"preprocessing": vars(preprocessing)}
+
+    tell(f"converting to {len(formats)} formats")
+    paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
+    convert(fold_batch_normalization(model), paths, calibration_images)
+
+    reference = None
+    if evaluation is not None:
+        tell(f"measuring the Keras network on {evaluation.size} images")
+        images = parity_images(evaluation, preprocessing)
+        reference = _keras_reference(model, evaluation, preprocessing, images)
+    records = []
+    for form, path in paths.items():
+        tell(f"measuring {path.name}")
+        record = {
+            "file": path.name,
+            "format": form,
+            "sha256": sha256(path),
+            "bytes": path.stat().st_size,
+            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "tools": {tool: importlib.metadata.version(tool) for tool in _TOOLS},
+            "python": platform.python_version(),
+            "processor": processor_name(),
+            "calibration": manifest if FORMATS[form].needs_calibration else None,
+            **open_file(path).tensors(),
+            "operators": open_file(path).operators(),
+            "parity": None,
+            "accuracy": None,
+            "keras_accuracy": None,
+            "latency": measure_latency(path),
+        }
+        if reference is not None:
+            record["parity"] = measure_parity(path, images, reference["outputs"])
+            record["accuracy"] = evaluate_file(path, evaluation, preprocessing)
+            record["keras_accuracy"] = reference["accuracy"]
+        write_json(path.with_name(f"{path.name}.json"), record)
+        records.append(record)
+    return records
+
+
+def _write_one(model, path, form, suffix, calibration=None, description=None, opset=17):
+    check_exportable(model)
+    path = Path(path)
+    if path.suffix != suffix:
+        raise UserError(f"`path` must end in {suffix}. Received: `{path}`")
+    images = None
+    if FORMATS[form].needs_calibration:
+        images = _calibration_images(model, calibration, description)
+    convert(fold_batch_normalization(model), {form: path}, images, opset)
+    return path
+
+
+def _calibration_images(model, calibration, description):
+    """Returns preprocessed calibration images of any of the allowed kinds, float32 `[count, height, width, 3]`."""
+    if isinstance(calibration, ImageSet):
+        preprocessing = (description or describe(model)).preprocessing
+        chosen = calibration.sample(min(CALIBRATION_COUNT, calibration.size), CALIBRATION_SEED)
+        return np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
+    if isinstance(calibration, tf.data.Dataset):
+        batches, count = [], 0
+        for element in calibration:
+            batch = np.asarray(element[0] if isinstance(element, tuple) else element, np.float32)
+            batches.append(batch)
+            count += len(batch)
+            if count >= CALIBRATION_COUNT:
+                break
+        calibration = np.concatenate(batches)[:CALIBRATION_COUNT] if batches else None
+    if calibration is None:
+        raise UserError("`calibration` must be real images for int8. Received: none")
+    images = np.asarray(calibration, np.float32)
+    if images.shape[1:] != tuple(model.input_shape[1:]) or len(images) == 0:
+        raise UserError(
+            f"`calibration` must be images of shape [count, {', '.join(map(str, model.input_shape[1:]))}]. "
+            f"Received: shape {images.shape}"
+        )
+    if not np.isfinite(images).all():
+        raise UserError("`calibration` must be finite numbers. Received: NaN or infinity")
+    return images
+
+
+def _keras_reference(model, evaluation, preprocessing, images):
+    predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
+    accuracy = Accuracy()
+    for batch, classes in evaluation.batches(preprocessing, 250):
+        accuracy.update(predict(batch).numpy(), classes.numpy())
+    return {"outputs": keras.ops.convert_to_numpy(predict(images)), "accuracy": accuracy.result()}

@@ -1,0 +1,187 @@
+"""Running exported files: one face for TFLite and ONNX."""
+
+import contextlib
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from auxzoo.errors import UserError
+
+
+def open_file(path, threads=1):
+    """Opens a TFLite or ONNX file for running.
+
+    Args:
+        path: `str` or `Path`, ending in `.tflite` or `.onnx`.
+        threads: `int`, threads of an operator.
+
+    Returns:
+        an object with `predict(images)`: float32 `[batch, height, width, 3]`, preprocessed, to float32 logits
+        `[batch, ...]`, one image after the other; `operators()`: `dict` of operator name to count;
+        `tensors()`: names, shapes and number types of input and output; `run_once()` for timing.
+
+    Raises:
+        UserError: if it is missing, empty, truncated, of another kind, or has operators that are not built in.
+
+    Example:
+        >>> logits = open_file("flowers_int8.tflite").predict(images)
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"`{path}` is not a file.")
+    if path.suffix == ".tflite":
+        return TFLiteFile(path, threads)
+    if path.suffix == ".onnx":
+        return ONNXFile(path, threads)
+    raise UserError(f"`path` must end in .tflite or .onnx. Received: `{path}`")
+
+
+class TFLiteFile:
+    """A TFLite file in LiteRT's interpreter."""
+
+    def __init__(self, path, threads):
+        from ai_edge_litert.interpreter import Interpreter
+
+        content = path.read_bytes()
+        if content[4:8] != b"TFL3":
+            raise UserError(f"`{path}` is not a TFLite file.")
+        self._content = content
+        self.path = path
+        try:
+            with _quiet():
+                self._interpreter = Interpreter(model_content=content, num_threads=threads)
+                self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"`{path}` cannot be run: {str(error).strip().splitlines()[0]}") from None
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise UserError(f"`{path}` must have one input and one output.")
+        self._input, self._output = inputs[0], outputs[0]
+
+    def predict(self, images):
+        """Returns float32 logits of float32 images, quantising and dequantising as the file says."""
+        results = []
+        for image in np.asarray(images, np.float32):
+            self._interpreter.set_tensor(self._input["index"], _quantized(image[None], self._input))
+            self._interpreter.invoke()
+            results.append(_dequantized(self._interpreter.get_tensor(self._output["index"]), self._output))
+        return np.concatenate(results)
+
+    def run_once(self):
+        """Runs the network on what its input holds."""
+        self._interpreter.invoke()
+
+    def operators(self):
+        """Returns operator name -> how often the file has it; custom ones by their own name."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        names = {
+            value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
+        }
+        model = schema.Model.GetRootAs(self._content, 0)
+        codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
+
+        def name_of(code):
+            # Files of before 2020 keep small codes in a field of their own.
+            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+            return code.CustomCode().decode() if code.CustomCode() else names[number]
+
+        counts = Counter()
+        for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
+            for index in range(graph.OperatorsLength()):
+                counts[name_of(codes[graph.Operators(index).OpcodeIndex()])] += 1
+        return dict(sorted(counts.items()))
+
+    def tensors(self):
+        """Returns `{"input": ..., "output": ...}`: name in the signature, shape, number type, quantisation."""
+        (signature,) = self._interpreter.get_signature_list().values() or ({"inputs": [""], "outputs": [""]},)
+        names = (signature["inputs"][0], signature["outputs"][0])
+        described = {}
+        for role, name, detail in zip(("input", "output"), names, (self._input, self._output), strict=True):
+            scale, zero_point = detail["quantization"]
+            described[role] = {
+                "name": name,
+                "shape": [int(size) for size in detail["shape"]],
+                "type": np.dtype(detail["dtype"]).name,
+            }
+            if scale:
+                described[role]["scale"], described[role]["zero_point"] = float(scale), int(zero_point)
+        return described
+
+
+class ONNXFile:
+    """An ONNX file in onnxruntime."""
+
+    def __init__(self, path, threads):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = threads
+        options.log_severity_level = 3
+        self.path = path
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors have no common class of their own
+            raise UserError(f"`{path}` cannot be run: {str(error).strip().splitlines()[0]}") from None
+        if len(self._session.get_inputs()) != 1 or len(self._session.get_outputs()) != 1:
+            raise UserError(f"`{path}` must have one input and one output.")
+        self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        self._image = np.zeros(self._input.shape, np.float32)
+
+    def predict(self, images):
+        """Returns float32 logits of float32 images."""
+        return np.concatenate([self._run(image[None]) for image in np.asarray(images, np.float32)])
+
+    def run_once(self):
+        """Runs the network on an image of zeros."""
+        self._run(self._image)
+
+    def _run(self, image):
+        return self._session.run([self._output.name], {self._input.name: image})[0]
+
+    def operators(self):
+        """Returns operator name -> how often the file has it."""
+        import onnx
+
+        model = onnx.load(self.path)
+        return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+
+    def tensors(self):
+        """Returns `{"input": ..., "output": ...}`: name, shape and number type."""
+        return {
+            role: {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.type}
+            for role, tensor in (("input", self._input), ("output", self._output))
+        }
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps LiteRT's C++ lines ("INFO: Created TensorFlow Lite XNNPACK delegate") off the terminal."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _quantized(values, detail):
+    if detail["dtype"] == np.float32:
+        return values
+    scale, zero_point = detail["quantization"]
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.round(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _dequantized(values, detail):
+    if detail["dtype"] == np.float32:
+        return values
+    scale, zero_point = detail["quantization"]
+    return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)
