@@ -24,9 +24,7 @@ def packages_below(package, folder):
 
 
 PACKAGE_DIRECTORIES = {
-    package: folder
-    for room, room_folder in ROOMS.items()
-    for package, folder in packages_below(room, room_folder)
+    package: folder for room, room_folder in ROOMS.items() for package, folder in packages_below(room, room_folder)
 }
 
 setup(

@@ -1,9 +1,11 @@
 """Writing files so that nothing half-written is ever seen, and reading them so that damage is noticed."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -42,6 +44,14 @@ def written_aside(path):
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def numbered_folder(parent, name):
+    """Returns the path of the next folder `parent/name-NNN` that does not exist, beginning with 001."""
+    pattern = re.compile(rf"{re.escape(name)}-(\d+)")
+    matches = [pattern.fullmatch(path.name) for path in Path(parent).glob(f"{glob.escape(name)}-*")]
+    number = 1 + max((int(match[1]) for match in matches if match), default=0)
+    return Path(parent) / f"{name}-{number:03d}"
 
 
 def sha256(path):

@@ -1,8 +1,28 @@
-"""What records say of the machine."""
+"""The machine: what records say of it, and keeping the chatter of C++ libraries off its terminal."""
 
+import contextlib
+import os
 import platform
 import re
+import sys
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """Keeps what C++ libraries write to standard error (TensorFlow on import, LiteRT on opening) off the terminal.
+
+    Python's own exceptions are raised as ever: they are printed after the block.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def processor_name():

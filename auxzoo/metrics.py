@@ -62,9 +62,7 @@ class ConfusionMatrix:
         """Adds a batch; arguments and errors as of `Accuracy.update`."""
         logits, classes = check_predictions(logits, classes)
         if logits.shape[1] != len(self.counts):
-            raise UserError(
-                f"`logits` must have {len(self.counts)} columns. Received: shape {tuple(logits.shape)}"
-            )
+            raise UserError(f"`logits` must have {len(self.counts)} columns. Received: shape {tuple(logits.shape)}")
         np.add.at(self.counts, (classes, logits.argmax(axis=1)), 1)
 
     def accuracy_of_classes(self):
@@ -88,7 +86,5 @@ def check_predictions(logits, classes):
     if np.isnan(logits).any():
         raise UserError("`logits` must be numbers. Received: NaN")
     if classes.size and not (classes.min() >= 0 and classes.max() < logits.shape[1]):
-        raise UserError(
-            f"`classes` must be 0 to {logits.shape[1] - 1}. Received: {classes.min()} to {classes.max()}"
-        )
+        raise UserError(f"`classes` must be 0 to {logits.shape[1] - 1}. Received: {classes.min()} to {classes.max()}")
     return logits, classes

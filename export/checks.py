@@ -31,8 +31,7 @@ def check_exportable(model):
             raise UserError(f"`model` must not hold a Lambda layer. Received: {layer.name!r}")
         if type(layer).__module__.split(".")[0] != "keras":
             raise UserError(
-                f"`model` must be made of Keras' own layers. Received: {layer.name!r} "
-                f"of class {type(layer).__name__}"
+                f"`model` must be made of Keras' own layers. Received: {layer.name!r} of class {type(layer).__name__}"
             )
         if layer.compute_dtype not in ("float32", "int32", "string"):
             raise UserError(

@@ -54,9 +54,7 @@ def to_tflite(model, path, quantization=None, calibration=None, description=None
     """
     names = {form.quantization: name for name, form in FORMATS.items() if name != "onnx"}
     if quantization not in names:
-        raise UserError(
-            f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}"
-        )
+        raise UserError(f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}")
     return _write_one(model, path, names[quantization], ".tflite", calibration, description)
 
 
@@ -124,9 +122,7 @@ def export_files(
     check_exportable(model)
     unknown = [form for form in formats if form not in FORMATS]
     if unknown or not formats:
-        raise UserError(
-            f"`formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}"
-        )
+        raise UserError(f"`formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}")
     preprocessing = (description or describe(model)).preprocessing
     tell = progress or (lambda line: None)
     folder, name = Path(folder), name or model.name

@@ -1,13 +1,12 @@
 """Running exported files: one face for TFLite and ONNX."""
 
-import contextlib
-import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from auxzoo.errors import UserError
+from auxzoo.machine import quiet_stderr
 
 
 def open_file(path, threads=1):
@@ -50,7 +49,7 @@ class TFLiteFile:
         self._content = content
         self.path = path
         try:
-            with _quiet():
+            with quiet_stderr():
                 self._interpreter = Interpreter(model_content=content, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -77,9 +76,7 @@ class TFLiteFile:
         """Returns operator name -> how often the file has it; custom ones by their own name."""
         from ai_edge_litert import schema_py_generated as schema
 
-        names = {
-            value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
-        }
+        names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
         model = schema.Model.GetRootAs(self._content, 0)
         codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
 
@@ -123,9 +120,7 @@ class ONNXFile:
         options.log_severity_level = 3
         self.path = path
         try:
-            self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common class of their own
             raise UserError(f"`{path}` cannot be run: {str(error).strip().splitlines()[0]}") from None
         if len(self._session.get_inputs()) != 1 or len(self._session.get_outputs()) != 1:
@@ -157,19 +152,6 @@ class ONNXFile:
             role: {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.type}
             for role, tensor in (("input", self._input), ("output", self._output))
         }
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps LiteRT's C++ lines ("INFO: Created TensorFlow Lite XNNPACK delegate") off the terminal."""
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def _quantized(values, detail):

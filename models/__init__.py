@@ -10,6 +10,7 @@ _NAMES = {
     "ResNet18": "resnet",
     "describe": "description",
     "load": "zoo",
+    "load_keras_file": "zoo",
     "measure_costs": "costs",
 }
 

@@ -113,9 +113,7 @@ def _inverted_residual(x, channels, expansion, stride, dilation, momentum, prefi
     """Expands by 1x1, convolves each channel by 3x3, projects by 1x1 without activation (figure 4d)."""
     shortcut = x
     if expansion > 1:
-        x = keras.layers.Conv2D(
-            expansion * x.shape[-1], 1, padding="same", use_bias=False, name=f"{prefix}expand"
-        )(x)
+        x = keras.layers.Conv2D(expansion * x.shape[-1], 1, padding="same", use_bias=False, name=f"{prefix}expand")(x)
         x = _normalization(momentum, f"{prefix}expand_BN")(x)
         x = keras.layers.ReLU(6.0, name=f"{prefix}expand_relu")(x)
     if stride == 2:

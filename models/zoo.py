@@ -1,6 +1,8 @@
 """The published zoo: its shelf `published/`, one folder an entry, and an index with checksums."""
 
+import dataclasses
 import shutil
+import zipfile
 from pathlib import Path
 
 from auxzoo.errors import UserError
@@ -49,9 +51,7 @@ def check_files(folder, files):
             raise UserError(f"`{path}` is missing.")
         received = sha256(path)
         if received != expected["sha256"]:
-            raise UserError(
-                f"`{path}` was changed: its SHA-256 must be {expected['sha256']}. Received: {received}"
-            )
+            raise UserError(f"`{path}` was changed: its SHA-256 must be {expected['sha256']}. Received: {received}")
 
 
 def pull(name, folder, shelf=SHELF):
@@ -82,7 +82,7 @@ def pull(name, folder, shelf=SHELF):
     return target
 
 
-def load(name, num_classes=None, labels=(), shelf=SHELF):
+def load(name, num_classes=None, labels=(), preprocessing_fit=None, shelf=SHELF):
     """Returns a compact network with its published weights.
 
     Args:
@@ -90,6 +90,7 @@ def load(name, num_classes=None, labels=(), shelf=SHELF):
         num_classes: `int`, to put a fresh head of so many logits on the pretrained trunk; the published head
             if `None`.
         labels: names of the classes of the fresh head, or none.
+        preprocessing_fit: `"resize"` or `"pad"`, how pictures of another size are fitted; as published if `None`.
 
     Returns:
         `Network`, with its description.
@@ -113,6 +114,9 @@ def load(name, num_classes=None, labels=(), shelf=SHELF):
         network = Network.from_config({**config["network"], "description": config["description"]})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"`{folder / CONFIG_FILE}` is not the configuration of a network: {error}") from None
+    if preprocessing_fit is not None:
+        preprocessing = dataclasses.replace(description.preprocessing, fit=preprocessing_fit)
+        description = network.description = dataclasses.replace(description, preprocessing=preprocessing)
     try:
         network.load_weights(folder / WEIGHTS_FILE)
     except (OSError, ValueError, KeyError) as error:
@@ -131,13 +135,24 @@ def load(name, num_classes=None, labels=(), shelf=SHELF):
         )
     head = network.layers[-1]
     logits = keras.layers.Dense(num_classes, name=head.name)(head.input)
-    fresh = Description(
-        taps=description.taps,
-        preprocessing=description.preprocessing,
-        task=description.task,
-        labels=tuple(labels),
-    )
+    fresh = dataclasses.replace(description, labels=tuple(labels))
     return described(network.input, logits, fresh, network.name)
+
+
+def load_keras_file(path):
+    """Returns the network in a `.keras` file, with its description if it is one of ours.
+
+    Raises:
+        UserError: if the file is missing, damaged, or holds layers that Keras does not know.
+    """
+    import keras
+
+    from . import description  # noqa: F401  (makes the class of described networks known to Keras)
+
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"`{path}` cannot be loaded: {str(error).strip().splitlines()[0]}") from None
 
 
 def save_entry(network, folder, name):

@@ -6,6 +6,7 @@ statistics and seeds of the caller stay untouched, and oneDNN, which must be set
 imported, can be tried there too.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 from absl import logging
+
+COMPUTE_FILE = "compute.json"  # where a run keeps what was measured
 
 
 def choose_compilation(network, batch_shape, classes, objective, optimization):
@@ -32,7 +35,7 @@ def choose_compilation(network, batch_shape, classes, objective, optimization):
     return max(rates, key=rates.get)
 
 
-def measure_compilations(network, batch_shape, classes, objective, optimization, environment=None):
+def measure_compilations(network, batch_shape, classes, objective, optimization):
     """Times training steps of a copy of `network` in a child process.
 
     Args:
@@ -41,7 +44,6 @@ def measure_compilations(network, batch_shape, classes, objective, optimization,
         classes: `int`, number of logits.
         objective: `Objective`.
         optimization: `Optimization`.
-        environment: `dict`, added to the child's environment variables (`TF_ENABLE_ONEDNN_OPTS`).
 
     Returns:
         `dict`: images a second of `"graph"` and `"xla"`.
@@ -49,27 +51,62 @@ def measure_compilations(network, batch_shape, classes, objective, optimization,
     Raises:
         subprocess.CalledProcessError: if the child fails.
     """
+    job = {
+        "batch_shape": list(batch_shape),
+        "classes": classes,
+        "objective": objective.model_dump(),
+        "optimization": optimization.model_dump(),
+    }
     with tempfile.TemporaryDirectory() as folder:
         network.save(Path(folder) / "network.keras")
-        job = {
-            "batch_shape": list(batch_shape),
-            "classes": classes,
-            "objective": objective.model_dump(),
-            "optimization": optimization.model_dump(),
-        }
-        (Path(folder) / "job.json").write_text(json.dumps(job))
-        subprocess.run(
-            [sys.executable, "-m", "auxzoo.training.compilation", folder],
-            env={**os.environ, **(environment or {})},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=True,
-        )
-        return json.loads((Path(folder) / "rates.json").read_text())
+        return _run_child(Path(folder), job, {})
+
+
+def measure_compute(settings):
+    """Times training steps of a recipe with and without oneDNN and XLA, before TensorFlow is imported here.
+
+    Args:
+        settings: `dict`, the recipe as `read_settings` returned it.
+
+    Returns:
+        `dict`: the fastest `compilation` and `onednn`, and `images_per_second` of all that were allowed.
+
+    Raises:
+        subprocess.CalledProcessError: if a child fails.
+    """
+    compute = settings.get("compute", {})
+    choices = [compute["onednn"]] if isinstance(compute.get("onednn"), bool) else [True, False]
+    rates = {}
+    for onednn in choices:
+        with tempfile.TemporaryDirectory() as folder:
+            measured = _run_child(Path(folder), {"recipe": settings}, {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn))})
+        for compilation, rate in measured.items():
+            if compute.get("compilation", "auto") in ("auto", compilation):
+                rates[compilation, onednn] = rate
+    compilation, onednn = max(rates, key=rates.get)
+    return {
+        "compilation": compilation,
+        "onednn": onednn,
+        "images_per_second": {
+            f"{compilation}, oneDNN {'on' if onednn else 'off'}": rate for (compilation, onednn), rate in rates.items()
+        },
+    }
+
+
+def _run_child(folder, job, environment):
+    (folder / "job.json").write_text(json.dumps(job))
+    subprocess.run(
+        [sys.executable, "-m", "auxzoo.training.compilation", str(folder)],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
+    return json.loads((folder / "rates.json").read_text())
 
 
 def _measure(folder):
-    """Runs in the child: two steps to warm up, then the fastest of three groups of steps."""
+    """Runs in the child: two steps to warm up, then the fastest of five."""
     import keras
     import numpy as np
 
@@ -78,6 +115,8 @@ def _measure(folder):
     from .trainer import Trainer
 
     job = json.loads((folder / "job.json").read_text())
+    if "recipe" in job:
+        job = _save_network_of_recipe(job["recipe"], folder)
     generator = np.random.default_rng(0)
     images = generator.standard_normal(job["batch_shape"], dtype=np.float32)
     labels = generator.integers(0, job["classes"], job["batch_shape"][0])
@@ -98,5 +137,28 @@ def _measure(folder):
     (folder / "rates.json").write_text(json.dumps(rates))
 
 
+def _save_network_of_recipe(settings, folder):
+    from auxzoo.auxiliary import attach
+
+    from .recipe import Recipe
+    from .run import build_compact, build_structure, configure_compute
+
+    recipe = Recipe.parse(settings, "The recipe")
+    configure_compute(recipe.compute)
+    labels = tuple(f"class{index}" for index in range(10))  # a head of another size costs as much
+    compact = build_compact(recipe, labels)
+    structure = build_structure(recipe, compact)
+    network = compact if structure is None else attach(compact, structure)
+    network.save(folder / "network.keras")
+    return {
+        "batch_shape": [recipe.batch_size, *network.input_shape[1:]],
+        "classes": len(labels),
+        "objective": recipe.objective.model_dump(),
+        "optimization": recipe.optimization.model_dump(),
+    }
+
+
 if __name__ == "__main__":
+    # The class of described networks must be known to Keras before one is loaded.
+    importlib.import_module("auxzoo.models.description")
     _measure(Path(sys.argv[1]))

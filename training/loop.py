@@ -82,9 +82,7 @@ def fit(
     if epochs < 1:
         raise UserError(f"`epochs` must be 1 or more. Received: epochs={epochs}")
     if compilation not in ("auto", "xla", "graph"):
-        raise UserError(
-            f'`compilation` must be "auto", "xla" or "graph". Received: compilation={compilation!r}'
-        )
+        raise UserError(f'`compilation` must be "auto", "xla" or "graph". Received: compilation={compilation!r}')
     classes = number_of_classes(network)
     preprocessing = None
     if isinstance(train, ImageSet) or isinstance(validation, ImageSet):

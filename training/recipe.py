@@ -1,6 +1,5 @@
 """Recipes: the YAML file that reproduces a training run, and its overrides."""
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,10 +7,10 @@ import pydantic
 import yaml
 
 from auxzoo.data import Augmentation
-from auxzoo.errors import UserError
 
 from .objective import Objective
 from .optimization import Optimization
+from .recipe_file import read_settings
 from .settings import Settings
 
 
@@ -21,11 +20,14 @@ class NetworkSettings(Settings):
     architecture: Literal["MobileNetV2", "ResNet18"] | None = None
     """Constructor in `auxzoo.models`."""
 
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = pydantic.Field(default_factory=dict)
     """Arguments of the constructor, without the number of classes, which the data tell."""
 
     entry: str | None = None
     """Name of a published entry, or a folder of one, to fine-tune."""
+
+    preprocessing_fit: Literal["resize", "pad"] | None = None
+    """How pictures are fitted to the input of an `entry`; as the entry says if not set."""
 
     @pydantic.model_validator(mode="after")
     def _one_of_both(self):
@@ -61,10 +63,13 @@ class DataSettings(Settings):
     train_count: int | None = pydantic.Field(None, ge=1)
     """Train on this many images only; on all that are left if not set."""
 
+    download: bool = False
+    """Let `tensorflow_datasets` fetch a set that is not prepared."""
+
     skip_broken: bool = False
     """Leave broken images out and count them, instead of stopping."""
 
-    augmentation: dict[str, Any] = {}
+    augmentation: dict[str, Any] = pydantic.Field(default_factory=dict)
     """Fields of `auxzoo.data.Augmentation`."""
 
     @pydantic.field_validator("augmentation")
@@ -94,8 +99,9 @@ class ComputeSettings(Settings):
     compilation: Literal["auto", "xla", "graph"] = "auto"
     """Whether XLA compiles the steps; `auto` measures."""
 
-    onednn: bool | None = None
-    """Whether TensorFlow uses oneDNN; TensorFlow's own choice for the processor if not set."""
+    onednn: bool | Literal["auto"] | None = None
+    """Whether TensorFlow uses oneDNN; TensorFlow's own choice for the processor if not set; `auto` measures.
+    The command line carries it out, since it must be set before TensorFlow is imported."""
 
     threads: int | None = pydantic.Field(None, ge=1)
     """Threads of a step; all cores if not set."""
@@ -159,36 +165,4 @@ def read_recipe(source, overrides=()):
         >>> read_recipe("mobilenet_v2_050_cifar10", ["epochs=1"]).epochs
         1
     """
-    path = Path(source)
-    packaged = Path(__file__).parent / "recipes" / f"{source}.yaml"
-    if not path.exists() and os.sep not in str(source) and packaged.exists():
-        path = packaged
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = sorted(file.stem for file in packaged.parent.glob("*.yaml"))
-        raise UserError(
-            f"`recipe` must be a YAML file or one of {', '.join(known)}. Received: {str(source)!r}"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"`{path}` cannot be read as YAML: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"`{path}` must hold settings by name. Received: {type(value).__name__}")
-    for override in overrides:
-        _apply(override, value)
-    return Recipe.parse(value, f"The recipe `{path}`")
-
-
-def _apply(override, value):
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"`--set` must be KEY=VALUE. Received: {override!r}")
-    *groups, last = key.split(".")
-    for group in groups:
-        value = value.setdefault(group, {})
-        if not isinstance(value, dict):
-            raise UserError(f"`--set` must name a setting of a recipe. Received: {override!r}")
-    try:
-        value[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"`--set` must have a YAML value. Received: {override!r}: {error}") from None
+    return Recipe.parse(read_settings(source, overrides), f"The recipe `{source}`")

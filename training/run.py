@@ -1,7 +1,6 @@
 """`train`: carry out a recipe in a folder; the same call continues a run that was killed."""
 
 import platform
-import re
 import shutil
 import time
 from pathlib import Path
@@ -13,14 +12,14 @@ import auxzoo
 from auxzoo.auxiliary import Structure, attach
 from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
-from auxzoo.files import read_json, sha256, write_json, written_aside
+from auxzoo.files import numbered_folder, read_json, sha256, write_json, written_aside
 from auxzoo.machine import processor_name
 
 from .. import models
 from ..models import zoo
-from .compilation import measure_compilations
+from .compilation import COMPUTE_FILE, measure_compilations
 from .evaluation import evaluate
-from .loop import RUN_STATE_FILE, fit
+from .loop import RUN_STATE_FILE, fit, number_of_classes
 from .recipe import Recipe, read_recipe
 
 METRICS_FILE = "metrics.json"
@@ -28,7 +27,7 @@ RECIPE_FILE = "recipe.yaml"
 STRUCTURE_FILE = "structure.json"
 
 
-def train(recipe, folder=None, *, overwrite=False, callbacks=(), verbose="auto"):
+def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), verbose="auto"):
     """Carries out a recipe and leaves the compact network in a folder that `auxzoo.load` reads.
 
     Args:
@@ -36,6 +35,8 @@ def train(recipe, folder=None, *, overwrite=False, callbacks=(), verbose="auto")
         folder: where the run goes. An unfinished run of the same recipe there is continued; a finished one or
             one of another recipe is refused. A new numbered folder under `runs/` if `None`.
         overwrite: delete a finished or foreign run in `folder` first.
+        measured: what `measure_compute` returned, for a recipe that leaves the choice to measurement; measured here
+            (without oneDNN, which is chosen before TensorFlow is imported) if `None`.
         callbacks: Keras callbacks beside TensorBoard's, which writes to `folder/tensorboard`.
         verbose: as of `keras.Model.fit`.
 
@@ -73,7 +74,7 @@ def train(recipe, folder=None, *, overwrite=False, callbacks=(), verbose="auto")
         augmentation=Augmentation(**recipe.data.augmentation),
         seed=recipe.seed,
         folder=folder,
-        compilation=_kept_compilation(recipe, network, folder),
+        compilation=_kept_compilation(recipe, network, folder, measured),
         callbacks=[keras.callbacks.TensorBoard(folder / "tensorboard"), _Clock(folder), *callbacks],
         verbose=verbose,
     )
@@ -107,7 +108,7 @@ def train(recipe, folder=None, *, overwrite=False, callbacks=(), verbose="auto")
 def open_data(recipe):
     """Returns the training, validation and test images of a recipe."""
     data = recipe.data
-    options = {"data_dir": data.data_dir, "skip_broken": data.skip_broken}
+    options = {"data_dir": data.data_dir, "skip_broken": data.skip_broken, "download": data.download}
     images = open_images(data.source, data.train_split, **options)
     train_images, validation_images = images.split(data.validation_count, seed=data.validation_seed)
     if data.train_count is not None:
@@ -121,14 +122,14 @@ def build_compact(recipe, labels):
     if settings.entry is not None:
         if settings.arguments:
             raise UserError("`network.arguments` must be empty where `network.entry` is set.")
-        return models.load(settings.entry, num_classes=len(labels), labels=labels)
+        return models.load(
+            settings.entry, num_classes=len(labels), labels=labels, preprocessing_fit=settings.preprocessing_fit
+        )
     constructor = getattr(models, settings.architecture)
     try:
         return constructor(**settings.arguments, num_classes=len(labels), labels=labels)
     except TypeError as error:
-        raise UserError(
-            f"`network.arguments` must be arguments of {settings.architecture}: {error}"
-        ) from None
+        raise UserError(f"`network.arguments` must be arguments of {settings.architecture}: {error}") from None
 
 
 def build_structure(recipe, compact):
@@ -157,7 +158,7 @@ def claim_folder(folder, recipe, overwrite=False):
         UserError: if it holds a finished run, a run of another recipe, or anything else.
     """
     if folder is None:
-        folder = _next_numbered_folder(Path("runs"), recipe.name)
+        folder = numbered_folder("runs", recipe.name)
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"The output folder must be a folder. Received: `{folder}`, a file")
@@ -168,9 +169,7 @@ def claim_folder(folder, recipe, overwrite=False):
         if overwrite:
             shutil.rmtree(folder)
         elif read_recipe(recipe_file) != recipe:
-            raise UserError(
-                f"`{folder}` holds a run of another recipe; choose another folder or give --overwrite."
-            )
+            raise UserError(f"`{folder}` holds a run of another recipe; choose another folder or give --overwrite.")
         elif (folder / METRICS_FILE).exists():
             raise UserError(f"`{folder}` holds a finished run; choose another folder or give --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,26 +179,19 @@ def claim_folder(folder, recipe, overwrite=False):
     return folder
 
 
-def _next_numbered_folder(parent, name):
-    pattern = re.compile(rf"{re.escape(name)}-(\d+)")
-    matches = [pattern.fullmatch(path.name) for path in parent.glob(f"{name}-*")]
-    number = 1 + max((int(match[1]) for match in matches if match), default=0)
-    return parent / f"{name}-{number:03d}"
-
-
-def _kept_compilation(recipe, network, folder):
+def _kept_compilation(recipe, network, folder, measured):
     """Returns the compilation of the recipe, or the measured one, which is kept in the run for its resumption."""
-    compilation = recipe.compute.compilation
-    if compilation != "auto":
-        return compilation
-    kept = folder / "compilation.json"
+    if recipe.compute.compilation != "auto" and measured is None:
+        return recipe.compute.compilation
+    kept = folder / COMPUTE_FILE
     if not kept.exists():
-        batch_shape = (recipe.batch_size, *network.input_shape[1:])
-        classes = next(iter(network.output.values())) if isinstance(network.output, dict) else network.output
-        rates = measure_compilations(
-            network, batch_shape, classes.shape[-1], recipe.objective, recipe.optimization
-        )
-        write_json(kept, {"compilation": max(rates, key=rates.get), "images_per_second": rates})
+        if measured is None:
+            batch_shape = (recipe.batch_size, *network.input_shape[1:])
+            rates = measure_compilations(
+                network, batch_shape, number_of_classes(network), recipe.objective, recipe.optimization
+            )
+            measured = {"compilation": max(rates, key=rates.get), "images_per_second": rates}
+        write_json(kept, measured)
     return read_json(kept)["compilation"]
 
 

@@ -81,9 +81,7 @@ def _functional(model, outputs, name):
 
 def _check_compact(compact):
     if not (isinstance(compact, keras.Model) and hasattr(compact, "operations")):
-        raise UserError(
-            f"`compact` must be a functional keras.Model. Received: {getattr(compact, 'name', compact)!r}"
-        )
+        raise UserError(f"`compact` must be a functional keras.Model. Received: {getattr(compact, 'name', compact)!r}")
     if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in compact.layers):
         raise UserError(f"`compact` has an auxiliary already; detach it first. Received: {compact.name!r}")
     shape = getattr(compact.output, "shape", None)
@@ -122,16 +120,12 @@ def _pooled(tensor, rows, columns, name):
     if tuple(sizes) == (rows, columns):
         return tensor
     strides = [-(-size // target) for size, target in zip(sizes, (rows, columns), strict=True)]
-    if all(
-        -(-size // stride) == target
-        for size, stride, target in zip(sizes, strides, (rows, columns), strict=True)
-    ):
+    if all(-(-size // stride) == target for size, stride, target in zip(sizes, strides, (rows, columns), strict=True)):
         return keras.layers.AveragePooling2D(strides, strides=strides, padding="same", name=name)(tensor)
     # Sizes that no "same" stride reaches, such as 35 to 17: whole windows only, the last ending at the border.
     strides = [size // target for size, target in zip(sizes, (rows, columns), strict=True)]
     windows = [
-        size - (target - 1) * stride
-        for size, target, stride in zip(sizes, (rows, columns), strides, strict=True)
+        size - (target - 1) * stride for size, target, stride in zip(sizes, (rows, columns), strides, strict=True)
     ]
     return keras.layers.AveragePooling2D(windows, strides=strides, padding="valid", name=name)(tensor)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 from auxzoo.auxiliary.operations import OPERATIONS
@@ -38,18 +39,12 @@ class Node:
                 f"Received: operation={self.operation!r}"
             )
         if not isinstance(self.channels, int) or isinstance(self.channels, bool) or self.channels < 1:
-            raise UserError(
-                f"`channels` of node {self.name!r} must be 1 or more. Received: channels={self.channels!r}"
-            )
+            raise UserError(f"`channels` of node {self.name!r} must be 1 or more. Received: channels={self.channels!r}")
         if isinstance(self.links, str) or not all(isinstance(link, str) for link in self.links):
-            raise UserError(
-                f"`links` of node {self.name!r} must be names of taps. Received: links={self.links!r}"
-            )
+            raise UserError(f"`links` of node {self.name!r} must be names of taps. Received: links={self.links!r}")
         object.__setattr__(self, "links", tuple(self.links))
         if len(set(self.links)) != len(self.links):
-            raise UserError(
-                f"`links` of node {self.name!r} must name a tap once. Received: links={self.links!r}"
-            )
+            raise UserError(f"`links` of node {self.name!r} must name a tap once. Received: links={self.links!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +78,7 @@ class Structure:
         if not self.nodes:
             raise UserError("`nodes` must hold at least one node. Received: nodes=()")
         if not self.nodes[0].links:
-            raise UserError(
-                f"`links` of the first node, {self.nodes[0].name!r}, must name a tap. Received: ()"
-            )
+            raise UserError(f"`links` of the first node, {self.nodes[0].name!r}, must name a tap. Received: ()")
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names):
             raise UserError(f"`nodes` must have a name each. Received: {names}")
@@ -93,8 +86,7 @@ class Structure:
             for link in node.links:
                 if link not in known:
                     raise UserError(
-                        f"`links` of node {node.name!r} must be among the taps {', '.join(known)}. "
-                        f"Received: {link!r}"
+                        f"`links` of node {node.name!r} must be among the taps {', '.join(known)}. Received: {link!r}"
                     )
 
     @classmethod
@@ -112,9 +104,7 @@ class Structure:
             UserError: if a tap is unknown, or none is given for a model without a description.
         """
         if width_multiplier < 1:
-            raise UserError(
-                f"`width_multiplier` must be 1 or more. Received: width_multiplier={width_multiplier}"
-            )
+            raise UserError(f"`width_multiplier` must be 1 or more. Received: width_multiplier={width_multiplier}")
         pairs = tap_pairs(model, taps)
         shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}
         stages = [tap for tap, _ in pairs][1:] or [pairs[0][0]]
@@ -123,14 +113,13 @@ class Structure:
                 name=tap if tap.isidentifier() else f"node{index}",
                 links=(pairs[0][0], tap) if index == 1 and len(pairs) > 1 else (tap,),
                 operation="convolution_3x3",
-                channels=int(round(shapes[tap][-1] * width_multiplier)),
+                channels=math.ceil(shapes[tap][-1] * width_multiplier),
             )
             for index, tap in enumerate(stages, start=1)
         ]
         # Multiplications of a node's 3x3 convolution; adapters cost the same whatever the operation.
         costs = [
-            9 * node.channels**2 * shapes[tap][1] * shapes[tap][2]
-            for node, tap in zip(nodes, stages, strict=True)
+            9 * node.channels**2 * shapes[tap][1] * shapes[tap][2] for node, tap in zip(nodes, stages, strict=True)
         ]
         budget = DEFAULT_COST_SHARE * _multiplications(model)
         for index in sorted(range(len(nodes)), key=lambda index: -costs[index]):

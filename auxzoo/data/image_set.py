@@ -59,9 +59,7 @@ class ImageSet:
             )
         if len(images) == 0:
             raise UserError(f"`images` must hold at least one image. Received: shape {images.shape}")
-        return cls(
-            name, images, _checked(classes, len(images), labels), tuple(labels), np.arange(len(images))
-        )
+        return cls(name, images, _checked(classes, len(images), labels), tuple(labels), np.arange(len(images)))
 
     @property
     def size(self):
@@ -79,9 +77,7 @@ class ImageSet:
             batches of `(float32 [batch, height, width, 3], int64 [batch])`.
         """
         dataset = tf.data.Dataset.range(self.size).batch(batch_size)
-        return self._prepared(
-            dataset.map(self._reader(preprocessing), num_parallel_calls=2, deterministic=True)
-        )
+        return self._prepared(dataset.map(self._reader(preprocessing), num_parallel_calls=2, deterministic=True))
 
     def training_batches(self, preprocessing, batch_size, seed, augmentation=None, first_epoch=0):
         """Returns an endless `tf.data.Dataset`, epoch after epoch of `size // batch_size` whole batches.
@@ -215,8 +211,7 @@ def decode(record):
 def _checked(classes, size, labels):
     if classes.shape != (size,) or not np.issubdtype(classes.dtype, np.integer):
         raise UserError(
-            f"`classes` must be {size} whole numbers, one an image. "
-            f"Received: {classes.dtype} of shape {classes.shape}"
+            f"`classes` must be {size} whole numbers, one an image. Received: {classes.dtype} of shape {classes.shape}"
         )
     wrong = np.flatnonzero((classes < 0) | (classes >= len(labels)))
     if wrong.size:

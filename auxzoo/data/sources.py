@@ -77,8 +77,7 @@ def _open_tfds(name, split, data_dir, skip_broken, download):
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AttributeError, OSError) as error:
         raise UserError(
-            f"`tfds:{name}` is neither known to tensorflow_datasets nor prepared in `{directory}`: "
-            f"{_first_line(error)}"
+            f"`tfds:{name}` is neither known to tensorflow_datasets nor prepared in `{directory}`: {_first_line(error)}"
         ) from None
     if not builder.is_prepared():
         if not download:
@@ -87,15 +86,11 @@ def _open_tfds(name, split, data_dir, skip_broken, download):
             )
         builder.download_and_prepare()
     if split not in builder.info.splits:
-        raise UserError(
-            f"`split` of tfds:{name} must be one of {', '.join(builder.info.splits)}. Received: {split!r}"
-        )
+        raise UserError(f"`split` of tfds:{name} must be one of {', '.join(builder.info.splits)}. Received: {split!r}")
     features = dict(builder.info.features or {})
     if not ("image" in features and isinstance(features.get("label"), tfds.features.ClassLabel)):
         raise UserError(f"`tfds:{name}` must have an image and a label. Received: {', '.join(features)}")
-    dataset = builder.as_dataset(
-        split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
-    )
+    dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
     examples = [(example["image"], example["label"]) for example in dataset.as_numpy_iterator()]
     return _image_set(
         f"tfds:{name}/{split}",
@@ -143,9 +138,7 @@ def _open_folder(folder, split, skip_broken):
 
 def _class_folders(folder):
     try:
-        names = sorted(
-            entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-        )
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"`{folder}` cannot be read: {error.strerror}") from None
     if not names:
@@ -159,9 +152,7 @@ def _pictures(folder):
         entries = sorted(folder.iterdir()) if folder.exists() else []
     except OSError as error:
         raise UserError(f"`{folder}` cannot be read: {error.strerror}") from None
-    files = [
-        entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")
-    ]
+    files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
     if not files:
         raise UserError(f"`{folder}` must hold at least one picture ({', '.join(SUFFIXES)}). Received: none")
     return files

@@ -1,0 +1,38 @@
+"""`auxzoo evaluate NAME|FOLDER|FILE`."""
+
+from auxzoo.commands.common import add_data_arguments, load_tensorflow, open_split, percent
+
+
+def add_arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("name", help="a published network, a folder of one, or a .tflite or .onnx file")
+    parser.add_argument("--network", help="for a file: the network it was exported from, whose preprocessing it needs")
+    parser.add_argument("--split", default="test", help="(default: %(default)s)")
+    add_data_arguments(parser)
+
+
+def run(arguments):
+    """Measures accuracy on images."""
+    from auxzoo.errors import UserError
+
+    is_file = arguments.name.endswith((".tflite", ".onnx"))
+    if is_file and not arguments.network:
+        raise UserError("`--network` must name the network that a .tflite or .onnx file was exported from.")
+    load_tensorflow()
+    from auxzoo import models
+    from auxzoo.export.measurement import evaluate_file
+    from auxzoo.export.runtime import open_file
+    from auxzoo.training.evaluation import evaluate
+
+    if is_file:
+        open_file(arguments.name)  # a broken file is told before any image is read
+    network = models.load(arguments.network if is_file else arguments.name)
+    images = open_split(arguments, arguments.split)
+    classes = network.output.shape[-1]
+    if len(images.labels) != classes:
+        raise UserError(f"`--data` must have {classes} classes, as {network.name}. Received: {len(images.labels)}")
+    if is_file:
+        result = evaluate_file(arguments.name, images, models.describe(network).preprocessing)
+    else:
+        result = evaluate(network, images)
+    print(f"{arguments.name}: {percent(result['accuracy'])} % of {result['images']} images of {images.name}")

@@ -1,0 +1,73 @@
+"""`auxzoo export NAME|FOLDER`."""
+
+from auxzoo.commands.common import (
+    RECORD_COLUMNS,
+    add_data_arguments,
+    load_tensorflow,
+    make_table,
+    open_split,
+    print_table,
+    record_rows,
+)
+
+
+def add_arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("name", help="a published network, a folder of one (a finished run), or a .keras file")
+    parser.add_argument("--to", metavar="DIR", help="folder of the files (default: a new numbered one in exported/)")
+    parser.add_argument("--formats", default="all", help="comma-separated: tflite_float32, ..., onnx (default: all)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
+    parser.add_argument(
+        "--no-accuracy", action="store_true", help="do not measure accuracy (int8 still needs images to calibrate)"
+    )
+    add_data_arguments(parser, default=None)
+
+
+def run(arguments):
+    """Writes TFLite and ONNX files of a compact network, and measures each."""
+    from pathlib import Path
+
+    from auxzoo.errors import UserError
+    from auxzoo.export.formats import FORMATS
+    from auxzoo.files import numbered_folder
+
+    formats = list(FORMATS) if arguments.formats == "all" else arguments.formats.split(",")
+    unknown = [form for form in formats if form not in FORMATS]
+    if unknown:
+        raise UserError(f"`--formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown)}")
+    needs_data = not arguments.no_accuracy or any(FORMATS[form].needs_calibration for form in formats)
+    if needs_data and arguments.data is None:
+        raise UserError(
+            "`--data` must be sample, tfds:NAME or folder:PATH: real images calibrate int8 and measure accuracy. "
+            "Received: none; --no-accuracy with --formats tflite_float32,onnx needs none."
+        )
+    load_tensorflow()
+    from auxzoo import models
+    from auxzoo.export import export_files
+    from auxzoo.export.checks import check_exportable
+
+    if arguments.name.endswith(".keras"):
+        network, name = models.load_keras_file(arguments.name), Path(arguments.name).stem
+    else:
+        network, name = models.load(arguments.name), Path(arguments.name).name
+    check_exportable(network)
+    folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
+    existing = [form for form in formats if (folder / f"{name}{FORMATS[form].suffix}").exists()]
+    if existing and not arguments.overwrite:
+        raise UserError(f"`{folder}` holds {name}{FORMATS[existing[0]].suffix} already; give --overwrite.")
+    records = export_files(
+        network,
+        folder,
+        formats,
+        calibration=open_split(arguments, "train") if needs_data else None,
+        evaluation=None if arguments.no_accuracy else open_split(arguments, "test"),
+        name=name,
+        progress=lambda line: print(f"  {line} ...", flush=True),
+    )
+    table = make_table(f"{name}, files in {folder}", *RECORD_COLUMNS)
+    for row in record_rows(records):
+        table.add_row(*row)
+    print_table(table)
+    if not arguments.no_accuracy:
+        accuracy = records[0]["keras_accuracy"]
+        print(f"Keras network: {100 * accuracy:.2f} %. Every figure is of the file itself; its record lies beside it.")

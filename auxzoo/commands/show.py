@@ -1,0 +1,85 @@
+"""`auxzoo show NAME`."""
+
+from auxzoo.commands.common import load_tensorflow, make_table, print_table
+
+
+def add_arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "name",
+        help="a published network, a folder of one, or an architecture: MobileNetV2, ResNet18, "
+        "DeepLabLite (over --set backbone=MobileNetV2 or ResNet18)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of an architecture, such as alpha=0.5 or input_shape=[96,96,3]",
+    )
+    parser.add_argument("--layers", action="store_true", help="every layer, not only the stages")
+
+
+def run(arguments):
+    """Prints what a network costs, by stage or by layer."""
+    load_tensorflow()
+    from auxzoo.models import measure_costs
+    from auxzoo.models.description import describe
+
+    network = _network(arguments)
+    costs = measure_costs(network)
+    description = describe(network)
+    tap_of = {layer: tap for tap, layer in description.taps}
+    table = make_table(
+        f"{arguments.name}: {description.task}, input {'x'.join(map(str, network.input_shape[1:]))}",
+        *(["layer", "kind"] if arguments.layers else []),
+        *["tap", "output", "parameters>", "million MACs>"],
+    )
+    parameters = macs = 0
+    for place, row in enumerate(costs.rows):
+        parameters, macs = parameters + row.parameters, macs + (row.macs or 0)
+        tap, is_last = tap_of.get(row.name, ""), place == len(costs.rows) - 1
+        if not (arguments.layers or tap or is_last):
+            continue
+        count = "not counted" if row.macs is None else f"{macs / 1e6:,.2f}"
+        shape = "x".join(map(str, row.output_shape))
+        names = [row.name, row.kind] if arguments.layers else []
+        table.add_row(*names, tap or ("output" if is_last else ""), shape, f"{parameters:,}", count)
+        parameters = macs = 0
+    print_table(table)
+    print(
+        f"{costs.parameters:,} parameters ({costs.trainable_parameters:,} trainable), "
+        f"{costs.macs / 1e6:,.2f} million multiply-accumulates, "
+        f"{costs.activation_bytes / 1e6:,.2f} MB of activations at most (float32)"
+    )
+    if costs.uncounted:
+        print(f"Not counted, of an unknown kind: {', '.join(costs.uncounted)}")
+
+
+def _network(arguments):
+    import yaml
+
+    from auxzoo import models
+    from auxzoo.errors import UserError
+
+    architectures = ("MobileNetV2", "ResNet18", "DeepLabLite")
+    if arguments.name not in architectures:
+        if arguments.set:
+            raise UserError("`--set` may be given only with an architecture.")
+        return models.load(arguments.name)
+    values = {}
+    for text in arguments.set:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise UserError(f"`--set` must be KEY=VALUE. Received: {text!r}")
+        values[key] = yaml.safe_load(value)
+    try:
+        if arguments.name == "DeepLabLite":
+            backbone = values.pop("backbone", "MobileNetV2")
+            if backbone not in architectures[:2]:
+                raise UserError(f"`backbone` must be one of MobileNetV2, ResNet18. Received: {backbone!r}")
+            head = {"num_classes": values.pop("num_classes", 21)}
+            return models.DeepLabLite(getattr(models, backbone)(**{"output_stride": 16, **values}), **head)
+        return getattr(models, arguments.name)(**{"num_classes": 1000, **values})
+    except TypeError as error:
+        raise UserError(f"`--set` must name arguments of {arguments.name}: {error}") from None

@@ -1,0 +1,48 @@
+"""Reading the YAML of a recipe, without TensorFlow: some of its settings must be known before that is imported."""
+
+import os
+from pathlib import Path
+
+import yaml
+
+from auxzoo.errors import UserError
+
+
+def read_settings(source, overrides=()):
+    """Returns the settings of a recipe as plain types, overrides applied, not yet checked.
+
+    The arguments and errors are those of `read_recipe`.
+    """
+    path = Path(source)
+    packaged = Path(__file__).parent / "recipes" / f"{source}.yaml"
+    if not path.exists() and os.sep not in str(source) and packaged.exists():
+        path = packaged
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = sorted(file.stem for file in packaged.parent.glob("*.yaml"))
+        raise UserError(
+            f"`recipe` must be a YAML file or one of {', '.join(known)}. Received: {str(source)!r}"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"`{path}` cannot be read as YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"`{path}` must hold settings by name. Received: {type(value).__name__}")
+    for override in overrides:
+        _apply(override, value)
+    return value
+
+
+def _apply(override, value):
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"`--set` must be KEY=VALUE. Received: {override!r}")
+    *groups, last = key.split(".")
+    for group in groups:
+        value = value.setdefault(group, {})
+        if not isinstance(value, dict):
+            raise UserError(f"`--set` must name a setting of a recipe. Received: {override!r}")
+    try:
+        value[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"`--set` must have a YAML value. Received: {override!r}: {error}") from None
