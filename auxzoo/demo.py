@@ -1,0 +1,127 @@
+"""The whole road in minutes, on packaged images: pull, fine-tune without and with an auxiliary, export, measure."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import keras
+
+from auxzoo import models
+from auxzoo.auxiliary import Structure, attach
+from auxzoo.commands.common import RECORD_COLUMNS, make_table, percent, print_table, record_rows
+from auxzoo.data import Augmentation, open_images
+from auxzoo.errors import UserError
+from auxzoo.export import export_files, open_file
+from auxzoo.files import numbered_folder, written_aside
+from auxzoo.machine import processor_name
+from auxzoo.models import zoo
+from auxzoo.training import Objective, Optimization, fit
+from auxzoo.training.evaluation import evaluate
+
+ENTRY = "mobilenet_v2_050_cifar10"
+EPOCHS = 3
+SEED = 0
+_PICTURES = 40
+
+
+def run_demo(folder=None):
+    """Fine-tunes a published network on the packaged images, without and with an auxiliary, and exports it.
+
+    Args:
+        folder: where the files go, empty or new; a new numbered folder under `runs/` if `None`.
+
+    Returns:
+        `Path` of the folder: exported files with their records, and `predictions.png`.
+
+    Raises:
+        UserError: if `folder` is not empty.
+    """
+    started = time.monotonic()
+    folder = Path(folder) if folder is not None else numbered_folder("runs", "demo")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"`--to` must be an empty or new folder. Received: `{folder}`")
+    train, test = open_images("sample", "train"), open_images("sample", "test")
+    print(f"{ENTRY}, pretrained on CIFAR-10, gets a new head and learns {train.size} images of Fashion-MNIST.")
+
+    accuracies = {}
+    for arm in ("without", "with"):
+        keras.utils.set_random_seed(SEED)  # the same new head for both
+        compact = models.load(ENTRY, num_classes=10, labels=train.labels, preprocessing_fit="pad")
+        network = compact
+        if arm == "with":
+            network = attach(compact, Structure.read(zoo.entry_folder(ENTRY) / "structure.json"))
+        print(f"Fine-tuning {arm} the auxiliary: {EPOCHS} epochs")
+        fit(
+            network,
+            train,
+            epochs=EPOCHS,
+            objective=Objective(),
+            optimization=Optimization(learning_rate=0.05, weight_decay=2e-3, ema_momentum=0.95),
+            augmentation=Augmentation(flip=True, shift=2),
+            seed=SEED,
+            compilation="graph",
+            verbose=2 if os.environ.get("CI") else "auto",
+        )
+        accuracies[arm] = evaluate(compact, test)["accuracy"]
+
+    print("Exporting the compact network of the run with the auxiliary")
+    records = export_files(
+        compact,
+        folder,
+        calibration=train,
+        evaluation=test,
+        name="fashion_mnist",
+        progress=lambda line: print(f"  {line} ...", flush=True),
+    )
+    _save_contact_sheet(folder / "fashion_mnist_int8.tflite", test, compact, folder / "predictions.png")
+    _print_summary(folder, compact, test, accuracies, records)
+    print(f"{time.monotonic() - started:.0f} s on {os.cpu_count()} cores of {processor_name()}")
+    return folder
+
+
+def _print_summary(folder, compact, test, accuracies, records):
+    costs = models.measure_costs(compact)
+    table = make_table(
+        f"{ENTRY} on Fashion-MNIST, {test.size} test images, one seed: an illustration, not evidence",
+        *["parameters>", "million MACs>", "accuracy % without auxiliary>", "with>"],
+    )
+    table.add_row(
+        f"{costs.parameters:,}",
+        f"{costs.macs / 1e6:.2f}",
+        percent(accuracies["without"]),
+        percent(accuracies["with"]),
+    )
+    print_table(table)
+    table = make_table(f"Files in {folder}, on {platform.machine()}, one thread", *RECORD_COLUMNS)
+    for row in record_rows(records):
+        table.add_row(*row)
+    print_table(table)
+    print(f"Predictions of the int8 file: {folder / 'predictions.png'}")
+
+
+def _save_contact_sheet(file, images, compact, path):
+    """Draws pictures with the file's predictions under them, green where right and red where wrong."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    chosen = images.sample(_PICTURES, seed=SEED)
+    batch, classes = next(iter(chosen.batches(models.describe(compact).preprocessing, _PICTURES)))
+    predicted = open_file(file).predict(batch.numpy()).argmax(axis=1)
+    columns = 10
+    figure, axes = plt.subplots(_PICTURES // columns, columns, figsize=(13, 6.4), layout="constrained")
+    for place, axis in enumerate(axes.flat):
+        axis.imshow(chosen.picture(place).squeeze(), cmap="gray")
+        right = predicted[place] == classes[place]
+        text = images.labels[predicted[place]]
+        if not right:
+            text += f"\n(is {images.labels[int(classes[place])]})"
+        axis.set_title(text, fontsize=9, color="darkgreen" if right else "firebrick", y=-0.02, va="top")
+        axis.set_axis_off()
+    correct = int((predicted == classes.numpy()).sum())
+    figure.suptitle(f"{file.name}: {correct} of {_PICTURES} test pictures right")
+    with written_aside(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+    plt.close(figure)
