@@ -129,7 +129,8 @@ def make_card(recipe, network, costs, metrics):
         "## Files",
         "",
         f"`auxzoo export {recipe.name} --data {recipe.data.source}`; accuracy on the "
-        f"{files[0]['accuracy']['images']:,} test images with the very file; latency with one thread on the processor above.",
+        f"{files[0]['accuracy']['images']:,} test images with the very file; latency with one thread on the "
+        "processor above.",
         f"The Keras network has {100 * files[0]['keras_accuracy']:.2f} %.",
         "",
         "| file | kB | accuracy % | largest difference of a logit | ms | SHA-256 |",

@@ -1,0 +1,230 @@
+"""The common test case of all compact networks: one method a promise; a network's test is only its arguments."""
+
+import keras
+import numpy as np
+import pytest
+from keras.src.legacy.saving import legacy_h5_format
+
+import auxzoo
+from auxzoo import models
+from auxzoo.models.mobilenet_v2 import ALPHAS
+
+STAGES_MOBILENET = ("stem", *(f"stage{number}" for number in range(1, 8)))
+STAGES_RESNET = ("stem", *(f"stage{number}" for number in range(1, 5)))
+LABELS = ("cat", "dog", "emu")
+
+
+def deeplab(constructor, size=(64, 48, 3), output_stride=16, **arguments):
+    backbone = constructor(size, output_stride=output_stride, **arguments)
+    return models.DeepLabLite(backbone, num_classes=3, labels=LABELS, channels=16)
+
+
+# name -> (function that builds the network, taps, output shape, first and last named layer)
+NETWORKS = {
+    "mobilenet_v2": (
+        lambda: models.MobileNetV2((32, 48, 3), 0.35, num_classes=3, labels=LABELS),
+        STAGES_MOBILENET,
+        (3,),
+    ),
+    "mobilenet_v2_stride8": (
+        lambda: models.MobileNetV2((32, 32, 3), 0.35, total_stride=8, num_classes=3, labels=LABELS),
+        STAGES_MOBILENET,
+        (3,),
+    ),
+    "mobilenet_v2_backbone": (lambda: models.MobileNetV2((64, 64, 3), 0.35), STAGES_MOBILENET, (2, 2, 1280)),
+    "resnet18": (
+        lambda: models.ResNet18((64, 64, 3), 0.125, num_classes=3, labels=LABELS),
+        STAGES_RESNET,
+        (3,),
+    ),
+    "resnet18_small": (
+        lambda: models.ResNet18((28, 28, 3), 0.25, "small", num_classes=3, labels=LABELS, preprocessing_fit="pad"),
+        STAGES_RESNET,
+        (3,),
+    ),
+    "deeplab_mobilenet_v2": (lambda: deeplab(models.MobileNetV2, alpha=0.35), (*STAGES_MOBILENET, "aspp"), (64, 48, 3)),
+    "deeplab_mobilenet_v2_stride8": (
+        lambda: deeplab(models.MobileNetV2, alpha=0.35, output_stride=8),
+        (*STAGES_MOBILENET, "aspp"),
+        (64, 48, 3),
+    ),
+    "deeplab_resnet18": (
+        lambda: deeplab(models.ResNet18, (60, 45, 3), width=0.125),
+        (*STAGES_RESNET, "aspp"),
+        (60, 45, 3),
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def case(request, make_random):
+    build, taps, output_shape = NETWORKS[request.param]
+    network = make_random(build())
+    images = np.random.default_rng(1).normal(size=(2, *network.input_shape[1:])).astype("float32")
+    return build, network, taps, output_shape, images
+
+
+class TestEveryNetwork:
+    def test_has_the_promised_output(self, case):
+        _, network, _, output_shape, images = case
+        assert network(images).shape == (2, *output_shape)
+        assert network.input_shape[1:] == images.shape[1:]
+
+    def test_is_functional_and_of_stock_layers(self, case):
+        _, network, *_ = case
+        assert isinstance(network, models.description.Network)
+        for layer in network.layers:
+            assert type(layer).__module__.startswith("keras."), layer.name
+            assert not isinstance(layer, keras.layers.Lambda)
+
+    def test_layer_names_are_stable(self, case):
+        build, network, *_ = case
+        assert [layer.name for layer in build().layers] == [layer.name for layer in network.layers]
+
+    def test_taps_are_in_order_and_alias_layers(self, case):
+        _, network, taps, _, images = case
+        description = auxzoo.describe(network)
+        assert tuple(tap for tap, _ in description.taps) == taps
+        places = [network.layers.index(network.get_layer(layer)) for _, layer in description.taps]
+        assert places == sorted(places)
+        rows = [network.get_layer(layer).output.shape[1] for _, layer in description.taps]
+        assert rows == sorted(rows, reverse=True)
+
+    def test_survives_saving_with_its_description(self, case, tmp_path):
+        _, network, _, _, images = case
+        network.save(tmp_path / "network.keras")
+        loaded = keras.models.load_model(tmp_path / "network.keras")
+        assert auxzoo.describe(loaded) == auxzoo.describe(network)
+        np.testing.assert_array_equal(loaded(images), network(images))
+
+    def test_survives_its_weights_file(self, case, tmp_path):
+        build, network, _, _, images = case
+        network.save_weights(tmp_path / "network.weights.h5")
+        other = build()
+        other.load_weights(tmp_path / "network.weights.h5")
+        np.testing.assert_array_equal(other(images), network(images))
+
+    def test_costs_count_every_layer(self, case):
+        _, network, *_ = case
+        costs = models.measure_costs(network)
+        assert costs.parameters == network.count_params()
+        assert sum(row.parameters for row in costs.rows) == network.count_params()
+        assert costs.macs > 0
+        assert costs.activation_bytes > 0
+        assert costs.uncounted == ()
+
+    def test_description_survives_plain_json_types(self, case):
+        _, network, *_ = case
+        description = auxzoo.describe(network)
+        assert models.Description.from_dict(description.to_dict()) == description
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@pytest.mark.parametrize("size", [(32, 32, 3), (45, 33, 3)])
+def test_mobilenet_equals_the_original_after_copying_weights(alpha, size, make_random):
+    original = make_random(
+        keras.applications.MobileNetV2(size, alpha=alpha, include_top=False, weights=None), seed=int(100 * alpha)
+    )
+    ours = models.MobileNetV2(size, alpha=alpha)
+    assert [layer.name for layer in ours.layers[1:]] == [layer.name for layer in original.layers[1:]]
+    assert [type(layer) for layer in ours.layers] == [type(layer) for layer in original.layers]
+    ours.set_weights(original.get_weights())
+    images = np.random.default_rng(0).normal(size=(2, *size)).astype("float32")
+    expected = original(images).numpy()
+    assert np.abs(expected).max() > 0.01, "the comparison would see nothing"
+    np.testing.assert_allclose(ours(images), expected, atol=1e-5)
+
+
+def test_mobilenet_loads_weight_files_of_the_original(tmp_path, make_random):
+    """`keras.applications` publishes files of the legacy layout, in the order of the weighted layers."""
+    import h5py
+
+    original = make_random(keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, include_top=False, weights=None))
+    with h5py.File(tmp_path / "original.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, original)
+    ours = models.MobileNetV2((64, 64, 3), alpha=0.35)
+    ours.load_weights(tmp_path / "original.h5")
+    images = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
+    np.testing.assert_allclose(ours(images), original(images), atol=1e-5)
+
+
+def test_mobilenet_loads_a_trained_trunk(shared_data):
+    network = models.MobileNetV2((96, 96, 3))
+    network.load_weights(shared_data.parent / "weights" / "mobilenet_v2_100_notop.weights.h5")
+    assert float(np.std(network(np.zeros((1, 96, 96, 3), "float32")))) > 0
+
+
+@pytest.mark.parametrize(("total_stride", "rows"), [(32, 1), (16, 2), (8, 4)])
+def test_mobilenet_total_stride(total_stride, rows):
+    network = models.MobileNetV2((32, 32, 3), 0.35, total_stride)
+    assert network.output.shape[1:3] == (rows, rows)
+
+
+@pytest.mark.parametrize("constructor", [models.MobileNetV2, models.ResNet18])
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_output_stride_changes_no_weight(constructor, output_stride):
+    plain, dilated = constructor((64, 64, 3)), constructor((64, 64, 3), output_stride=output_stride)
+    assert [weight.shape for weight in plain.weights] == [weight.shape for weight in dilated.weights]
+    assert dilated.output.shape[1] == 64 // output_stride
+
+
+def test_resnet18_has_the_published_number_of_parameters():
+    costs = models.measure_costs(models.ResNet18(num_classes=1000))
+    assert costs.trainable_parameters == 11_689_512
+    assert round(costs.macs / 1e9, 2) == 1.81  # 1.8 billion, arXiv:1512.03385, table 1
+
+
+def test_batch_normalization_momentum_reaches_every_layer():
+    for network in (
+        models.MobileNetV2((32, 32, 3), 0.35, batch_normalization_momentum=0.8),
+        models.ResNet18((32, 32, 3), 0.25, batch_normalization_momentum=0.8),
+    ):
+        momenta = {layer.momentum for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)}
+        assert momenta == {0.8}
+
+
+def test_describe_refuses_a_foreign_model(foreign_model):
+    with pytest.raises(auxzoo.UserError, match="`model` must be a network that carries a description"):
+        auxzoo.describe(foreign_model)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: models.MobileNetV2(alpha=0.6), r"`alpha` must be one of 0.35, .*Received: alpha=0.6"),
+        (lambda: models.MobileNetV2(total_stride=4), r"`total_stride` must be one of 32, 16, 8"),
+        (lambda: models.MobileNetV2((31, 64, 3)), r"`input_shape` must be .* of 32 or more.*\(31, 64, 3\)"),
+        (lambda: models.MobileNetV2((64, 64)), r"`input_shape` must be"),
+        (lambda: models.MobileNetV2((64, 64, 1)), r"`input_shape` must be \(height, width, 3\)"),
+        (lambda: models.MobileNetV2(None), r"`input_shape` must be"),
+        (lambda: models.MobileNetV2(num_classes=0), r"`num_classes` must be None, or 1 or more.*num_classes=0"),
+        (lambda: models.MobileNetV2(num_classes=2, labels=("a",)), r"`labels` must be 2 names.*1 names"),
+        (lambda: models.MobileNetV2(preprocessing_fit="crop"), r'`fit` must be "resize" or "pad"'),
+        (lambda: models.ResNet18(width=0.3), r"`width` must be one of .*width=0.3"),
+        (lambda: models.ResNet18(stem="large"), r"`stem` must be one of 'imagenet', .*stem='large'"),
+        (lambda: models.ResNet18(output_stride=4), r"`output_stride` must be one of None, 16, 8"),
+        (lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125), 3), r"`backbone` must have an output stride"),
+        (
+            lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, num_classes=3), 3),
+            r"`backbone` must have no head",
+        ),
+        (
+            lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), None),
+            r"`num_classes` must be 1 or more",
+        ),
+        (
+            lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, channels=0),
+            r"`channels` must be 1 or more",
+        ),
+        (lambda: models.Description.from_dict({"taps": {}}), r"`description` must have the keys"),
+        (
+            lambda: models.Description.from_dict(
+                {"taps": {}, "preprocessing": {"height": 1, "width": 1}, "colour": "red"}
+            ),
+            r"`description` must have the keys.*colour",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(build, message):
+    with pytest.raises(auxzoo.UserError, match=message):
+        build()

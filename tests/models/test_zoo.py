@@ -1,0 +1,189 @@
+"""The published zoo: loading, pulling, checking every byte."""
+
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+import auxzoo
+from auxzoo import models
+from auxzoo.models import zoo
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory, make_random):
+    """A shelf with one small entry."""
+    shelf = tmp_path_factory.mktemp("shelf")
+    network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3, labels=("a", "b", "c"))
+    zoo.save_entry(make_random(network), shelf / "tiny", name="tiny")
+    row = zoo.index_entry(shelf / "tiny", {"accuracy": 0.5})
+    (shelf / zoo.INDEX_FILE).write_text(json.dumps({"tiny": row}))
+    return shelf
+
+
+@pytest.fixture
+def copied_shelf(shelf, tmp_path):
+    return shutil.copytree(shelf, tmp_path / "shelf")
+
+
+def test_an_entry_comes_back_as_it_was_saved(shelf):
+    network = auxzoo.load("tiny", shelf=shelf)
+    assert auxzoo.describe(network).labels == ("a", "b", "c")
+    assert network.name == "resnet18"
+    assert network.output.shape == (None, 3)
+
+
+def test_a_fresh_head_sits_on_the_published_trunk(shelf):
+    published, fresh = auxzoo.load("tiny", shelf=shelf), auxzoo.load("tiny", num_classes=5, shelf=shelf)
+    assert fresh.output.shape == (None, 5)
+    assert [layer.name for layer in fresh.layers] == [layer.name for layer in published.layers]
+    assert auxzoo.describe(fresh).labels == ()
+    for old, new in zip(published.layers[:-1], fresh.layers[:-1], strict=True):
+        for old_weight, new_weight in zip(old.get_weights(), new.get_weights(), strict=True):
+            np.testing.assert_array_equal(old_weight, new_weight)
+
+
+def test_the_way_of_fitting_pictures_can_be_chosen(shelf):
+    network = auxzoo.load("tiny", num_classes=2, preprocessing_fit="pad", shelf=shelf)
+    assert auxzoo.describe(network).preprocessing.fit == "pad"
+
+
+def test_pulling_gives_a_folder_that_loads(shelf, tmp_path):
+    folder = zoo.pull("tiny", tmp_path, shelf=shelf)
+    network = auxzoo.load(folder)
+    images = np.ones((1, 16, 16, 3), "float32")
+    np.testing.assert_array_equal(network(images), auxzoo.load("tiny", shelf=shelf)(images))
+
+
+@pytest.mark.parametrize("file", ["model.weights.h5", "config.json"])
+def test_a_changed_byte_is_refused(copied_shelf, tmp_path, file):
+    path = copied_shelf / "tiny" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(auxzoo.UserError, match=rf"{file}` was changed"):
+        auxzoo.load("tiny", shelf=copied_shelf)
+    with pytest.raises(auxzoo.UserError, match=rf"{file}` was changed"):
+        zoo.pull("tiny", tmp_path / "target", shelf=copied_shelf)
+    assert not (tmp_path / "target" / "tiny").exists()
+
+
+def test_a_missing_file_is_named(copied_shelf):
+    (copied_shelf / "tiny" / "model.weights.h5").unlink()
+    with pytest.raises(auxzoo.UserError, match=r"model.weights.h5` is missing"):
+        auxzoo.load("tiny", shelf=copied_shelf)
+
+
+def test_pulling_overwrites_nothing(shelf, tmp_path):
+    zoo.pull("tiny", tmp_path, shelf=shelf)
+    with pytest.raises(auxzoo.UserError, match="exists; nothing there is overwritten"):
+        zoo.pull("tiny", tmp_path, shelf=shelf)
+
+
+def test_weights_of_another_network_are_refused(shelf, tmp_path):
+    folder = zoo.pull("tiny", tmp_path, shelf=shelf)
+    models.ResNet18((16, 16, 3), 0.25, "small", num_classes=3).save_weights(folder / "model.weights.h5")
+    with pytest.raises(auxzoo.UserError, match=r"model.weights.h5` does not fit 'resnet18'"):
+        auxzoo.load(folder)
+
+
+def test_a_truncated_weights_file_is_refused(shelf, tmp_path):
+    folder = zoo.pull("tiny", tmp_path, shelf=shelf)
+    path = folder / "model.weights.h5"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(auxzoo.UserError, match="does not fit"):
+        auxzoo.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"description": {}, "network": {}}', "\xff"])
+def test_a_foreign_configuration_is_refused(shelf, tmp_path, text):
+    folder = zoo.pull("tiny", tmp_path, shelf=shelf)
+    (folder / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(auxzoo.UserError, match=r"config.json"):
+        auxzoo.load(folder)
+
+
+def test_an_unknown_name_is_told_what_there_is(shelf):
+    with pytest.raises(auxzoo.UserError, match="`name` must be one of tiny, or a folder.*Received: 'large'"):
+        auxzoo.load("large", shelf=shelf)
+    with pytest.raises(auxzoo.UserError, match="`name` must be one of tiny"):
+        zoo.pull("large", "somewhere", shelf=shelf)
+
+
+def test_labels_without_a_fresh_head_are_refused(shelf):
+    with pytest.raises(auxzoo.UserError, match="`labels` may be given only with `num_classes`"):
+        auxzoo.load("tiny", labels=("a",), shelf=shelf)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", None])
+def test_a_broken_keras_file_is_refused(tmp_path, content):
+    path = tmp_path / "network.keras"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(auxzoo.UserError, match="cannot be loaded"):
+        models.load_keras_file(path)
+
+
+class TestPublishedEntries:
+    """What is on the shelf of this project, whatever it is."""
+
+    @pytest.fixture(scope="class", params=zoo.read_index())
+    def name(self, request):
+        return request.param
+
+    def test_loads_and_matches_its_summary(self, name):
+        network, summary = auxzoo.load(name), zoo.read_index()[name]["summary"]
+        costs = models.measure_costs(network)
+        assert (costs.parameters, costs.macs) == (summary["parameters"], summary["macs"])
+        assert list(network.input_shape[1:]) == summary["input"]
+
+    def test_weights_hold_no_auxiliary(self, name):
+        import h5py
+
+        names = []
+        with h5py.File(zoo.entry_folder(name) / zoo.WEIGHTS_FILE) as file:
+            file.visit(names.append)
+        assert names
+        assert not [path for path in names if "auxiliary" in path]
+
+    def test_structure_attaches_again(self, name):
+        structure = auxzoo.Structure.read(zoo.entry_folder(name) / "structure.json")
+        joint = auxzoo.attach(auxzoo.load(name, num_classes=4), structure)
+        assert joint.output["auxiliary"].shape == (None, 4)
+
+    def test_card_shows_the_figures_of_the_measured_files(self, name):
+        folder = zoo.entry_folder(name)
+        card, metrics = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
+        for record in metrics["files"]:
+            row = next(line for line in card.splitlines() if line.startswith(f"| {record['file']} "))
+            assert f"{100 * record['accuracy']['accuracy']:.2f}" in row
+            assert record["sha256"][:16] in row
+
+    def test_int8_loses_at_most_a_point_or_the_card_says_why(self, name):
+        metrics = json.loads((zoo.entry_folder(name) / "metrics.json").read_text())
+        accuracy = {record["format"]: record["accuracy"]["accuracy"] for record in metrics["files"]}
+        assert accuracy["tflite_float32"] - accuracy["tflite_int8"] <= 0.01
+
+    def test_recipe_is_readable_and_of_this_entry(self, name):
+        from auxzoo.training import read_recipe
+
+        recipe = read_recipe(zoo.entry_folder(name) / "recipe.yaml")
+        assert recipe.name == name
+        assert recipe.data.data_dir is None
+        assert recipe == read_recipe(name), "the packaged recipe is another"
+
+    def test_weights_are_those_that_were_measured(self, name):
+        metrics = json.loads((zoo.entry_folder(name) / "metrics.json").read_text())
+        assert (
+            metrics["runs"]["auxiliary"]["weights_sha256"]
+            == zoo.read_index()[name]["files"][zoo.WEIGHTS_FILE]["sha256"]
+        )
+
+
+def test_keras_file_of_ours_keeps_its_description(tmp_path):
+    network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
+    network.save(tmp_path / "network.keras")
+    assert auxzoo.describe(models.load_keras_file(tmp_path / "network.keras")) == auxzoo.describe(network)
+    assert isinstance(models.load_keras_file(tmp_path / "network.keras"), keras.Model)
