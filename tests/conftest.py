@@ -49,7 +49,7 @@ def randomize(model, seed=0):
     for variable in model.variables:
         if "seed_generator" in variable.path:
             continue
-        if variable.name in ("moving_variance", "gamma"):
+        if variable.name in ("moving_variance", "variance", "gamma"):
             value = generator.uniform(0.5, 1.5, variable.shape)
         elif variable.name in ("moving_mean", "beta", "bias"):
             value = generator.normal(0, 0.1, variable.shape)

@@ -1,0 +1,216 @@
+"""Attaching and detaching: promises 1, 2 and 6 of the design, over random structures."""
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import models
+from auxzoo.auxiliary import OPERATIONS, Node, Structure
+from auxzoo.auxiliary.structure import tap_pairs
+from auxzoo.models.names import AUXILIARY_PREFIX
+
+PROPERTY = settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+
+
+def foreign():
+    """A network of `keras.applications` that this project has never seen."""
+    return keras.applications.EfficientNetB0(
+        weights=None, input_shape=(33, 47, 3), classes=4, classifier_activation=None
+    )
+
+
+FOREIGN_TAPS = ("stem_activation", "block2b_add", "block4c_add", "block6d_add", "top_activation")
+# name -> (function that builds the network, taps of a foreign one)
+NETWORKS = {
+    "mobilenet_v2": (lambda: models.MobileNetV2((32, 32, 3), 0.35, total_stride=16, num_classes=4), None),
+    "resnet18": (lambda: models.ResNet18((20, 28, 3), 0.125, "small", num_classes=4), None),
+    "deeplab": (
+        lambda: models.DeepLabLite(
+            models.ResNet18((36, 40, 3), 0.125, "small_stride2", output_stride=8), num_classes=4, channels=8
+        ),
+        None,
+    ),
+    "efficientnet_b0": (foreign, FOREIGN_TAPS),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def compact(request, make_random):
+    build, taps = NETWORKS[request.param]
+    network = make_random(build())
+    return network, tap_pairs(network, taps), build
+
+
+@st.composite
+def random_nodes(draw, taps):
+    """Draws nodes over the given taps, in any order, with any operation and width."""
+    names = [tap for tap, _ in taps]
+    nodes = []
+    for place in range(draw(st.integers(1, 4))):
+        links = draw(st.lists(st.sampled_from(names), min_size=place == 0, max_size=3, unique=True))
+        nodes.append(
+            Node(f"node{place}", tuple(links), draw(st.sampled_from(list(OPERATIONS))), draw(st.integers(1, 12)))
+        )
+    return tuple(nodes)
+
+
+def images_for(network, count=2):
+    return np.random.default_rng(3).normal(size=(count, *network.input_shape[1:])).astype("float32")
+
+
+@PROPERTY
+@given(st.data())
+def test_attaching_changes_nothing(compact, data):
+    network, taps, _ = compact
+    images = images_for(network)
+    before = network(images).numpy()
+    layers = [layer.name for layer in network.layers]
+    joint = auxzoo.attach(network, Structure(taps, data.draw(random_nodes(taps))))
+    outputs = joint(images)
+    np.testing.assert_array_equal(outputs["compact"], before)
+    assert outputs["auxiliary"].shape == before.shape
+    np.testing.assert_array_equal(network(images), before)
+    assert [layer.name for layer in network.layers] == layers
+    detached = auxzoo.detach(joint)
+    np.testing.assert_array_equal(detached(images), before)
+    assert [layer.name for layer in detached.layers] == layers
+    assert [weight.path for weight in detached.weights] == [weight.path for weight in network.weights]
+
+
+@PROPERTY
+@given(st.data())
+def test_no_path_leads_from_the_auxiliary_to_the_compact_output(compact, data):
+    network, taps, _ = compact
+    joint = auxzoo.attach(network, Structure(taps, data.draw(random_nodes(taps))))
+    below_compact = operations_below(joint.output["compact"])
+    assert len(below_compact) >= len(network.layers) - 1
+    assert not [name for name in below_compact if name.startswith(AUXILIARY_PREFIX)]
+    own = operations_below(joint.output["auxiliary"]) - {layer.name for layer in network.layers}
+    assert own
+    assert all(name.startswith(AUXILIARY_PREFIX) for name in own)
+
+
+def operations_below(tensor):
+    """Returns the names of all operations that a symbolic tensor was computed from, walking the graph itself."""
+    seen, waiting, names = set(), [tensor], set()
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        operation, node_index, _ = tensor._keras_history
+        names.add(operation.name)
+        waiting += operation._inbound_nodes[node_index].input_tensors
+    return names
+
+
+def gradients_of_auxiliary_loss(network, joint):
+    """Returns the gradient of the auxiliary head alone, summed squares by compact layer."""
+    images = images_for(network, count=4)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(joint(images, training=True)["auxiliary"] - 1.0))
+    weights = network.trainable_weights
+    gradients = tape.gradient(loss, weights)
+    norms = {}
+    for weight, gradient in zip(weights, gradients, strict=True):
+        layer = weight.path.split("/")[0] if "/" in weight.path else weight.path
+        norms[layer] = norms.get(layer, 0.0) + (0.0 if gradient is None else float(tf.reduce_sum(gradient**2)))
+    return norms
+
+
+@settings(PROPERTY, max_examples=6)
+@given(st.data())
+def test_gradient_of_the_auxiliary_reaches_every_tapped_stage(compact, data):
+    network, taps, build = compact
+    # Dead units and untouched statistics may hide a path, so the weights are those of a fresh network.
+    structure = Structure(taps, data.draw(random_nodes(taps)))
+    keras.utils.set_random_seed(1)
+    network = build()
+    joint = auxzoo.attach(network, structure)
+    norms = gradients_of_auxiliary_loss(network, joint)
+    places = {layer.name: place for place, layer in enumerate(network.layers)}
+    previous = 0
+    linked = {link for node in structure.nodes for link in node.links}
+    for tap, layer in taps:
+        stage = {name for name, place in places.items() if previous < place <= places[layer]}
+        previous = places[layer]
+        if tap in linked:
+            reached = sum(norm for name, norm in norms.items() if name in stage)
+            assert reached > 0, f"no gradient in the layers of {tap}"
+
+
+def test_weights_file_holds_no_auxiliary(compact, tmp_path):
+    network, taps, build = compact
+    plain = tmp_path / "plain.weights.h5"
+    build().save_weights(plain)
+    joint = auxzoo.attach(network, Structure.default(network, taps=[tap for tap, _ in taps]))
+    auxzoo.detach(joint).save_weights(tmp_path / "detached.weights.h5")
+    assert shapes_in(tmp_path / "detached.weights.h5") == shapes_in(plain)
+
+
+def shapes_in(path):
+    shapes = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: shapes.update({name: item.shape}) if hasattr(item, "shape") else None)
+    assert shapes
+    return shapes
+
+
+def test_joint_network_survives_saving(compact, tmp_path):
+    network, taps, _ = compact
+    joint = auxzoo.attach(network, Structure.default(network, taps=[tap for tap, _ in taps]))
+    joint.save(tmp_path / "joint.keras")
+    loaded = keras.models.load_model(tmp_path / "joint.keras")
+    images = images_for(network)
+    np.testing.assert_array_equal(auxzoo.detach(loaded)(images), network(images))
+    np.testing.assert_array_equal(loaded(images)["auxiliary"], joint(images)["auxiliary"])
+
+
+def test_joint_network_carries_the_description():
+    network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2, labels=("a", "b"))
+    joint = auxzoo.attach(network, Structure.default(network))
+    assert auxzoo.describe(joint) == auxzoo.describe(auxzoo.detach(joint)) == auxzoo.describe(network)
+    assert auxzoo.detach(joint).name == network.name
+
+
+def test_published_structure_fits_a_fresh_head():
+    structure = Structure.default(models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2))
+    other = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=7)
+    assert auxzoo.attach(other, structure).output["auxiliary"].shape == (None, 7)
+
+
+class TestBadInput:
+    @pytest.fixture(scope="class")
+    def network(self):
+        return models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
+
+    def test_tap_of_another_network(self, network):
+        structure = Structure.default(models.MobileNetV2((32, 32, 3), 0.35, num_classes=2))
+        with pytest.raises(auxzoo.UserError, match=r"Tap 'stem' must be a layer of 'resnet18'.*'Conv1_relu'"):
+            auxzoo.attach(network, structure)
+
+    def test_joint_network(self, network):
+        structure = Structure.default(network)
+        with pytest.raises(auxzoo.UserError, match="`compact` has an auxiliary already"):
+            auxzoo.attach(auxzoo.attach(network, structure), structure)
+
+    def test_backbone_without_head_is_told_from_a_joint_one(self, network):
+        with pytest.raises(auxzoo.UserError, match="`joint` must be a joint network"):
+            auxzoo.detach(network)
+
+    def test_no_functional_model(self, network):
+        with pytest.raises(auxzoo.UserError, match="`compact` must be a functional"):
+            auxzoo.attach("resnet18", Structure.default(network))
+
+    def test_open_size(self):
+        inputs = keras.Input((None, None, 3))
+        x = keras.layers.Conv2D(4, 3, name="first")(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
+        structure = Structure((("first", "first"),), (Node("first", ("first",), "identity", 4),))
+        with pytest.raises(auxzoo.UserError, match="Tap 'first' must be a feature map .* of a fixed size"):
+            auxzoo.attach(model, structure)

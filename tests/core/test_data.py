@@ -1,0 +1,314 @@
+"""Images: sources, preprocessing, order and augmentation."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo.data import Augmentation, ImageSet, open_images, preprocess, read_image
+from auxzoo.data.sample_files import make_sample
+from auxzoo.models import Preprocessing
+
+SMALL = Preprocessing(8, 8)
+
+
+def write_picture(path, size=(6, 5), value=100, kind="png"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = np.full((*size, 3), value, "uint8")
+    encode = {"png": tf.io.encode_png, "jpeg": tf.io.encode_jpeg}[kind]
+    path.write_bytes(encode(picture).numpy())
+
+
+class TestPreprocess:
+    @settings(derandomize=True, deadline=None, max_examples=30)
+    @given(
+        st.integers(1, 20),
+        st.integers(1, 20),
+        st.sampled_from([1, 3, 4]),
+        st.booleans(),
+        st.sampled_from(["resize", "pad"]),
+    )
+    def test_any_picture_becomes_the_input(self, height, width, channels, batched, fit):
+        shape = ((2,) if batched else ()) + (height, width, channels)
+        pictures = np.random.default_rng(height).integers(0, 256, shape).astype("uint8")
+        result = preprocess(pictures, Preprocessing(20, 24, fit=fit)).numpy()
+        assert result.shape == ((2,) if batched else ()) + (20, 24, 3)
+        assert result.dtype == np.float32
+        assert result.min() >= -1 - 1e-5
+        assert result.max() <= 1 + 1e-5
+
+    def test_padding_keeps_the_pixels_in_the_middle(self):
+        picture = np.arange(1, 5).reshape(2, 2, 1).astype("uint8")
+        result = preprocess(picture, Preprocessing(4, 4, "pad", (1.0,) * 3, (0.0,) * 3)).numpy()
+        np.testing.assert_array_equal(result[1:3, 1:3, 0], [[1, 2], [3, 4]])
+        assert result.sum() == 3 * 10
+
+    def test_scale_and_offset_are_by_channel(self):
+        picture = np.full((2, 2, 3), 10, "uint8")
+        result = preprocess(picture, Preprocessing(2, 2, "resize", (1.0, 2.0, 3.0), (0.0, 1.0, 2.0)))
+        np.testing.assert_allclose(result[0, 0], [10, 21, 32])
+
+    def test_a_picture_too_large_to_pad_is_refused(self):
+        with pytest.raises(auxzoo.UserError, match="must be at most 4x4 pixels.*Received: 5x4"):
+            preprocess(np.zeros((5, 4, 3)), Preprocessing(4, 4, "pad"))
+
+    @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 2), (1, 1, 4, 4, 3)])
+    def test_other_shapes_are_refused(self, shape):
+        with pytest.raises(auxzoo.UserError, match="`images` must be"):
+            preprocess(np.zeros(shape), SMALL)
+
+
+class TestTrainingBatches:
+    def batches(self, images, count, **arguments):
+        options = {"batch_size": 8, "seed": 5, "augmentation": Augmentation(True, 2, 0.5)} | arguments
+        batches = images.training_batches(SMALL, **options)
+        return [(x.numpy(), y.numpy()) for x, y in itertools.islice(batches, count)]
+
+    def test_same_seed_same_batches(self, make_images):
+        for (x, y), (other_x, other_y) in zip(
+            self.batches(make_images(40), 12), self.batches(make_images(40), 12), strict=True
+        ):
+            np.testing.assert_array_equal(x, other_x)
+            np.testing.assert_array_equal(y, other_y)
+
+    def test_another_seed_other_batches(self, make_images):
+        first, other = self.batches(make_images(40), 1), self.batches(make_images(40), 1, seed=6)
+        assert not np.array_equal(first[0][0], other[0][0])
+
+    @pytest.mark.parametrize("first_epoch", [1, 3])
+    def test_a_later_start_gives_what_an_undisturbed_run_gives(self, make_images, first_epoch):
+        images = make_images(43)  # 5 whole batches an epoch
+        whole = self.batches(images, 25)
+        part = self.batches(images, 25 - 5 * first_epoch, first_epoch=first_epoch)
+        for (x, y), (other_x, other_y) in zip(whole[5 * first_epoch :], part, strict=True):
+            np.testing.assert_array_equal(x, other_x)
+            np.testing.assert_array_equal(y, other_y)
+
+    def test_an_epoch_shows_every_image_once(self):
+        pictures = np.arange(24, dtype="uint8").reshape(24, 1, 1, 1)
+        images = ImageSet.from_arrays(pictures, np.zeros(24, int), ("only",))
+        plain = Preprocessing(1, 1, "resize", (1.0,) * 3, (0.0,) * 3)
+        seen = [x.numpy()[:, 0, 0, 0] for x, _ in itertools.islice(images.training_batches(plain, 8, seed=0), 6)]
+        first, second = np.concatenate(seen[:3]), np.concatenate(seen[3:])
+        np.testing.assert_array_equal(np.sort(first), np.arange(24))
+        np.testing.assert_array_equal(np.sort(second), np.arange(24))
+        assert not np.array_equal(first, second)
+
+    def test_too_large_a_batch_is_refused(self, make_images):
+        with pytest.raises(auxzoo.UserError, match="`batch_size` must be 1 to 10. Received: batch_size=11"):
+            make_images(10).training_batches(SMALL, 11, seed=0)
+
+
+class TestAugmentation:
+    images = tf.constant(np.random.default_rng(0).uniform(0.5, 1, (64, 16, 12, 3)), tf.float32)
+
+    def test_none_changes_nothing(self):
+        np.testing.assert_array_equal(Augmentation()(self.images, (0, 0)), self.images)
+
+    def test_flip_mirrors_about_half(self):
+        flipped = Augmentation(flip=True)(self.images, (0, 1)).numpy()
+        mirrored = self.images.numpy()[:, :, ::-1]
+        same = [np.array_equal(a, b) for a, b in zip(flipped, self.images.numpy(), strict=True)]
+        other = [np.array_equal(a, b) for a, b in zip(flipped, mirrored, strict=True)]
+        assert all(a != b for a, b in zip(same, other, strict=True))
+        assert 16 < sum(other) < 48
+
+    def test_shift_moves_by_at_most_so_many_pixels(self):
+        rows = np.broadcast_to(np.arange(16.0)[None, :, None, None], (64, 16, 12, 3)).astype("float32")
+        shifted = Augmentation(shift=3)(tf.constant(rows), (0, 2)).numpy()
+        moved = shifted[:, 8, 6, 0] - 8
+        assert set(moved) <= set(range(-3, 4))
+        assert len(set(moved)) > 3
+
+    def test_erasing_blanks_one_rectangle_of_the_promised_size(self):
+        erased = Augmentation(erase=1.0)(self.images, (0, 3)).numpy()[..., 0] == 0
+        for mask in erased:
+            rows, columns = mask.any(1), mask.any(0)
+            assert mask.sum() == rows.sum() * columns.sum()
+        shares = erased.mean((1, 2))
+        assert 0.1 < shares.mean() < 0.16
+        assert shares.max() <= 0.3  # a quarter, and rounding to whole pixels
+
+    def test_erasing_spares_by_probability(self):
+        erased = (Augmentation(erase=0.5)(self.images, (0, 4)).numpy() == 0).any((1, 2, 3))
+        assert 16 < erased.sum() < 48
+
+    @pytest.mark.parametrize(
+        "arguments", [{"shift": -1}, {"shift": 1.5}, {"erase": 1.1}, {"erase": -0.1}, {"flip": "yes"}]
+    )
+    def test_bad_settings_are_named(self, arguments):
+        (name,) = arguments
+        with pytest.raises(auxzoo.UserError, match=f"`{name}` must be.*Received: {name}="):
+            Augmentation(**arguments)
+
+
+class TestParts:
+    def test_split_and_sample_are_disjoint_and_reproducible(self, make_images):
+        images = make_images(30)
+        rest, held_out = images.split(10, seed=1)
+        assert (rest.size, held_out.size) == (20, 10)
+        assert not rest.overlaps(held_out)
+        assert rest.overlaps(images)
+        assert sorted([*rest.indices, *held_out.indices]) == list(range(30))
+        np.testing.assert_array_equal(images.split(10, seed=1)[1].indices, held_out.indices)
+        assert rest.sample(5, seed=0).overlaps(rest)
+
+    def test_manifest_tells_other_content(self, make_images):
+        manifests = [make_images(10, seed=seed).manifest() for seed in (0, 0, 1)]
+        assert manifests[0] == manifests[1]
+        assert manifests[0]["sha256"] != manifests[2]["sha256"]
+        assert manifests[0]["count"] == 10
+
+    @pytest.mark.parametrize("count", [0, 31])
+    def test_a_part_of_no_size_is_refused(self, make_images, count):
+        with pytest.raises(auxzoo.UserError, match="`count` must be 1 to 30"):
+            make_images(30).sample(count, seed=0)
+
+    @pytest.mark.parametrize(
+        ("images", "classes", "message"),
+        [
+            (np.zeros((2, 4, 4, 3), "uint8"), [0, 2], "`classes` must be 0 to 1. Received: 2 at place 1"),
+            (np.zeros((2, 4, 4, 3), "uint8"), [-1, 0], "`classes` must be 0 to 1. Received: -1 at place 0"),
+            (np.zeros((2, 4, 4, 3), "uint8"), [0], "`classes` must be 2 whole numbers"),
+            (np.zeros((2, 4, 4, 3), "uint8"), [0.0, 1.0], "`classes` must be 2 whole numbers"),
+            (np.zeros((2, 4, 4, 3)), [0, 1], "`images` must be uint8"),
+            (np.zeros((2, 4, 4), "uint8"), [0, 1], "`images` must be uint8"),
+            (np.zeros((0, 4, 4, 3), "uint8"), [], "`images` must hold at least one"),
+        ],
+    )
+    def test_wrong_arrays_are_named(self, images, classes, message):
+        with pytest.raises(auxzoo.UserError, match=message):
+            ImageSet.from_arrays(images, classes, ("a", "b"))
+
+
+class TestSample:
+    def test_holds_as_many_of_every_class(self):
+        for split, per_class in (("train", 1000), ("test", 200)):
+            images = open_images("sample", split)
+            assert images.records.shape == (10 * per_class, 28, 28, 1)
+            np.testing.assert_array_equal(np.bincount(images.classes), [per_class] * 10)
+        assert images.labels[9] == "Ankle boot"
+
+    def test_is_cut_reproducibly(self, tmp_path):
+        import pathlib
+
+        source = pathlib.Path("/usr/share/datasets/fashion-mnist")
+        if not source.is_dir():
+            pytest.skip("Debian's dataset-fashion-mnist is not installed")
+        checksums = make_sample(source, tmp_path)
+        packaged = pathlib.Path(auxzoo.data.__file__).parent / "sample"
+        for split, checksum in checksums.items():
+            assert auxzoo.files.sha256(packaged / f"fashion_mnist_{split}.png") == checksum
+            assert checksum in (packaged / "README.md").read_text()
+
+    def test_another_split_is_refused(self):
+        with pytest.raises(auxzoo.UserError, match="`split` of the sample must be one of train, test"):
+            open_images("sample", "validation")
+
+
+class TestFolder:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        for label, value in (("cat", 10), ("dog", 200)):
+            for number in range(5):
+                kind = "jpeg" if number % 2 else "png"
+                write_picture(tmp_path / "pictures" / label / f"{number}.{kind}", value=value, kind=kind)
+        (tmp_path / "pictures" / "cat" / ".hidden.png").write_text("not looked at")
+        (tmp_path / "pictures" / "cat" / "notes.txt").write_text("not looked at")
+        return tmp_path / "pictures"
+
+    def test_classes_are_the_folders(self, folder):
+        train, test = (open_images(f"folder:{folder}", split) for split in ("train", "test"))
+        assert train.labels == ("cat", "dog")
+        assert (train.size, test.size) == (8, 2)
+        assert not train.overlaps(test)
+        images, classes = next(iter(train.batches(SMALL, 8)))
+        np.testing.assert_array_equal(images.numpy()[:, 4, 4, 0] > 0, classes.numpy() == 1)
+
+    def test_train_and_test_folders_are_taken_as_they_are(self, folder, tmp_path):
+        folder.rename(tmp_path / "train")
+        write_picture(tmp_path / "test" / "dog" / "a.png")
+        write_picture(tmp_path / "test" / "cat" / "a.png")
+        assert open_images(f"folder:{tmp_path}", "train").size == 10
+        assert open_images(f"folder:{tmp_path}", "test").labels == ("cat", "dog")
+
+    def test_pictures_of_several_sizes_are_decoded_when_needed(self, folder):
+        write_picture(folder / "dog" / "large.png", size=(30, 20))
+        images = open_images(f"folder:{folder}", "train")
+        assert images.records.dtype == object
+        batch, _ = next(iter(images.training_batches(SMALL, 4, seed=0)))
+        assert batch.shape == (4, 8, 8, 3)
+        assert images.picture(0).dtype == np.uint8
+        assert images.manifest()["sha256"] == open_images(f"folder:{folder}", "train").manifest()["sha256"]
+
+    def test_a_broken_picture_is_named_or_skipped(self, folder):
+        content = (folder / "dog" / "0.png").read_bytes()
+        (folder / "dog" / "broken.png").write_bytes(content[: len(content) // 2])
+        with pytest.raises(auxzoo.UserError, match=r"broken.png is not a readable picture.*--skip-broken"):
+            open_images(f"folder:{folder}")
+        images = open_images(f"folder:{folder}", skip_broken=True)
+        assert [name.rpartition("/")[2] for name in images.skipped] == ["broken.png"]
+
+    def test_an_empty_class_is_named(self, folder):
+        (folder / "emu").mkdir()
+        with pytest.raises(auxzoo.UserError, match=r"emu` must hold at least one picture"):
+            open_images(f"folder:{folder}")
+
+    def test_an_empty_folder_is_named(self, tmp_path):
+        with pytest.raises(auxzoo.UserError, match="must hold a folder a class"):
+            open_images(f"folder:{tmp_path}")
+
+    def test_a_missing_folder_is_named(self, tmp_path):
+        with pytest.raises(auxzoo.UserError, match=r"existing folder. Received: `.*nowhere`"):
+            open_images(f"folder:{tmp_path / 'nowhere'}")
+
+    def test_nothing_readable_at_all(self, tmp_path):
+        for label in ("a", "b"):
+            (tmp_path / label).mkdir()
+            (tmp_path / label / "x.jpg").write_bytes(b"no picture")
+        with pytest.raises(auxzoo.UserError, match="none of 2 pictures is readable"):
+            open_images(f"folder:{tmp_path}", skip_broken=True)
+
+    def test_an_unknown_class_in_the_test_folder_is_named(self, folder, tmp_path):
+        folder.rename(tmp_path / "train")
+        write_picture(tmp_path / "test" / "emu" / "a.png")
+        with pytest.raises(auxzoo.UserError, match="classes that the training split lacks: emu"):
+            open_images(f"folder:{tmp_path}", "test")
+
+    def test_a_file_that_is_no_picture(self, tmp_path):
+        (tmp_path / "a.png").write_text("no picture")
+        with pytest.raises(auxzoo.UserError, match=r"a.png` is not a readable picture"):
+            read_image(tmp_path / "a.png")
+
+
+class TestTensorFlowDatasets:
+    def test_prepared_set_is_read(self, shared_data):
+        images = open_images("tfds:cifar10_jpeg", "test", data_dir=str(shared_data))
+        assert (images.size, len(images.labels)) == (10_000, 10)
+        assert images.records.shape == (10_000, 32, 32, 3)
+
+    def test_a_set_without_labels_is_refused(self, shared_data):
+        with pytest.raises(auxzoo.UserError, match="must have an image and a label"):
+            open_images("tfds:camvid", "test", data_dir=str(shared_data))
+
+    def test_an_unknown_split_is_refused(self, shared_data):
+        with pytest.raises(auxzoo.UserError, match="`split` of tfds:cifar10_jpeg must be one of"):
+            open_images("tfds:cifar10_jpeg", "middle", data_dir=str(shared_data))
+
+    def test_a_set_that_is_not_prepared_is_told_at_once(self, tmp_path):
+        with pytest.raises(auxzoo.UserError, match="`tfds:mnist` is not prepared in .*--download"):
+            open_images("tfds:mnist", data_dir=str(tmp_path))
+
+    def test_an_unknown_set_is_told_at_once(self, tmp_path):
+        with pytest.raises(auxzoo.UserError, match="`tfds:nothing_of_the_kind` is neither known"):
+            open_images("tfds:nothing_of_the_kind", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("source", ["", "samples", "tfds:", "folder:", "http://example.org"])
+def test_an_unknown_source_is_named(source):
+    with pytest.raises(auxzoo.UserError, match="`source` must be sample, tfds:NAME or folder:PATH"):
+        open_images(source)

@@ -1,0 +1,132 @@
+"""The structure of an auxiliary: strict, frozen, and the same after a trip through JSON."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import models
+from auxzoo.auxiliary import OPERATIONS, Node, Structure
+
+TAPS = (("stem", "layer1"), ("stage1", "layer2"), ("stage2", "layer3"))
+
+
+@st.composite
+def structures(draw):
+    names = draw(st.lists(st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True), min_size=1, max_size=5, unique=True))
+    taps = [tap for tap, _ in TAPS]
+    nodes = []
+    for place, name in enumerate(names):
+        links = draw(st.lists(st.sampled_from(taps), min_size=place == 0, max_size=3, unique=True))
+        nodes.append(Node(name, tuple(links), draw(st.sampled_from(list(OPERATIONS))), draw(st.integers(1, 64))))
+    return Structure(TAPS, tuple(nodes))
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(structures())
+def test_survives_json(structure):
+    assert Structure.from_json(structure.to_json()) == structure
+
+
+def test_survives_a_file(tmp_path):
+    structure = Structure(TAPS, (Node("first", ("stem",), "identity", 4),))
+    structure.save(tmp_path / "structure.json")
+    assert Structure.read(tmp_path / "structure.json") == structure
+
+
+def test_is_frozen():
+    structure = Structure(TAPS, (Node("first", ("stem",), "identity", 4),))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        structure.nodes = ()
+
+
+def node(**changes):
+    return {"name": "first", "links": ["stem"], "operation": "identity", "channels": 4} | changes
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([node(links=["stage9"])], r"`links` of node 'first' must be among the taps stem, stage1, stage2.*'stage9'"),
+        ([node(operation="convolution_9x9")], r"`operation` of node 'first' must be one of convolution_1x1,.*9x9"),
+        ([node(channels=0)], r"`channels` of node 'first' must be 1 or more.*channels=0"),
+        ([node(channels=2.5)], r"`channels` of node 'first' must be 1 or more.*channels=2.5"),
+        ([node(channels=True)], r"`channels` of node 'first' must be 1 or more"),
+        ([node(name="a b")], r"`name` of a node must be letters"),
+        ([node(name=7)], r"`name` of a node must be letters"),
+        ([node(links=[])], r"`links` of the first node, 'first', must name a tap"),
+        ([node(links="stem")], r"`links` of node 'first' must be names of taps"),
+        ([node(links=["stem", "stem"])], r"`links` of node 'first' must name a tap once"),
+        ([node(), node()], r"`nodes` must have a name each"),
+        ([], r"`nodes` must hold at least one node"),
+        ([node(colour="red")], r"A node must have the keys channels, links, name, operation.*colour"),
+        ([{"name": "first"}], r"A node must have the keys"),
+        (["first"], r"A node must have the keys.*first"),
+        ("first", r"`nodes` a list"),
+    ],
+)
+def test_a_wrong_node_is_named(nodes, message):
+    with pytest.raises(auxzoo.UserError, match=message):
+        Structure.from_dict({"taps": dict(TAPS), "nodes": nodes})
+
+
+@pytest.mark.parametrize("value", [{}, {"taps": {}}, [], None, {"taps": {}, "nodes": [], "gates": []}])
+def test_other_keys_are_refused(value):
+    with pytest.raises(auxzoo.UserError, match="A structure must have the keys taps and nodes"):
+        Structure.from_json(json.dumps(value))
+
+
+@pytest.mark.parametrize("text", ["", "{", "nodes"])
+def test_no_json_is_refused(text, tmp_path):
+    with pytest.raises(auxzoo.UserError, match="must be JSON"):
+        Structure.from_json(text)
+    (tmp_path / "structure.json").write_text(text)
+    with pytest.raises(auxzoo.UserError, match=r"structure.json` cannot be read as JSON"):
+        Structure.read(tmp_path / "structure.json")
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        models.MobileNetV2((32, 32, 3), 0.35, total_stride=8, num_classes=3),
+        models.MobileNetV2((32, 32, 3), total_stride=8, num_classes=3),
+        models.ResNet18((32, 32, 3), 0.25, "small", num_classes=3),
+    ],
+    ids=["mobilenet_v2_035", "mobilenet_v2_100", "resnet18"],
+)
+def test_default_reads_every_stage_and_is_as_wide(network):
+    structure = Structure.default(network)
+    taps = dict(auxzoo.describe(network).taps)
+    assert len(structure.nodes) == len(taps) - 1  # a node for every stage; the stem is read by the first
+    assert {link for node in structure.nodes for link in node.links} == set(taps)
+    assert len(taps) >= 4
+    for structure_node in structure.nodes:
+        tap = structure_node.links[-1]
+        assert structure_node.channels >= network.get_layer(taps[tap]).output.shape[-1]
+    # Several nodes have a convolution of their own, which is where the auxiliary's capacity lies.
+    assert sum(node.operation == "convolution_3x3" for node in structure.nodes) >= 3
+
+
+def test_default_of_a_foreign_model_has_a_node_for_every_layer_named(foreign_model):
+    structure = Structure.default(foreign_model, taps=["first", "second"], width_multiplier=2)
+    assert structure.taps == (("first", "first"), ("second", "second"))
+    assert [node.links for node in structure.nodes] == [("first", "second")]
+    assert structure.nodes[0].channels == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, r"`taps` must name layers of 'foreign', which carries no description"),
+        ({"taps": []}, r"`taps` must name at least one layer"),
+        ({"taps": ["first", "third"]}, r"`taps` must be layers of 'foreign'.*Received: 'third'"),
+        ({"taps": ["first", "pooling"]}, r"Tap 'pooling' must be a feature map"),
+        ({"taps": ["first"], "width_multiplier": 0.5}, r"`width_multiplier` must be 1 or more"),
+    ],
+)
+def test_wrong_taps_are_named(foreign_model, arguments, message):
+    with pytest.raises(auxzoo.UserError, match=message):
+        Structure.default(foreign_model, **arguments)
