@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from auxzoo.errors import UserError
+
 from ..models.names import AUXILIARY_OUTPUT, COMPACT_OUTPUT
 from .objective import joint_logits
 
@@ -65,7 +67,7 @@ class Trainer(keras.Model):
         Returns:
             `dict` of metric name to its mean since the start of the epoch.
         """
-        images, labels = batch
+        images, labels = _images_and_labels(batch)
         progress = tf.cast(self.optimizer.iterations, tf.float32) / self.total_steps
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
@@ -77,7 +79,7 @@ class Trainer(keras.Model):
 
     def test_step(self, batch):
         """Measures one batch without training; the arguments and results of `train_step`."""
-        images, labels = batch
+        images, labels = _images_and_labels(batch)
         outputs = self.network(images, training=False)
         return self._update_metrics(labels, outputs, self.objective.losses(labels, outputs, progress=1.0))
 
@@ -95,6 +97,14 @@ class Trainer(keras.Model):
         for name, metric in self._accuracy_metrics.items():
             metric.update_state(labels, predictions[name])
         return {metric.name: metric.result() for metric in self.metrics}
+
+
+def _images_and_labels(batch):
+    """Returns both parts of a batch; Keras' `train_on_batch` adds empty sample weights, which the loss has no use for."""
+    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    if sample_weight is not None:
+        raise UserError("`batch` must be a pair (images, labels). Received: sample weights beside them")
+    return images, labels
 
 
 def is_joint(network):

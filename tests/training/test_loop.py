@@ -1,0 +1,284 @@
+"""The training loop: reproducible, resumable, and stopped by NaN."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import auxzoo
+from auxzoo import models
+from auxzoo.auxiliary import Structure
+from auxzoo.data import Augmentation, ImageSet
+from auxzoo.training import Objective, Optimization, Trainer, TrainingDiverged, fit
+from auxzoo.training.loop import RUN_STATE_FILE
+
+LABELS = ("a", "b", "c")
+
+
+def compact_network():
+    keras.utils.set_random_seed(0)
+    return models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3, labels=LABELS)
+
+
+def joint_network():
+    network = compact_network()
+    return auxzoo.attach(network, Structure.default(network))
+
+
+def network_with_dropout():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="first")(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.9)(x)
+    x = keras.layers.Dropout(0.5)(x)
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    return auxzoo.attach(model, Structure.default(model, taps=["first", "second"]))
+
+
+NETWORKS = {"compact": compact_network, "joint": joint_network, "dropout": network_with_dropout}
+DESCRIPTION = models.Description(taps=(), preprocessing=models.Preprocessing(8, 8))
+EPOCHS = 3
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends the process's work in the middle of an epoch, as a kill would."""
+
+    def __init__(self, epoch, step):
+        super().__init__()
+        self.epoch, self.step = epoch, step
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.current = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.current, batch) == (self.epoch, self.step):
+            raise KeyboardInterrupt
+
+
+def run(build, images, folder=None, callbacks=(), epochs=EPOCHS, seed=3, compilation="graph"):
+    network = build()
+    history = fit(
+        network,
+        images,
+        images.sample(16, seed=0),
+        epochs=epochs,
+        batch_size=16,
+        optimization=Optimization(ema_momentum=0.9, gradient_clip_norm=1.0, learning_rate=0.05),
+        objective=Objective(auxiliary_schedule="decay_to_zero"),
+        augmentation=Augmentation(flip=True, shift=1, erase=0.5),
+        description=DESCRIPTION,
+        seed=seed,
+        folder=folder,
+        callbacks=callbacks,
+        compilation=compilation,
+        verbose=0,
+    )
+    return [variable.numpy() for variable in network.variables], history
+
+
+@pytest.fixture(scope="module")
+def images(make_images):
+    return make_images(64)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def undisturbed(request, images):
+    build = NETWORKS[request.param]
+    return build, *run(build, images)
+
+
+def assert_same(variables, others):
+    assert len(variables) == len(others)
+    for variable, other in zip(variables, others, strict=True):
+        np.testing.assert_array_equal(variable, other)
+
+
+def test_same_seed_same_weights(undisturbed, images):
+    build, weights, history = undisturbed
+    again, other_history = run(build, images)
+    assert_same(weights, again)
+    assert history == other_history
+    different, _ = run(build, images, seed=4)
+    assert not all(np.array_equal(one, two) for one, two in zip(weights, different, strict=True))
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 2), (1, 0), (2, 3)])
+def test_a_killed_run_ends_bit_identical(undisturbed, images, tmp_path, epoch, step):
+    build, weights, history = undisturbed
+    with pytest.raises(KeyboardInterrupt):
+        run(build, images, tmp_path, [StopAfter(epoch, step)])
+    resumed, resumed_history = run(build, images, tmp_path)
+    assert_same(weights, resumed)
+    assert resumed_history == history
+
+
+def test_a_kill_between_the_last_epoch_and_the_end_loses_nothing(undisturbed, images, tmp_path):
+    build, weights, _ = undisturbed
+
+    class StopAtEnd(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(build, images, tmp_path, [StopAtEnd()])
+    resumed, _ = run(build, images, tmp_path)
+    assert_same(weights, resumed)
+
+
+def test_history_tells_both_networks(undisturbed):
+    build, _, history = undisturbed
+    assert {"loss", "accuracy", "val_accuracy"} <= set(history)
+    assert all(len(values) == EPOCHS for values in history.values())
+    joint = {"compact_loss", "auxiliary_loss", "distillation_loss", "auxiliary_accuracy", "joint_accuracy"}
+    assert joint <= set(history) or build is compact_network
+
+
+def test_training_a_joint_network_trains_the_compact_one(images):
+    compact = compact_network()
+    before = [weight.numpy() for weight in compact.trainable_weights]
+    fit(auxzoo.attach(compact, Structure.default(compact)), images, epochs=1, batch_size=32, verbose=0)
+    moved = [
+        not np.array_equal(weight.numpy(), old) for weight, old in zip(compact.trainable_weights, before, strict=True)
+    ]
+    assert all(moved)
+
+
+def test_it_learns(images):
+    network = compact_network()
+    history = fit(network, images, epochs=8, batch_size=16, verbose=0)
+    assert history["accuracy"][-1] > 0.8
+
+
+def test_xla_gives_nearly_the_same(images):
+    plain, _ = run(compact_network, images, epochs=1)
+    compiled, _ = run(compact_network, images, epochs=1, compilation="xla")
+    for one, other in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-2)
+
+
+def test_the_step_can_be_called_by_itself(images):
+    network = joint_network()
+    trainer = Trainer(network, Objective(), total_steps=10)
+    trainer.compile(optimizer=Optimization().build(10, network.trainable_variables))
+    batch = next(iter(images.batches(DESCRIPTION.preprocessing, 16)))
+    logs = trainer.train_step(batch)
+    assert float(logs["loss"]) > 0
+    assert int(trainer.optimizer.iterations) == 1
+
+
+def test_keras_callbacks_work(images, tmp_path):
+    callbacks = [
+        keras.callbacks.TensorBoard(tmp_path / "board"),
+        keras.callbacks.EarlyStopping(monitor="val_loss", patience=0, min_delta=1e9),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+    ]
+    history = fit(compact_network(), images, images, epochs=5, batch_size=32, callbacks=callbacks, verbose=0)
+    assert len(history["loss"]) == 2, "early stopping did not stop"
+    assert list((tmp_path / "board").rglob("events.*"))
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+
+
+def test_a_tensorflow_data_set_is_taken(images):
+    batches = images.batches(DESCRIPTION.preprocessing, 16)
+    history = fit(compact_network(), batches, batches, epochs=2, verbose=0)
+    assert len(history["val_accuracy"]) == 2
+
+
+def test_nan_stops_the_run_and_names_the_step(tmp_path):
+    def batches(values):
+        return tf.data.Dataset.from_tensor_slices(
+            (
+                np.array(values, "float32")[:, None, None, None, None] * np.ones((1, 4, 8, 8, 3), "float32"),
+                np.zeros((len(values), 4), int),
+            )
+        )
+
+    with pytest.raises(TrainingDiverged, match=r"loss became nan in epoch 1, step 3 \(step 3 of the run\)"):
+        fit(compact_network(), batches([1, 1, np.nan, 1]), epochs=2, folder=tmp_path, verbose=0)
+    assert list(tmp_path.iterdir()) == [], "a state with NaN was saved"
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"epochs": 0}, "`epochs` must be 1 or more. Received: epochs=0"),
+            ({"compilation": "fast"}, '`compilation` must be "auto", "xla" or "graph"'),
+            ({"batch_size": 65}, "`batch_size` must be at most the number of training images, 64"),
+            ({"train": [1, 2]}, "`train` must be an ImageSet or a tf.data.Dataset. Received: list"),
+            ({"validation": 7}, "`validation` must be an ImageSet, a tf.data.Dataset or None. Received: int"),
+            ({"train": tf.data.Dataset.range(0)}, "`train` must be a finite .* Received: an empty one"),
+            ({"train": tf.data.Dataset.range(3).repeat()}, "Received: an endless one"),
+            ({"train": tf.data.Dataset.range(3)}, r"`train` must yield pairs \(images, labels\)"),
+        ],
+    )
+    def test_arguments_are_named(self, images, arguments, message):
+        with pytest.raises(auxzoo.UserError, match=message):
+            fit(compact_network(), **{"train": images, "epochs": 1, "verbose": 0} | arguments)
+
+    def test_another_number_of_classes(self, make_images):
+        with pytest.raises(auxzoo.UserError, match="`train` must have as many classes as .* logits, 3"):
+            fit(compact_network(), make_images(32, classes=2), epochs=1, batch_size=8)
+
+    def test_a_label_without_a_logit_in_a_foreign_data_set(self):
+        batches = tf.data.Dataset.from_tensors((np.zeros((2, 8, 8, 3), "float32"), np.array([0, 3])))
+        with pytest.raises(auxzoo.UserError, match="`train`: labels must be 0 to 2"):
+            fit(compact_network(), batches, epochs=1, verbose=0)
+
+    def test_a_network_without_head(self, images):
+        with pytest.raises(auxzoo.UserError, match="`network` must have logits"):
+            fit(models.ResNet18((8, 8, 3), 0.125, "small"), images, epochs=1)
+
+    def test_a_foreign_network_without_description(self, images):
+        with pytest.raises(auxzoo.UserError, match="`model` must be a network that carries a description"):
+            fit(network_with_dropout(), images, epochs=1)
+
+    @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", "truncated"])
+    def test_a_damaged_run_state(self, images, tmp_path, content):
+        fit(compact_network(), images, epochs=1, batch_size=32, folder=tmp_path, verbose=0)
+        path = tmp_path / RUN_STATE_FILE
+        path.write_bytes(path.read_bytes()[:4000] if content == "truncated" else content)
+        with pytest.raises(auxzoo.UserError, match=r"run_state.npz` is not a readable run state"):
+            fit(compact_network(), images, epochs=2, batch_size=32, folder=tmp_path, verbose=0)
+
+    def test_the_run_state_of_another_network(self, images, tmp_path):
+        fit(compact_network(), images, epochs=1, batch_size=32, folder=tmp_path, verbose=0)
+        other = joint_network()
+        before = [variable.numpy() for variable in other.variables]
+        with pytest.raises(auxzoo.UserError, match="state of another network or optimiser"):
+            fit(other, images, epochs=2, batch_size=32, folder=tmp_path, verbose=0)
+        assert_same(before, [variable.numpy() for variable in other.variables])
+
+
+def test_evaluation_agrees_with_counting_by_hand(images):
+    from auxzoo.training.evaluation import evaluate
+
+    network = joint_network()
+    result = evaluate(network, images, batch_size=7)
+    batch, classes = next(iter(images.batches(DESCRIPTION.preprocessing, images.size)))
+    outputs = network(batch)
+    expected = (outputs["compact"].numpy().argmax(1) == classes.numpy()).mean()
+    assert result["accuracy"] == pytest.approx(expected)
+    assert set(result) == {"images", "accuracy", "auxiliary_accuracy", "joint_accuracy"}
+
+
+def test_measuring_the_compilation_leaves_the_network_untouched():
+    from auxzoo.training.compilation import measure_compilations
+
+    network = joint_network()
+    before = [variable.numpy() for variable in network.variables]
+    python_state, numpy_state = __import__("random").getstate(), np.random.get_state()[1].copy()
+    rates = measure_compilations(network, (4, 8, 8, 3), 3, Objective(), Optimization())
+    assert set(rates) == {"graph", "xla"}
+    assert all(rate > 0 for rate in rates.values())
+    assert_same(before, [variable.numpy() for variable in network.variables])
+    assert __import__("random").getstate() == python_state
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_image_sets_of_arrays_train(images):
+    arrays = ImageSet.from_arrays(np.asarray(images.records), images.classes, LABELS)
+    assert fit(compact_network(), arrays, epochs=1, batch_size=32, verbose=0)["loss"]

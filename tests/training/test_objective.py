@@ -1,0 +1,125 @@
+"""The losses and the optimiser, against values worked out in numpy."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import auxzoo
+from auxzoo.training import Objective, Optimization
+
+LABELS = np.array([0, 2, 1])
+COMPACT = np.array([[2.0, 0.0, -1.0], [0.5, 0.2, 0.1], [0.0, 1.0, 0.0]], "float32")
+AUXILIARY = np.array([[1.0, 0.5, 0.0], [0.0, 0.0, 3.0], [2.0, 1.0, 0.0]], "float32")
+JOINT = {"compact": tf.constant(COMPACT), "auxiliary": tf.constant(AUXILIARY)}
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def cross_entropy(logits, smoothing):
+    targets = np.eye(3)[LABELS] * (1 - smoothing) + smoothing / 3
+    return -(targets * np.log(softmax(logits))).sum(1).mean()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_plain_loss_is_the_smoothed_cross_entropy(smoothing):
+    losses = Objective(label_smoothing=smoothing).losses(LABELS, tf.constant(COMPACT), 0.5)
+    assert set(losses) == {"loss"}
+    assert float(losses["loss"]) == pytest.approx(cross_entropy(COMPACT, smoothing), rel=1e-5)
+
+
+def test_joint_loss_is_the_weighted_sum_of_its_terms():
+    objective = Objective(auxiliary_weight=0.4, distillation_weight=0.7, distillation_temperature=3.0)
+    losses = {name: float(value) for name, value in objective.losses(LABELS, JOINT, 0.0).items()}
+    teacher, student = softmax((COMPACT + AUXILIARY) / 6), softmax(COMPACT / 3)
+    divergence = 9 * (teacher * np.log(teacher / student)).sum(1).mean()
+    assert losses["compact_loss"] == pytest.approx(cross_entropy(COMPACT, 0.1), rel=1e-5)
+    assert losses["auxiliary_loss"] == pytest.approx(cross_entropy(AUXILIARY, 0.1), rel=1e-5)
+    assert losses["distillation_loss"] == pytest.approx(divergence, rel=1e-4)
+    expected = losses["compact_loss"] + 0.4 * losses["auxiliary_loss"] + 0.7 * losses["distillation_loss"]
+    assert losses["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_distillation_there_is_no_such_term():
+    assert "distillation_loss" not in Objective(distillation_weight=0).losses(LABELS, JOINT, 0.0)
+
+
+def test_distillation_teaches_the_compact_head_only():
+    auxiliary = tf.Variable(AUXILIARY)
+    compact = tf.Variable(COMPACT)
+    objective = Objective(auxiliary_weight=0.0)
+    with tf.GradientTape() as tape:
+        terms = objective.losses(LABELS, {"compact": compact, "auxiliary": auxiliary}, 0.0)
+    gradients = tape.gradient(terms["distillation_loss"], [compact, auxiliary])
+    assert float(tf.norm(gradients[0])) > 0.01
+    assert gradients[1] is None
+
+
+@pytest.mark.parametrize(
+    ("schedule", "weights"),
+    [("constant", (2, 2, 2, 2)), ("warm_up", (0, 1, 2, 2)), ("decay_to_zero", (2, 1.5, 1, 0))],
+)
+def test_schedules_of_the_auxiliary_weight(schedule, weights):
+    objective = Objective(auxiliary_weight=2.0, auxiliary_schedule=schedule, auxiliary_warm_up=0.5)
+    received = [float(objective.auxiliary_weight_at(tf.constant(progress))) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert received == pytest.approx(weights)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"label_smoothing": 1.0},
+        {"auxiliary_weight": -1},
+        {"distillation_temperature": 0},
+        {"auxiliary_schedule": "rising"},
+        {"loss_weight": 1},
+    ],
+)
+def test_wrong_settings_are_named(settings):
+    (name,) = settings
+    with pytest.raises(auxzoo.UserError, match=rf"`{name}`: .*Received: {settings[name]!r}"):
+        Objective.parse(settings, "The objective")
+
+
+class TestOptimization:
+    def network(self):
+        inputs = keras.Input((4,))
+        x = keras.layers.Dense(3, name="hidden", bias_initializer="ones")(inputs)
+        x = keras.layers.BatchNormalization()(x)
+        return keras.Model(inputs, x)
+
+    def test_weight_decay_moves_kernels_only(self):
+        network = self.network()
+        before = {weight.path: weight.numpy().copy() for weight in network.trainable_weights}
+        optimizer = Optimization(schedule="constant", learning_rate=0.5, weight_decay=0.1).build(
+            10, network.trainable_weights
+        )
+        optimizer.apply([tf.zeros(weight.shape) for weight in network.trainable_weights], network.trainable_weights)
+        for weight in network.trainable_weights:
+            factor = 1 - 0.5 * 0.1 if weight.name == "kernel" else 1
+            np.testing.assert_allclose(weight.numpy(), factor * before[weight.path], rtol=1e-6)
+
+    def test_learning_rate_rises_and_falls_to_zero(self):
+        schedule = Optimization(learning_rate=0.4, warm_up=0.25).build(100, []).learning_rate
+        optimizer = Optimization(learning_rate=0.4, warm_up=0.25).build(100, [])
+        rates = [float(optimizer._learning_rate(step)) for step in (0, 12, 25, 60, 100)]
+        assert rates[0] < rates[1] < rates[2] == pytest.approx(0.4)
+        assert rates[2] > rates[3] > rates[4] == pytest.approx(0.0, abs=1e-7)
+        assert schedule is not None
+
+    def test_gradient_is_clipped_as_a_whole(self):
+        weight = keras.Variable(np.zeros(2, "float32"), name="kernel")
+        optimizer = Optimization(
+            schedule="constant", learning_rate=1.0, momentum=0, weight_decay=0, gradient_clip_norm=1.0
+        ).build(1, [weight])
+        optimizer.apply([tf.constant([30.0, 40.0])], [weight])
+        np.testing.assert_allclose(weight.numpy(), [-0.6, -0.8], rtol=1e-5)
+
+    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    def test_each_optimizer_moves_the_weights(self, optimizer):
+        weight = keras.Variable(np.ones(2, "float32"), name="bias")
+        Optimization(optimizer=optimizer, schedule="constant").build(1, [weight]).apply([tf.ones(2)], [weight])
+        assert (weight.numpy() < 1).all()
