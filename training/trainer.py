@@ -100,7 +100,7 @@ class Trainer(keras.Model):
 
 
 def _images_and_labels(batch):
-    """Returns both parts of a batch; Keras' `train_on_batch` adds empty sample weights, which the loss has no use for."""
+    """Returns the parts of a batch, to which Keras' `train_on_batch` adds empty sample weights."""
     images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     if sample_weight is not None:
         raise UserError("`batch` must be a pair (images, labels). Received: sample weights beside them")
