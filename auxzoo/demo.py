@@ -1,7 +1,6 @@
 """The whole road in minutes, on packaged images: pull, fine-tune without and with an auxiliary, export, measure."""
 
 import os
-import platform
 import time
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import keras
 
 from auxzoo import models
 from auxzoo.auxiliary import Structure, attach
-from auxzoo.commands.common import RECORD_COLUMNS, make_table, percent, print_table, record_rows
+from auxzoo.commands.common import make_table, percent, print_table, record_rows
 from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file
@@ -84,20 +83,16 @@ def _print_summary(folder, compact, test, accuracies, records):
     costs = models.measure_costs(compact)
     table = make_table(
         f"{ENTRY} on Fashion-MNIST, {test.size} test images, one seed: an illustration, not evidence",
-        *["parameters>", "million MACs>", "accuracy % without auxiliary>", "with>"],
+        *["network or file", "parameters>", "million MACs>", "kB>", "accuracy %>", "ms, one thread>"],
     )
-    table.add_row(
-        f"{costs.parameters:,}",
-        f"{costs.macs / 1e6:.2f}",
-        percent(accuracies["without"]),
-        percent(accuracies["with"]),
-    )
+    for arm, accuracy in accuracies.items():
+        name = f"fine-tuned {arm} auxiliary (Keras)"
+        table.add_row(name, f"{costs.parameters:,}", f"{costs.macs / 1e6:.2f}", "", percent(accuracy), "")
+    table.add_section()
+    for file, size, accuracy, _, latency in record_rows(records):
+        table.add_row(file, "", "", size, accuracy, latency)
     print_table(table)
-    table = make_table(f"Files in {folder}, on {platform.machine()}, one thread", *RECORD_COLUMNS)
-    for row in record_rows(records):
-        table.add_row(*row)
-    print_table(table)
-    print(f"Predictions of the int8 file: {folder / 'predictions.png'}")
+    print(f"The files, exported after the run with the auxiliary, and predictions.png are in {folder}")
 
 
 def _save_contact_sheet(file, images, compact, path):

@@ -37,6 +37,10 @@ def written_aside(path):
     temporary = path.with_name(f".{path.name.removesuffix(suffixes)}.{uuid.uuid4().hex[:8]}{suffixes}")
     try:
         yield temporary
+        if temporary.is_file():
+            # Else a power cut may leave the new name with nothing in it, and the old content gone.
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         if temporary.is_dir():

@@ -11,55 +11,82 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from auxzoo.commands.common import load_tensorflow
+from auxzoo.commands.common import load_tensorflow, percent
 from auxzoo.errors import UserError
-from auxzoo.files import read_json, write_json, written_aside
+from auxzoo.files import read_json, sha256, write_json
 
 _COPIED = ("config.json", "model.weights.h5", "structure.json", "recipe.yaml")
+# More loss than this, in points of accuracy, wants a reason in the card.
+LARGEST_INT8_LOSS = 1.0
+# What a card says of its data and licence, by the recipe's source.
+DATA_NOTES = {
+    "tfds:cifar10_jpeg": (
+        "CIFAR-10 (Krizhevsky, 2009), in a copy re-encoded as JPEG; a user would take `tfds:cifar10`",
+        "(`--set data.source=tfds:cifar10`), whose pixels differ a little.",
+    ),
+}
 
 
-def publish(auxiliary_run, plain_run, shelf):
+def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
     """Writes an entry and its row of the index.
 
     Args:
         auxiliary_run: folder of the finished run with the auxiliary; its compact network is published.
         plain_run: folder of the finished plain run of the same recipe.
         shelf: folder of the published entries.
+        notes: sentences on how the runs were made, for the card.
+        int8_reason: sentence for the card that says why int8 loses more than a point, if it does.
 
     Returns:
         `Path` of the entry.
 
     Raises:
-        UserError: if the runs differ in more than the auxiliary.
+        UserError: if the runs differ in more than the auxiliary, their weights were changed, or int8 loses more
+            than a point without a reason.
     """
     from auxzoo import models
+    from auxzoo.data import open_images
     from auxzoo.export import export_files
     from auxzoo.models import zoo
     from auxzoo.training.recipe import read_recipe
-    from auxzoo.training.run import open_data
 
     auxiliary_run, plain_run, shelf = Path(auxiliary_run), Path(plain_run), Path(shelf)
     recipe, plain_recipe = (read_recipe(run / "recipe.yaml") for run in (auxiliary_run, plain_run))
     if recipe.model_copy(update={"auxiliary": plain_recipe.auxiliary}) != plain_recipe:
         raise UserError(f"`{plain_run}` must be of the recipe of `{auxiliary_run}` but for the auxiliary.")
     runs = {"auxiliary": read_json(auxiliary_run / "metrics.json"), "plain": read_json(plain_run / "metrics.json")}
+    for run, metrics in ((auxiliary_run, runs["auxiliary"]), (plain_run, runs["plain"])):
+        if sha256(run / zoo.WEIGHTS_FILE) != metrics["weights_sha256"]:
+            raise UserError(f"`{run / zoo.WEIGHTS_FILE}` is not the file that {run}/metrics.json speaks of.")
     network = models.load(auxiliary_run)
     costs = models.measure_costs(network)
-    train, _, test = open_data(recipe)
+    # As `auxzoo export NAME --data SOURCE` does, so that readers get the very files of the card.
+    train, test = (
+        open_images(recipe.data.source, split, data_dir=recipe.data.data_dir)
+        for split in (recipe.data.train_split, recipe.data.test_split)
+    )
     with tempfile.TemporaryDirectory() as folder:
         records = export_files(network, folder, calibration=train, evaluation=test, name=recipe.name, progress=print)
+    loss = int8_loss(records)
+    if loss > LARGEST_INT8_LOSS and not int8_reason:
+        raise UserError(f"`int8_reason` must say why int8 loses {loss:.2f} points, more than {LARGEST_INT8_LOSS}.")
 
     metrics = {"runs": runs, "files": records}
     entry = shelf / recipe.name
-    entry.mkdir(parents=True, exist_ok=True)
-    for file in _COPIED:
-        shutil.copyfile(auxiliary_run / file, entry / file)
     # The recipe that others follow has no folder of this machine in it.
     public = recipe.model_copy(update={"data": recipe.data.model_copy(update={"data_dir": None})})
-    public.save(entry / "recipe.yaml")
-    write_json(entry / "metrics.json", metrics)
-    with written_aside(entry / "README.md") as temporary:
-        temporary.write_text(make_card(public, network, costs, metrics), encoding="utf-8")
+    with tempfile.TemporaryDirectory(dir=shelf) as folder:
+        made = Path(folder) / recipe.name
+        made.mkdir()
+        for file in _COPIED:
+            shutil.copyfile(auxiliary_run / file, made / file)
+        public.save(made / "recipe.yaml")
+        write_json(made / "metrics.json", metrics)
+        card = make_card(public, network, costs, metrics, notes, int8_reason)
+        (made / "README.md").write_text(card, encoding="utf-8")
+        if entry.exists():
+            entry.rename(Path(folder) / "before")
+        made.rename(entry)
     index = read_json(shelf / zoo.INDEX_FILE)
     index[recipe.name] = zoo.index_entry(
         entry,
@@ -75,16 +102,18 @@ def publish(auxiliary_run, plain_run, shelf):
     return entry
 
 
-def make_card(recipe, network, costs, metrics):
+def int8_loss(records):
+    """Returns how many points of accuracy the int8 file loses against the float32 one."""
+    accuracy = {record["format"]: record["accuracy"]["accuracy"] for record in records}
+    return 100 * (accuracy["tflite_float32"] - accuracy["tflite_int8"])
+
+
+def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
     """Returns the card of an entry, Markdown; every figure is from `metrics` or counted."""
     runs, files = metrics["runs"], metrics["files"]
     joint, plain = runs["auxiliary"], runs["plain"]
     made_with = joint["made_with"]
     arguments = ", ".join(f"{key}={value!r}" for key, value in recipe.network.arguments.items())
-    loss = 100 * (
-        next(file for file in files if file["format"] == "tflite_float32")["accuracy"]["accuracy"]
-        - next(file for file in files if file["format"] == "tflite_int8")["accuracy"]["accuracy"]
-    )
     lines = [
         f"# {recipe.name}",
         "",
@@ -104,60 +133,56 @@ def make_card(recipe, network, costs, metrics):
         "",
         f"`auxzoo train {recipe.name}` (`recipe.yaml` beside this card), and for the plain run",
         f"`auxzoo train {recipe.name} --structure none`. {joint['images']['train']:,} training images; "
-        f"{joint['images']['validation']:,} of the training split held out for validation;",
-        f"{recipe.epochs} epochs, seed {recipe.seed}, {recipe.compute.threads or 'all'} thread(s), on "
-        f"{made_with['processor']}, TensorFlow {made_with['tensorflow']}, Keras {made_with['keras']}. One seed: this "
-        "tells what the weights",
-        "are worth, not whether the auxiliary helps. The two cores were shared with other work: read the minutes so.",
+        f"{joint['images']['validation']:,} of the training split",
+        f"held out for validation; {recipe.epochs} epochs, seed {recipe.seed}, {recipe.compute.threads or 'all'} "
+        f"thread(s) on {made_with['processor']}, TensorFlow {made_with['tensorflow']},",
+        f"Keras {made_with['keras']}.",
+        "One seed: this tells what the weights are worth, not whether the auxiliary helps.",
+        *notes,
         "",
         "| run | validation accuracy % | test accuracy % | minutes |",
         "| --- | --- | --- | --- |",
     ]
     for title, run in (("with auxiliary (published)", joint), ("plain", plain)):
         lines.append(
-            f"| {title} | {100 * run['validation']['accuracy']:.2f} | {100 * run['test']['accuracy']:.2f} "
+            f"| {title} | {percent(run['validation']['accuracy'])} | {percent(run['test']['accuracy'])} "
             f"| {run['training_seconds'] / 60:.0f} |"
         )
-    history = joint["history"]
+    validation = joint["validation"]
     lines += [
         "",
-        f"The joint network (mean of both heads) had {100 * history['val_joint_accuracy'][-1]:.2f} % on the "
-        f"validation images after the last epoch, the auxiliary's own head "
-        f"{100 * history['val_auxiliary_accuracy'][-1]:.2f} %, "
-        f"the compact network {100 * history['val_accuracy'][-1]:.2f} %.",
+        "On the validation images the joint network (mean of both heads) has "
+        f"{percent(validation['joint_accuracy'])} %,",
+        f"the auxiliary's own head {percent(validation['auxiliary_accuracy'])} %, the compact network "
+        f"{percent(validation['accuracy'])} %.",
         "",
         "## Files",
         "",
         f"`auxzoo export {recipe.name} --data {recipe.data.source}`; accuracy on the "
-        f"{files[0]['accuracy']['images']:,} test images with the very file; latency with one thread on the "
-        "processor above.",
-        f"The Keras network has {100 * files[0]['keras_accuracy']:.2f} %.",
+        f"{files[0]['accuracy']['images']:,} test images with the very file;",
+        f"latency of one image with one thread on {files[0]['processor']}.",
+        f"The Keras network has {percent(files[0]['keras_accuracy'])} %.",
         "",
         "| file | kB | accuracy % | largest difference of a logit | ms | SHA-256 |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for file in files:
         lines.append(
-            f"| {file['file']} | {file['bytes'] / 1000:,.0f} | {100 * file['accuracy']['accuracy']:.2f} "
+            f"| {file['file']} | {file['bytes'] / 1000:,.0f} | {percent(file['accuracy']['accuracy'])} "
             f"| {file['parity']['largest_difference']:.1e} | {file['latency']['median_ms']:.2f} "
             f"| `{file['sha256'][:16]}…` |"
         )
     lines += [
         "",
-        f"int8 loses {loss:.2f} points against float32. The full checksums, operators, calibration and tools are in "
-        "`metrics.json`.",
+        f"int8 loses {int8_loss(files):.2f} points against float32. The full checksums, operators, calibration and "
+        "tools are in `metrics.json`.",
+        *([int8_reason] if int8_reason else []),
         "",
         "## Data and licence",
         "",
+        *DATA_NOTES.get(recipe.data.source, (f"{joint['title']}.",)),
+        "The weights are Apache-2.0 like the code.",
     ]
-    if recipe.data.source == "tfds:cifar10_jpeg":
-        lines += [
-            "CIFAR-10 (Krizhevsky, 2009), in a copy re-encoded as JPEG; a user would take `tfds:cifar10`",
-            "(`--set data.source=tfds:cifar10`), whose pixels differ a little.",
-            "The weights are Apache-2.0 like the code.",
-        ]
-    else:
-        lines += [f"{joint['title']}. The weights are Apache-2.0 like the code."]
     return "\n".join(lines) + "\n"
 
 
@@ -166,6 +191,8 @@ if __name__ == "__main__":
     parser.add_argument("auxiliary_run", help="folder of the run with the auxiliary")
     parser.add_argument("plain_run", help="folder of the plain run")
     parser.add_argument("--to", required=True, help="folder of the published entries")
+    parser.add_argument("--note", action="append", default=[], help="a sentence on how the runs were made")
+    parser.add_argument("--int8-reason", help="why int8 loses more than a point, if it does")
     given = parser.parse_args()
     load_tensorflow()
-    print(publish(given.auxiliary_run, given.plain_run, given.to))
+    print(publish(given.auxiliary_run, given.plain_run, given.to, given.note, given.int8_reason))

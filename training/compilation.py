@@ -8,8 +8,6 @@ imported, can be tried there too.
 
 import importlib
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,30 +15,32 @@ from pathlib import Path
 
 from absl import logging
 
+from auxzoo.child_process import ChildFailed, run_module
+
 COMPUTE_FILE = "compute.json"  # where a run keeps what was measured
 
 
-def choose_compilation(network, batch_shape, classes, objective, optimization):
+def choose_compilation(network, batch_size, classes, objective, optimization):
     """Returns `"xla"` or `"graph"`, whichever moves more images a second on this machine.
 
     Where the copy cannot be made or timed (a network with layers that only the caller's process knows), the
     answer is `"graph"` and the log says why.
     """
     try:
-        rates = measure_compilations(network, batch_shape, classes, objective, optimization)
-    except (subprocess.CalledProcessError, ValueError) as error:
+        rates = measure_compilations(network, batch_size, classes, objective, optimization)
+    except (ChildFailed, ValueError) as error:
         logging.warning("Steps could not be timed in a child process, so they are not compiled: %s", error)
         return "graph"
     logging.info("Images a second by compilation: %s", rates)
     return max(rates, key=rates.get)
 
 
-def measure_compilations(network, batch_shape, classes, objective, optimization):
-    """Times training steps of a copy of `network` in a child process.
+def measure_compilations(network, batch_size, classes, objective, optimization):
+    """Times training steps of a copy of `network` in a child process, with as many threads as this one has.
 
     Args:
         network: functional Keras model, compact or joint.
-        batch_shape: `(batch, height, width, channels)`.
+        batch_size: `int`, images a step.
         classes: `int`, number of logits.
         objective: `Objective`.
         optimization: `Optimization`.
@@ -49,10 +49,13 @@ def measure_compilations(network, batch_shape, classes, objective, optimization)
         `dict`: images a second of `"graph"` and `"xla"`.
 
     Raises:
-        subprocess.CalledProcessError: if the child fails.
+        ChildFailed: if the child fails.
     """
+    import tensorflow as tf
+
     job = {
-        "batch_shape": list(batch_shape),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or None,
+        "batch_shape": [batch_size, *network.input_shape[1:]],
         "classes": classes,
         "objective": objective.model_dump(),
         "optimization": optimization.model_dump(),
@@ -72,7 +75,7 @@ def measure_compute(settings):
         `dict`: the fastest `compilation` and `onednn`, and `images_per_second` of all that were allowed.
 
     Raises:
-        subprocess.CalledProcessError: if a child fails.
+        ChildFailed: if a child fails.
     """
     compute = settings.get("compute", {})
     choices = [compute["onednn"]] if isinstance(compute.get("onednn"), bool) else [True, False]
@@ -95,13 +98,7 @@ def measure_compute(settings):
 
 def _run_child(folder, job, environment):
     (folder / "job.json").write_text(json.dumps(job))
-    subprocess.run(
-        [sys.executable, "-m", "auxzoo.training.compilation", str(folder)],
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
+    run_module("auxzoo.training.compilation", folder, environment)
     return json.loads((folder / "rates.json").read_text())
 
 
@@ -110,6 +107,7 @@ def _measure(folder):
     import keras
     import numpy as np
 
+    from .compute import set_threads
     from .objective import Objective
     from .optimization import Optimization
     from .trainer import Trainer
@@ -117,6 +115,8 @@ def _measure(folder):
     job = json.loads((folder / "job.json").read_text())
     if "recipe" in job:
         job = _save_network_of_recipe(job["recipe"], folder)
+    elif job["threads"] is not None:
+        set_threads(job["threads"])
     generator = np.random.default_rng(0)
     images = generator.standard_normal(job["batch_shape"], dtype=np.float32)
     labels = generator.integers(0, job["classes"], job["batch_shape"][0])
@@ -140,11 +140,12 @@ def _measure(folder):
 def _save_network_of_recipe(settings, folder):
     from auxzoo.auxiliary import attach
 
+    from .compute import apply_compute
     from .recipe import Recipe
-    from .run import build_compact, build_structure, configure_compute
+    from .run import build_compact, build_structure
 
     recipe = Recipe.parse(settings, "The recipe")
-    configure_compute(recipe.compute)
+    apply_compute(recipe.compute)
     labels = tuple(f"class{index}" for index in range(10))  # a head of another size costs as much
     compact = build_compact(recipe, labels)
     structure = build_structure(recipe, compact)

@@ -1,5 +1,7 @@
 """`fit`: train a compact or joint network on images, resumably."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import keras
@@ -9,14 +11,18 @@ from auxzoo.data import Augmentation, ImageSet
 from auxzoo.errors import UserError
 
 from ..models.description import describe
+from ..models.names import COMPACT_OUTPUT
+from .averaging import STATISTICS_IMAGES, AveragedWeights
 from .callbacks import SaveRunState, StopOnNaN
 from .compilation import choose_compilation
 from .objective import Objective
 from .optimization import Optimization
-from .run_state import restore_run_state
+from .run_state import Progress, read_progress, restore_run_state
 from .trainer import Trainer
 
 RUN_STATE_FILE = "run_state.npz"
+# Shorter runs are over before the timing of both ways has paid.
+STEPS_WORTH_MEASURING = 1000
 
 
 def fit(
@@ -40,8 +46,12 @@ def fit(
 
     With `folder`, the state is saved there after every epoch and the same call continues a run that was
     killed. With an `ImageSet` the continued run is bit-identical to an undisturbed one, because the order and
-    augmentation of the images derive from `(seed, epoch, step)` alone. A `tf.data.Dataset` is walked as it
-    comes: there the same holds only if it yields the same batches each time.
+    augmentation of the images derive from `(seed, epoch, step)` alone. A `tf.data.Dataset` is walked over again
+    up to there: the same holds only if it yields the same batches each time. What callbacks remember (the patience of
+    `EarlyStopping`) begins anew.
+
+    With `optimization.ema_momentum` the averaged weights, with batch-norm statistics measured for them, are
+    validated, seen by callbacks at the end of an epoch, and kept in the end.
 
     Args:
         network: functional Keras model: a compact network with logits of shape `[batch, classes]`, or a joint
@@ -58,7 +68,7 @@ def fit(
         seed: `int`, of the data order and augmentation.
         folder: folder of the run state; nothing is saved if `None`.
         compilation: `"xla"`, `"graph"` or `"auto"`, which times both on a copy in a child process when the
-            training has 1,000 steps or more, and takes `"graph"` for less.
+            training has 1,000 steps or more, and takes `"graph"` for less; a continued run keeps its choice.
         callbacks: any Keras callbacks.
         verbose: as of `keras.Model.fit`.
 
@@ -66,8 +76,8 @@ def fit(
         `dict` of metric name to a list of floats, one an epoch, earlier parts of the run included.
 
     Raises:
-        UserError: if data, network and arguments do not fit together, or the run state is of another network.
-        TrainingDiverged: if the loss becomes NaN or infinite; the message names the step.
+        UserError: if data, network and arguments do not fit together, or the folder holds another run.
+        TrainingDiverged: if loss or weights become NaN or infinite; the message names the step.
 
     Example:
         >>> images = auxzoo.data.open_images("sample", "train").sample(256, seed=0)
@@ -84,49 +94,65 @@ def fit(
     if compilation not in ("auto", "xla", "graph"):
         raise UserError(f'`compilation` must be "auto", "xla" or "graph". Received: compilation={compilation!r}')
     classes = number_of_classes(network)
-    preprocessing = None
-    if isinstance(train, ImageSet) or isinstance(validation, ImageSet):
-        preprocessing = (description or describe(network)).preprocessing
-    steps_per_epoch = _steps_per_epoch(train, batch_size)
-    total_steps = steps_per_epoch * epochs
+    data = _Data(network, classes, train, validation, batch_size, augmentation, description, seed)
+    total_steps = data.steps_per_epoch * epochs
 
-    if compilation == "auto":
-        batch_shape = (batch_size, *network.input_shape[1:])
-        compilation = (
-            choose_compilation(network, batch_shape, classes, objective, optimization)
-            if total_steps >= 1000
-            else "graph"
-        )
+    state_file = Path(folder) / RUN_STATE_FILE if folder is not None else None
+    is_continued = state_file is not None and state_file.exists()
+    if compilation == "auto" and is_continued:
+        compilation = read_progress(state_file).settings["compilation"]
+    elif compilation == "auto":
+        compilation = "graph"
+        if total_steps >= STEPS_WORTH_MEASURING:
+            compilation = choose_compilation(network, data.batch_size, classes, objective, optimization)
+    settings = {
+        "epochs": epochs,
+        "seed": seed,
+        "compilation": compilation,
+        "objective": objective.model_dump(mode="json"),
+        "optimization": optimization.model_dump(mode="json"),
+        **data.settings(),
+    }
+
     trainer = Trainer(network, objective, total_steps)
     optimizer = optimization.build(total_steps, network.trainable_variables)
     optimizer.build(network.trainable_variables)
     trainer.compile(optimizer=optimizer, jit_compile=compilation == "xla")
+    progress = restore_run_state(state_file, trainer, settings) if is_continued else Progress(settings)
 
-    first_epoch, history = 0, {}
-    state_file = Path(folder) / RUN_STATE_FILE if folder is not None else None
-    if state_file is not None and state_file.exists():
-        first_epoch, history = restore_run_state(state_file, trainer)
-
-    run_callbacks = [StopOnNaN()]
+    averaging = None
     if optimization.ema_momentum is not None:
-        # Swaps the average in for validation only; Keras keeps it for good at the end of `fit`.
-        run_callbacks.append(keras.callbacks.SwapEMAWeights())
-    run_callbacks += callbacks
-    if state_file is not None:
-        run_callbacks.append(SaveRunState(state_file, history))
-    keras_history = trainer.fit(
-        _training_batches(train, preprocessing, batch_size, seed, augmentation, first_epoch, classes),
-        validation_data=_validation_batches(validation, preprocessing, batch_size, classes),
-        initial_epoch=first_epoch,
+        averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES))
+    keras_history = _fit(
+        trainer,
+        data.training_batches(progress.epoch),
+        validation_data=data.validation_batches(),
+        initial_epoch=progress.epoch,
         epochs=epochs,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=data.steps_per_epoch,
         shuffle=False,
-        callbacks=run_callbacks,
+        callbacks=[
+            StopOnNaN(),
+            *([averaging] if averaging else []),
+            *callbacks,
+            *([SaveRunState(state_file, progress, averaging)] if state_file else []),
+        ],
         verbose=verbose,
     )
     if state_file is not None:
-        return history
+        return progress.history
     return {name: [float(value) for value in values] for name, values in keras_history.history.items()}
+
+
+def _fit(trainer, *args, **kwargs):
+    """Calls Keras' `fit`, and tells of a label out of range as the user's mistake that it is."""
+    try:
+        return trainer.fit(*args, **kwargs)
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"`\w+`: labels must be \S+ to \d+", str(error))
+        if found is None:
+            raise
+        raise UserError(f"{found[0]}. Received: a label outside") from None
 
 
 def number_of_classes(network):
@@ -143,54 +169,99 @@ def number_of_classes(network):
             "`network` must have logits of shape [batch, classes] as output; give it a head with "
             f"`num_classes=...`. Received: {network.name!r} with output {network.output}"
         )
+    activation = getattr(network_head(network), "activation", keras.activations.linear)
+    if activation is not keras.activations.linear:
+        raise UserError(
+            "`network` must have logits as output, without soft-max: build it with classifier_activation=None "
+            f"or the like. Received: {network.name!r} with activation {activation.__name__}"
+        )
     return shape[-1]
 
 
-def _steps_per_epoch(train, batch_size):
-    if isinstance(train, ImageSet):
-        steps = train.size // batch_size
-        if steps == 0:
-            raise UserError(
-                f"`batch_size` must be at most the number of training images, {train.size}. "
-                f"Received: batch_size={batch_size}"
+def network_head(network):
+    """Returns the layer that makes the output of a compact or joint network."""
+    output = network.output
+    return (output[COMPACT_OUTPUT] if isinstance(output, dict) else output)._keras_history.operation
+
+
+class _Data:
+    """What a run reads, of either kind, checked against the network before the first step."""
+
+    def __init__(self, network, classes, train, validation, batch_size, augmentation, description, seed):
+        self.train, self.validation = train, validation
+        self.augmentation, self.seed = augmentation, seed
+        self.preprocessing = None
+        if isinstance(train, ImageSet) or isinstance(validation, ImageSet):
+            self.preprocessing = (description or describe(network)).preprocessing
+        for argument, images in (("train", train), ("validation", validation)):
+            if isinstance(images, ImageSet):
+                _check_classes(images, classes, argument)
+            elif isinstance(images, tf.data.Dataset):
+                _check_elements(images, network.input_shape, argument)
+            elif images is not None or argument == "train":
+                allowed = "an ImageSet, a tf.data.Dataset" + (" or None" if argument == "validation" else "")
+                raise UserError(f"`{argument}` must be {allowed}. Received: {type(images).__name__}")
+        if isinstance(train, ImageSet):
+            self.batch_size = batch_size
+            self.steps_per_epoch = train.size // batch_size
+            if self.steps_per_epoch == 0:
+                raise UserError(
+                    f"`batch_size` must be at most the number of training images, {train.size}. "
+                    f"Received: batch_size={batch_size}"
+                )
+        else:
+            if augmentation is not None:
+                raise UserError("`augmentation` must be None with a tf.data.Dataset, which brings its own.")
+            self.steps_per_epoch = _count_batches(train, "train")
+            self.train = _with_checked_labels(train, classes, "train")
+            self.batch_size = next(iter(train.take(1)))[0].shape[0]
+        if isinstance(validation, tf.data.Dataset):
+            _count_batches(validation, "validation")
+            self.validation = _with_checked_labels(validation, classes, "validation")
+
+    def settings(self):
+        """Returns what the order and content of the training batches depend on, as plain JSON types."""
+        if isinstance(self.train, ImageSet):
+            manifest = self.train.manifest()
+            del manifest["source"]  # a folder may have been moved
+            augmentation = dataclasses.asdict(self.augmentation or Augmentation())
+            return {"batch_size": self.batch_size, "train": manifest, "augmentation": augmentation}
+        return {"train": {"element_spec": str(self.train.element_spec), "batches": self.steps_per_epoch}}
+
+    def training_batches(self, first_epoch):
+        """Returns the endless batches from an epoch on."""
+        if isinstance(self.train, ImageSet):
+            return self.train.training_batches(
+                self.preprocessing, self.batch_size, self.seed, self.augmentation, first_epoch
             )
-        return steps
-    if not isinstance(train, tf.data.Dataset):
-        raise UserError(f"`train` must be an ImageSet or a tf.data.Dataset. Received: {type(train).__name__}")
-    steps = int(train.cardinality())
-    if steps == tf.data.UNKNOWN_CARDINALITY:
-        steps = sum(1 for _ in train)
-    if steps < 1:
+        # Walked over rather than begun anew: a seeded shuffle gives each epoch an order of its own.
+        return self.train.repeat().skip(first_epoch * self.steps_per_epoch)
+
+    def first_batches(self, images):
+        """Returns the first training batches, about so many images of an epoch, to be read any number of times."""
+        count = min(-(-images // self.batch_size), self.steps_per_epoch)
+        if isinstance(self.train, ImageSet):
+            return self.training_batches(first_epoch=0).take(count)
+        # Kept: reading a shuffled set again would change the order that the training sees.
+        return list(self.train.take(count))
+
+    def validation_batches(self):
+        """Returns the validation images in order, or `None`."""
+        if isinstance(self.validation, ImageSet):
+            return self.validation.batches(self.preprocessing, self.batch_size)
+        return self.validation
+
+
+def _count_batches(dataset, argument):
+    batches = int(dataset.cardinality())
+    if batches == tf.data.UNKNOWN_CARDINALITY:
+        batches = sum(1 for _ in dataset)
+    if batches < 1:
         raise UserError(
-            "`train` must be a finite tf.data.Dataset of at least one batch. Received: "
-            + ("an endless one" if steps == tf.data.INFINITE_CARDINALITY else "an empty one")
+            f"`{argument}` must be a finite tf.data.Dataset of at least one batch. Received: "
+            + ("an endless one" if batches == tf.data.INFINITE_CARDINALITY else "an empty one")
         )
-    return steps
-
-
-def _training_batches(train, preprocessing, batch_size, seed, augmentation, first_epoch, classes):
-    if isinstance(train, ImageSet):
-        _check_classes(train, classes, "train")
-        augmentation = augmentation or Augmentation()
-        return train.training_batches(
-            preprocessing, batch_size, seed=seed, augmentation=augmentation, first_epoch=first_epoch
-        )
-    if augmentation is not None:
-        raise UserError("`augmentation` must be None with a tf.data.Dataset, which brings its own.")
-    return _checked(train, classes, "train").repeat()
-
-
-def _validation_batches(validation, preprocessing, batch_size, classes):
-    if validation is None:
-        return None
-    if isinstance(validation, ImageSet):
-        _check_classes(validation, classes, "validation")
-        return validation.batches(preprocessing, batch_size)
-    if not isinstance(validation, tf.data.Dataset):
-        raise UserError(
-            f"`validation` must be an ImageSet, a tf.data.Dataset or None. Received: {type(validation).__name__}"
-        )
-    return _checked(validation, classes, "validation")
+    return batches
 
 
 def _check_classes(images, classes, argument):
@@ -201,11 +272,26 @@ def _check_classes(images, classes, argument):
         )
 
 
-def _checked(dataset, classes, argument):
+def _check_elements(dataset, input_shape, argument):
+    """Raises a `UserError` unless the set yields float32 batches of the network's input, and a class an image."""
+    elements = dataset.element_spec
+    if not (isinstance(elements, tuple) and len(elements) == 2):
+        raise UserError(f"`{argument}` must yield pairs (images, labels). Received: {elements}")
+    images, labels = elements
+    if images.dtype != tf.float32 or not images.shape.is_compatible_with((None, *input_shape[1:])):
+        raise UserError(
+            f"`{argument}` must yield images of float32 [batch, {', '.join(map(str, input_shape[1:]))}], preprocessed. "
+            f"Received: {images.dtype.name} {images.shape}"
+        )
+    if not labels.dtype.is_integer or labels.shape.rank != 1:
+        raise UserError(
+            f"`{argument}` must yield labels of whole numbers [batch], one an image, not one-hot. "
+            f"Received: {labels.dtype.name} {labels.shape}"
+        )
+
+
+def _with_checked_labels(dataset, classes, argument):
     """Returns a foreign data set that fails by name where a label has no logit: one-hot would make it a zero."""
-    specification = dataset.element_spec
-    if not (isinstance(specification, tuple) and len(specification) == 2):
-        raise UserError(f"`{argument}` must yield pairs (images, labels). Received: {specification}")
 
     def check(images, labels):
         message = f"`{argument}`: labels must be 0 to {classes - 1}"

@@ -51,13 +51,13 @@ class DataSettings(Settings):
     train_split: str = "train"
     """Name of the split that is trained on."""
 
-    test_split: str = "test"
-    """Name of the split that is measured once, at the end."""
+    test_split: str | None = "test"
+    """Name of the split that is measured once, at the end; not measured if `null`, as while designs are chosen."""
 
     validation_count: int = pydantic.Field(5000, ge=1)
     """Images of the training split that are held out for validation."""
 
-    validation_seed: int = 0
+    validation_seed: int = pydantic.Field(0, ge=0)
     """Chooses the held-out images; the same for all runs that are compared."""
 
     train_count: int | None = pydantic.Field(None, ge=1)
@@ -89,7 +89,7 @@ class AuxiliarySettings(Settings):
     """`default`, `none` (plain training), `published` (the one that `network.entry` was trained with), or the
     path of a structure's JSON file."""
 
-    width_multiplier: float | None = pydantic.Field(None, gt=0)
+    width_multiplier: float | None = pydantic.Field(None, ge=1)
     """Width of the default structure's nodes, as a multiple of their taps'; its own default if not set."""
 
 
@@ -132,12 +132,12 @@ class Recipe(Settings):
     """XLA, oneDNN, threads."""
 
     epochs: int = pydantic.Field(ge=1)
-    """Times that every training image is seen."""
+    """Walks through the training images, each in a new order; what is left of whole batches waits for the next."""
 
     batch_size: int = pydantic.Field(128, ge=1)
     """Images a step."""
 
-    seed: int = pydantic.Field(0, ge=0)
+    seed: int = pydantic.Field(0, ge=0, lt=2**32)
     """Of the first weights, the data order and the augmentation."""
 
     def save(self, path):

@@ -15,7 +15,7 @@ def read_settings(source, overrides=()):
     """
     path = Path(source)
     packaged = Path(__file__).parent / "recipes" / f"{source}.yaml"
-    if not path.exists() and os.sep not in str(source) and packaged.exists():
+    if not path.is_file() and os.sep not in str(source) and packaged.exists():
         path = packaged
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,9 +1,6 @@
 """`train`: carry out a recipe in a folder; the same call continues a run that was killed."""
 
 import platform
-import shutil
-import time
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -12,19 +9,18 @@ import auxzoo
 from auxzoo.auxiliary import Structure, attach
 from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
-from auxzoo.files import numbered_folder, read_json, sha256, write_json, written_aside
+from auxzoo.files import numbered_folder, sha256, write_json
 from auxzoo.machine import processor_name
 
 from .. import models
 from ..models import zoo
-from .compilation import COMPUTE_FILE, measure_compilations
+from .compilation import COMPUTE_FILE
+from .compute import apply_compute, describe_compute
 from .evaluation import evaluate
-from .loop import RUN_STATE_FILE, fit, number_of_classes
+from .loop import RUN_STATE_FILE, fit
 from .recipe import Recipe, read_recipe
-
-METRICS_FILE = "metrics.json"
-RECIPE_FILE = "recipe.yaml"
-STRUCTURE_FILE = "structure.json"
+from .run_folder import METRICS_FILE, STRUCTURE_FILE, TENSORBOARD_FOLDER, claim_folder
+from .run_state import read_progress
 
 
 def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), verbose="auto"):
@@ -35,35 +31,37 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
         folder: where the run goes. An unfinished run of the same recipe there is continued; a finished one or
             one of another recipe is refused. A new numbered folder under `runs/` if `None`.
         overwrite: delete a finished or foreign run in `folder` first.
-        measured: what `measure_compute` returned, for a recipe that leaves the choice to measurement; measured here
-            (without oneDNN, which is chosen before TensorFlow is imported) if `None`.
+        measured: what `measure_compute` returned, for a recipe that leaves oneDNN to measurement.
         callbacks: Keras callbacks beside TensorBoard's, which writes to `folder/tensorboard`.
         verbose: as of `keras.Model.fit`.
 
     Returns:
         `Path` of the folder. In it: `recipe.yaml`, `config.json`, `model.weights.h5` (the compact network
-        only), `structure.json` (if an auxiliary was attached), `metrics.json`, `run_state.npz`, `tensorboard/`.
+        only), `structure.json` (if an auxiliary was attached), `metrics.json`, `run_state.npz`, `run.json`,
+        `tensorboard/`.
 
     Raises:
         UserError: if the recipe, its data or the folder are not right.
         TrainingDiverged: if the loss becomes NaN or infinite.
 
     Example:
-        >>> folder = auxzoo.train("fashion_mnist_quick", "runs/first")
+        >>> folder = auxzoo.train("resnet18_025_cifar10", "runs/first")
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe)
+    apply_compute(recipe.compute)
     keras.utils.set_random_seed(recipe.seed)
     train_images, validation_images, test_images = open_data(recipe)
     compact = build_compact(recipe, train_images.labels)
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
-    folder = claim_folder(folder, recipe, overwrite)
+    folder = claim_folder(folder or numbered_folder("runs", recipe.name), recipe, overwrite)
     if structure is not None:
         structure.save(folder / STRUCTURE_FILE)
+    if measured is not None:
+        write_json(folder / COMPUTE_FILE, measured)
 
-    started = time.time()
-    history = fit(
+    fit(
         network,
         train_images,
         validation_images,
@@ -74,30 +72,33 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
         augmentation=Augmentation(**recipe.data.augmentation),
         seed=recipe.seed,
         folder=folder,
-        compilation=_kept_compilation(recipe, network, folder, measured),
-        callbacks=[keras.callbacks.TensorBoard(folder / "tensorboard"), _Clock(folder), *callbacks],
+        compilation=recipe.compute.compilation if measured is None else measured["compilation"],
+        callbacks=[keras.callbacks.TensorBoard(folder / TENSORBOARD_FOLDER), *callbacks],
         verbose=verbose,
     )
     zoo.save_entry(compact, folder, name=recipe.name)
+    progress = read_progress(folder / RUN_STATE_FILE)
     metrics = {
         "title": recipe.data.title or recipe.data.source,
         "auxiliary": structure is not None,
         "images": {
             "train": train_images.size,
             "validation": validation_images.size,
-            "test": test_images.size,
+            "test": test_images.size if test_images else 0,
         },
+        "broken_images_left_out": list(train_images.skipped) + list(test_images.skipped if test_images else ()),
         "validation": evaluate(network, validation_images),
-        "test": evaluate(network, test_images),
-        "training_seconds": round(read_json(folder / "seconds.json")["seconds"], 1),
-        "seconds_of_last_part": round(time.time() - started, 1),
-        "history": history,
+        "test": evaluate(network, test_images) if test_images else None,
+        "training_seconds": round(progress.seconds, 1),
+        "history": progress.history,
         "made_with": {
             "auxzoo": auxzoo.__version__,
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
             "python": platform.python_version(),
             "processor": processor_name(),
+            "compilation": progress.settings["compilation"],
+            **describe_compute(),
         },
         "weights_sha256": sha256(folder / zoo.WEIGHTS_FILE),
     }
@@ -106,14 +107,15 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
 
 
 def open_data(recipe):
-    """Returns the training, validation and test images of a recipe."""
+    """Returns the training, validation and test images of a recipe; `None` for the last if it names no test split."""
     data = recipe.data
     options = {"data_dir": data.data_dir, "skip_broken": data.skip_broken, "download": data.download}
     images = open_images(data.source, data.train_split, **options)
     train_images, validation_images = images.split(data.validation_count, seed=data.validation_seed)
     if data.train_count is not None:
         train_images = train_images.sample(data.train_count, seed=data.validation_seed)
-    return train_images, validation_images, open_images(data.source, data.test_split, **options)
+    test_images = open_images(data.source, data.test_split, **options) if data.test_split else None
+    return train_images, validation_images, test_images
 
 
 def build_compact(recipe, labels):
@@ -125,6 +127,8 @@ def build_compact(recipe, labels):
         return models.load(
             settings.entry, num_classes=len(labels), labels=labels, preprocessing_fit=settings.preprocessing_fit
         )
+    if settings.preprocessing_fit is not None:
+        raise UserError("`network.preprocessing_fit` may be set only with `network.entry`; else it is an argument.")
     constructor = getattr(models, settings.architecture)
     try:
         return constructor(**settings.arguments, num_classes=len(labels), labels=labels)
@@ -146,76 +150,3 @@ def build_structure(recipe, compact):
     if settings.width_multiplier is None:
         return Structure.default(compact)
     return Structure.default(compact, width_multiplier=settings.width_multiplier)
-
-
-def claim_folder(folder, recipe, overwrite=False):
-    """Makes or checks the folder of a run, so that no other run is ever lost or mixed in.
-
-    Returns:
-        `Path` of the folder, with the recipe in it.
-
-    Raises:
-        UserError: if it holds a finished run, a run of another recipe, or anything else.
-    """
-    if folder is None:
-        folder = numbered_folder("runs", recipe.name)
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"The output folder must be a folder. Received: `{folder}`, a file")
-    recipe_file = folder / RECIPE_FILE
-    if folder.exists() and any(folder.iterdir()):
-        if not recipe_file.exists():
-            raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
-        if overwrite:
-            shutil.rmtree(folder)
-        elif read_recipe(recipe_file) != recipe:
-            raise UserError(f"`{folder}` holds a run of another recipe; choose another folder or give --overwrite.")
-        elif (folder / METRICS_FILE).exists():
-            raise UserError(f"`{folder}` holds a finished run; choose another folder or give --overwrite.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not recipe_file.exists():
-        with written_aside(recipe_file) as temporary:
-            recipe.save(temporary)
-    return folder
-
-
-def _kept_compilation(recipe, network, folder, measured):
-    """Returns the compilation of the recipe, or the measured one, which is kept in the run for its resumption."""
-    if recipe.compute.compilation != "auto" and measured is None:
-        return recipe.compute.compilation
-    kept = folder / COMPUTE_FILE
-    if not kept.exists():
-        if measured is None:
-            batch_shape = (recipe.batch_size, *network.input_shape[1:])
-            rates = measure_compilations(
-                network, batch_shape, number_of_classes(network), recipe.objective, recipe.optimization
-            )
-            measured = {"compilation": max(rates, key=rates.get), "images_per_second": rates}
-        write_json(kept, measured)
-    return read_json(kept)["compilation"]
-
-
-class _Clock(keras.callbacks.Callback):
-    """Adds up the seconds of training over the parts of a resumed run."""
-
-    def __init__(self, folder):
-        super().__init__()
-        self.file = folder / "seconds.json"
-        self.before = read_json(self.file)["seconds"] if (folder / RUN_STATE_FILE).exists() else 0.0
-
-    def on_train_begin(self, logs=None):
-        self.start = time.monotonic()
-        self._save()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._save()
-
-    def _save(self):
-        write_json(self.file, {"seconds": self.before + time.monotonic() - self.start})
-
-
-def configure_compute(compute):
-    """Sets the threads of TensorFlow; must run before its first operation (oneDNN is set by the command line)."""
-    if compute.threads is not None:
-        tf.config.threading.set_intra_op_parallelism_threads(compute.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(compute.threads)

@@ -71,7 +71,7 @@ class Trainer(keras.Model):
         progress = tf.cast(self.optimizer.iterations, tf.float32) / self.total_steps
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
-            losses = self.objective.losses(labels, outputs, progress)
+            losses = self._all_losses(labels, outputs, progress)
             scaled_loss = self.optimizer.scale_loss(losses["loss"])
         variables = self.network.trainable_variables
         self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
@@ -81,7 +81,12 @@ class Trainer(keras.Model):
         """Measures one batch without training; the arguments and results of `train_step`."""
         images, labels = _images_and_labels(batch)
         outputs = self.network(images, training=False)
-        return self._update_metrics(labels, outputs, self.objective.losses(labels, outputs, progress=1.0))
+        return self._update_metrics(labels, outputs, self._all_losses(labels, outputs, progress=1.0))
+
+    def _all_losses(self, labels, outputs, progress):
+        losses = self.objective.losses(labels, outputs, progress)
+        # What the network adds of its own: regularisers of a foreign one.
+        return losses | {"loss": losses["loss"] + sum(self.network.losses)} if self.network.losses else losses
 
     def _update_metrics(self, labels, outputs, losses):
         batch_size = tf.shape(labels)[0]

@@ -33,11 +33,11 @@ def load_tensorflow():
         import tensorflow  # noqa: F401  (imported for its effect: everything after finds it loaded)
 
 
-def make_table(title, *columns):
+def make_table(title, *columns, caption=None):
     """Returns an empty `rich` table; a column whose name ends in `>` is flush right."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for column in columns:
         table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left")
     return table

@@ -18,6 +18,8 @@ def run(arguments):
     is_file = arguments.name.endswith((".tflite", ".onnx"))
     if is_file and not arguments.network:
         raise UserError("`--network` must name the network that a .tflite or .onnx file was exported from.")
+    if arguments.network and not is_file:
+        raise UserError(f"`--network` may be given only with a .tflite or .onnx file. Received: {arguments.name!r}")
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export.measurement import evaluate_file
@@ -27,6 +29,9 @@ def run(arguments):
     if is_file:
         open_file(arguments.name)  # a broken file is told before any image is read
     network = models.load(arguments.network if is_file else arguments.name)
+    task = models.describe(network).task
+    if task != "classification":
+        raise UserError(f"`name` must be a classifier. Received: {network.name}, {task}")
     images = open_split(arguments, arguments.split)
     classes = network.output.shape[-1]
     if len(images.labels) != classes:

@@ -49,7 +49,8 @@ def run(arguments):
     if arguments.name.endswith(".keras"):
         network, name = models.load_keras_file(arguments.name), Path(arguments.name).stem
     else:
-        network, name = models.load(arguments.name), Path(arguments.name).name
+        # Resolved, so that `.` has a name too.
+        network, name = models.load(arguments.name), Path(arguments.name).resolve().name
     check_exportable(network)
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
     existing = [form for form in formats if (folder / f"{name}{FORMATS[form].suffix}").exists()]
@@ -68,6 +69,6 @@ def run(arguments):
     for row in record_rows(records):
         table.add_row(*row)
     print_table(table)
-    if not arguments.no_accuracy:
-        accuracy = records[0]["keras_accuracy"]
+    accuracy = records[0]["keras_accuracy"]
+    if accuracy is not None:
         print(f"Keras network: {100 * accuracy:.2f} %. Every figure is of the file itself; its record lies beside it.")

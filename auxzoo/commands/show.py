@@ -22,8 +22,11 @@ def add_arguments(parser):
 
 def run(arguments):
     """Prints what a network costs, by stage or by layer."""
+    import math
+
     load_tensorflow()
     from auxzoo.models import measure_costs
+    from auxzoo.models.costs import BYTES
     from auxzoo.models.description import describe
 
     network = _network(arguments)
@@ -33,7 +36,7 @@ def run(arguments):
     table = make_table(
         f"{arguments.name}: {description.task}, input {'x'.join(map(str, network.input_shape[1:]))}",
         *(["layer", "kind"] if arguments.layers else []),
-        *["tap", "output", "parameters>", "million MACs>"],
+        *["tap", "output", "parameters>", "million MACs>", "activations kB>"],
     )
     parameters = macs = 0
     for place, row in enumerate(costs.rows):
@@ -44,13 +47,21 @@ def run(arguments):
         count = "not counted" if row.macs is None else f"{macs / 1e6:,.2f}"
         shape = "x".join(map(str, row.output_shape))
         names = [row.name, row.kind] if arguments.layers else []
-        table.add_row(*names, tap or ("output" if is_last else ""), shape, f"{parameters:,}", count)
+        kilobytes = f"{math.prod(row.output_shape) * BYTES / 1000:,.1f}"
+        table.add_row(*names, tap or ("output" if is_last else ""), shape, f"{parameters:,}", count, kilobytes)
         parameters = macs = 0
+    table.add_section()
+    table.add_row(
+        *(["", ""] if arguments.layers else []),
+        *["total", ""],
+        f"{costs.parameters:,}",
+        f"{costs.macs / 1e6:,.2f}",
+        f"at one time {costs.activation_bytes / 1000:,.1f}",
+    )
     print_table(table)
     print(
-        f"{costs.parameters:,} parameters ({costs.trainable_parameters:,} trainable), "
-        f"{costs.macs / 1e6:,.2f} million multiply-accumulates, "
-        f"{costs.activation_bytes / 1e6:,.2f} MB of activations at most (float32)"
+        f"{costs.trainable_parameters:,} parameters are trainable. Activations in float32; the total is the most that "
+        "live\nat one time in inference, each freed after its last reader."
     )
     if costs.uncounted:
         print(f"Not counted, of an unknown kind: {', '.join(costs.uncounted)}")
@@ -72,7 +83,10 @@ def _network(arguments):
         key, separator, value = text.partition("=")
         if not separator:
             raise UserError(f"`--set` must be KEY=VALUE. Received: {text!r}")
-        values[key] = yaml.safe_load(value)
+        try:
+            values[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a `ValueError`
+            raise UserError(f"`--set` must have a YAML value. Received: {text!r}: {error}") from None
     try:
         if arguments.name == "DeepLabLite":
             backbone = values.pop("backbone", "MobileNetV2")
@@ -81,5 +95,7 @@ def _network(arguments):
             head = {"num_classes": values.pop("num_classes", 21)}
             return models.DeepLabLite(getattr(models, backbone)(**{"output_stride": 16, **values}), **head)
         return getattr(models, arguments.name)(**{"num_classes": 1000, **values})
-    except TypeError as error:
-        raise UserError(f"`--set` must name arguments of {arguments.name}: {error}") from None
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"`--set` must fit the arguments of {arguments.name}: {error}") from None

@@ -10,11 +10,13 @@ def add_arguments(parser):
     parser.add_argument("recipe", help="YAML file, or the name of a packaged recipe")
     parser.add_argument("--to", metavar="DIR", help="folder of the run (default: a new numbered one in runs/)")
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
+    parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
+    parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
     parser.add_argument("--structure", metavar="FILE", help="structure of the auxiliary: default, none or a JSON file")
     parser.add_argument("--compilation", choices=("auto", "xla", "graph"), help="whether XLA compiles the steps")
     parser.add_argument("--onednn", choices=("auto", "on", "off"), help="whether TensorFlow uses oneDNN")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, such as epochs=3")
-    parser.add_argument("--overwrite", action="store_true", help="delete a finished or foreign run in the folder")
+    parser.add_argument("--overwrite", action="store_true", help="delete a finished or another run in the folder")
     parser.add_argument("--verbose", choices=("0", "1", "2"), default="auto", help="0 silent, 1 bar, 2 line an epoch")
 
 
@@ -22,8 +24,8 @@ def run(arguments):
     """Carries out a recipe, or continues it."""
     from pathlib import Path
 
-    from auxzoo.files import read_json
-    from auxzoo.training.compilation import COMPUTE_FILE, measure_compute
+    from auxzoo.files import numbered_folder, read_json
+    from auxzoo.training.compilation import measure_compute
     from auxzoo.training.recipe_file import read_settings
 
     overrides = list(arguments.set)
@@ -32,39 +34,66 @@ def run(arguments):
         ("auxiliary.structure", arguments.structure),
         ("compute.compilation", arguments.compilation),
         ("compute.onednn", arguments.onednn),
+        ("data.skip_broken", arguments.skip_broken or None),
+        ("data.download", arguments.download or None),
     ):
         overrides += [] if value is None else [f"{key}={value}"]
     settings = read_settings(arguments.recipe, overrides)
 
-    # oneDNN must be chosen before TensorFlow is imported, so its measurement runs in children, first of all.
-    onednn, measured = (settings.get("compute") or {}).get("onednn"), None
+    # oneDNN must be chosen before TensorFlow is imported, so it is looked up, and measured in children, first of all.
+    compute = settings.get("compute")
+    onednn, measured = compute.get("onednn") if isinstance(compute, dict) else None, None
     if onednn == "auto":
-        kept = Path(arguments.to or "") / COMPUTE_FILE
-        if arguments.to and kept.exists() and not arguments.overwrite:
-            measured = read_json(kept)
-        else:
-            print("Measuring training steps with and without oneDNN and XLA ...")
-            measured = measure_compute(settings)
-            for setting, rate in measured["images_per_second"].items():
-                print(f"  {setting}: {rate} images/s")
+        measured = _measure(settings, arguments, measure_compute)
         onednn = measured["onednn"]
-    if onednn is not None:
+    if isinstance(onednn, bool):
         os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
 
     load_tensorflow()
     from auxzoo.training.recipe import Recipe
-    from auxzoo.training.run import METRICS_FILE, configure_compute, train
+    from auxzoo.training.run import train
+    from auxzoo.training.run_folder import METRICS_FILE
 
     recipe = Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
-    configure_compute(recipe.compute)
+    folder = Path(arguments.to) if arguments.to else numbered_folder("runs", recipe.name)
+    print(f"The run goes to {folder}; if it is cut off, the same command with --to {folder} continues it.", flush=True)
     verbose = arguments.verbose if arguments.verbose == "auto" else int(arguments.verbose)
-    folder = train(recipe, arguments.to, overwrite=arguments.overwrite, measured=measured, verbose=verbose)
+    train(recipe, folder, overwrite=arguments.overwrite, measured=measured, verbose=verbose)
     metrics = read_json(folder / METRICS_FILE)
-    table = make_table(f"{recipe.name}: {metrics['title']}", "images", "network", "accuracy %>")
+    table = make_table(recipe.name, "images", "network", "accuracy %>", caption=metrics["title"])
     for split in ("validation", "test"):
-        for name, value in metrics[split].items():
+        for name, value in (metrics[split] or {}).items():
             if name != "images":
                 label = f"{metrics[split]['images']} {split}"
                 table.add_row(label, name.removesuffix("accuracy").rstrip("_") or "compact", percent(value))
     print_table(table)
+    skipped = metrics["broken_images_left_out"]
+    if skipped:
+        print(f"{len(skipped)} broken images left out: {', '.join(skipped[:5])}")
     print(f"The compact network is in {folder}; `auxzoo export {folder}` writes its files.")
+
+
+def _measure(settings, arguments, measure_compute):
+    """Returns which of XLA and oneDNN is fastest: what the run in the folder keeps, or measured now."""
+    from pathlib import Path
+
+    from auxzoo.child_process import ChildFailed
+    from auxzoo.files import read_json
+    from auxzoo.training.compilation import COMPUTE_FILE
+
+    kept = Path(arguments.to or "") / COMPUTE_FILE
+    if arguments.to and kept.exists() and not arguments.overwrite:
+        return read_json(kept)
+    print("Measuring training steps with and without oneDNN and XLA ...", flush=True)
+    try:
+        measured = measure_compute(settings)
+    except ChildFailed:
+        # Most likely the recipe is wrong: then its own message is the one to read.
+        load_tensorflow()
+        from auxzoo.training.recipe import Recipe
+
+        Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
+        raise
+    for setting, rate in measured["images_per_second"].items():
+        print(f"  {setting}: {rate} images/s")
+    return measured

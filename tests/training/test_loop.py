@@ -37,6 +37,12 @@ def network_with_dropout():
     return auxzoo.attach(model, Structure.default(model, taps=["first", "second"]))
 
 
+def foreign_batches(size=8, kind="float32", labels=(0, 1)):
+    """One batch as a data set of the user's own."""
+    labels = np.array(labels)
+    return tf.data.Dataset.from_tensors((np.zeros((len(labels), size, size, 3), kind), labels))
+
+
 NETWORKS = {"compact": compact_network, "joint": joint_network, "dropout": network_with_dropout}
 DESCRIPTION = models.Description(taps=(), preprocessing=models.Preprocessing(8, 8))
 EPOCHS = 3
@@ -201,7 +207,126 @@ def test_nan_stops_the_run_and_names_the_step(tmp_path):
     assert list(tmp_path.iterdir()) == [], "a state with NaN was saved"
 
 
+def test_an_update_that_explodes_in_the_last_step_is_not_saved(images, tmp_path):
+    exploding = Optimization(schedule="constant", learning_rate=1e38, weight_decay=0)
+    with pytest.raises(TrainingDiverged, match=r"became NaN or infinite in epoch 1, last step \(step 1 of the run\)"):
+        fit(compact_network(), images, epochs=1, batch_size=64, optimization=exploding, folder=tmp_path, verbose=0)
+    assert list(tmp_path.iterdir()) == [], "a state with NaN was saved"
+
+
+class TestAveragedWeights:
+    """At a constant learning rate averaged weights are far from those that batch-norm's statistics belong to."""
+
+    optimization = Optimization(schedule="constant", learning_rate=0.1, ema_momentum=0.95)
+
+    def train(self, images, **arguments):
+        network = compact_network()
+        arguments = {"epochs": 10, "batch_size": 16, "optimization": self.optimization, "verbose": 0} | arguments
+        return network, fit(network, images, **arguments)
+
+    def test_they_predict_with_statistics_of_their_own(self, images):
+        from auxzoo.training.evaluation import evaluate
+
+        network, history = self.train(images, validation=images)
+        assert evaluate(network, images)["accuracy"] > 0.9
+        assert history["val_accuracy"][-1] == pytest.approx(evaluate(network, images)["accuracy"])
+
+    def test_validating_does_not_change_the_training(self, images):
+        with_validation, _ = self.train(images, validation=images, epochs=3)
+        without, _ = self.train(images, epochs=3)
+        assert_same([v.numpy() for v in with_validation.variables], [v.numpy() for v in without.variables])
+
+    def test_the_training_itself_goes_on_with_its_own_weights(self, images):
+        """What the average is used for must not reach the weights that are trained."""
+        seen = {}
+
+        class Remember(keras.callbacks.Callback):
+            def __init__(self, name):
+                super().__init__()
+                self.name = name
+
+            def on_train_batch_end(self, batch, logs=None):
+                seen[self.name] = [variable.numpy() for variable in self.model.network.variables]
+
+        self.train(images, validation=images, epochs=3, callbacks=[Remember("averaged")])
+        self.train(
+            images,
+            epochs=3,
+            callbacks=[Remember("plain")],
+            optimization=self.optimization.model_copy(update={"ema_momentum": None}),
+        )
+        assert_same(seen["averaged"], seen["plain"])
+
+    def test_other_callbacks_see_what_was_validated(self, images):
+        accuracies = []
+
+        class Look(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                batch, classes = next(iter(images.batches(DESCRIPTION.preprocessing, images.size)))
+                predicted = self.model.network(batch, training=False).numpy().argmax(1)
+                accuracies.append((predicted == classes.numpy()).mean())
+
+        _, history = self.train(images, validation=images, epochs=3, callbacks=[Look()])
+        assert accuracies == pytest.approx(history["val_accuracy"])
+
+    def test_early_stopping_restores_the_weights_that_were_best(self, images):
+        stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, restore_best_weights=True)
+        network, history = self.train(images, validation=images, epochs=12, callbacks=[stopping])
+        batch, classes = next(iter(images.batches(DESCRIPTION.preprocessing, images.size)))
+        loss = float(Objective().losses(classes, network(batch, training=False), 1.0)["loss"])
+        assert loss == pytest.approx(min(history["val_loss"]), rel=1e-3)
+
+
+def test_penalties_of_a_foreign_network_count(images):
+    def network(strength):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(strength))(inputs)
+        return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+
+    losses = [
+        fit(network(strength), images, epochs=1, batch_size=64, description=DESCRIPTION, verbose=0)["loss"][0]
+        for strength in (0.0, 10.0)
+    ]
+    expected = 10 * float(tf.reduce_sum(network(0.0).layers[1].kernel ** 2))
+    assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-3)
+
+
 class TestBadInput:
+    def test_a_head_with_soft_max(self, images):
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.GlobalAveragePooling2D()(inputs)
+        network = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x), name="probabilities")
+        with pytest.raises(auxzoo.UserError, match=r"`network` must have logits .*'probabilities' with activation"):
+            fit(network, images, epochs=1, description=DESCRIPTION)
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("seed", {"seed": 1}),
+            ("epochs", {"epochs": 3}),
+            ("batch_size", {"batch_size": 16}),
+            ("objective", {"objective": Objective(label_smoothing=0.2)}),
+            ("optimization", {"optimization": Optimization(learning_rate=0.3)}),
+            ("augmentation", {"augmentation": Augmentation(flip=True)}),
+            ("compilation", {"compilation": "xla"}),
+            ("train", {"train": "other"}),
+        ],
+    )
+    def test_the_folder_of_another_run(self, images, make_images, tmp_path_factory, name, arguments):
+        folder = self.finished_run(images, tmp_path_factory)
+        if name == "train":
+            arguments = {"train": make_images(64, seed=1)}
+        arguments = {"train": images, "epochs": 2, "batch_size": 32, "folder": folder, "verbose": 0} | arguments
+        with pytest.raises(auxzoo.UserError, match=rf"run_state.npz` belongs to another run: its `{name}` is"):
+            fit(compact_network(), **arguments)
+
+    def finished_run(self, images, tmp_path_factory):
+        if not hasattr(TestBadInput, "folder"):
+            TestBadInput.folder = tmp_path_factory.mktemp("finished")
+            fit(compact_network(), images, epochs=2, batch_size=32, folder=TestBadInput.folder, verbose=0)
+        return TestBadInput.folder
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -210,9 +335,15 @@ class TestBadInput:
             ({"batch_size": 65}, "`batch_size` must be at most the number of training images, 64"),
             ({"train": [1, 2]}, "`train` must be an ImageSet or a tf.data.Dataset. Received: list"),
             ({"validation": 7}, "`validation` must be an ImageSet, a tf.data.Dataset or None. Received: int"),
-            ({"train": tf.data.Dataset.range(0)}, "`train` must be a finite .* Received: an empty one"),
-            ({"train": tf.data.Dataset.range(3).repeat()}, "Received: an endless one"),
+            ({"train": foreign_batches().take(0)}, "`train` must be a finite .* Received: an empty one"),
+            ({"train": foreign_batches().repeat()}, "`train` must be a finite .* Received: an endless one"),
+            ({"validation": foreign_batches().repeat()}, "`validation` must be a finite .* Received: an endless one"),
             ({"train": tf.data.Dataset.range(3)}, r"`train` must yield pairs \(images, labels\)"),
+            ({"train": foreign_batches(size=9)}, r"`train` must yield images of float32 \[batch, 8, 8, 3\]"),
+            ({"train": foreign_batches(kind="uint8")}, r"`train` must yield images of float32 .*Received: uint8"),
+            ({"train": foreign_batches(labels=[[0], [1]])}, r"labels of whole numbers \[batch\].*int64 \(2, 1\)"),
+            ({"train": foreign_batches(labels=[0.0, 1.0])}, r"labels of whole numbers \[batch\].*float"),
+            ({"train": foreign_batches(), "augmentation": Augmentation(flip=True)}, "`augmentation` must be None"),
         ],
     )
     def test_arguments_are_named(self, images, arguments, message):
@@ -245,10 +376,10 @@ class TestBadInput:
             fit(compact_network(), images, epochs=2, batch_size=32, folder=tmp_path, verbose=0)
 
     def test_the_run_state_of_another_network(self, images, tmp_path):
-        fit(compact_network(), images, epochs=1, batch_size=32, folder=tmp_path, verbose=0)
+        fit(compact_network(), images, epochs=2, batch_size=32, folder=tmp_path, verbose=0)
         other = joint_network()
         before = [variable.numpy() for variable in other.variables]
-        with pytest.raises(auxzoo.UserError, match="state of another network or optimiser"):
+        with pytest.raises(auxzoo.UserError, match=r"state of another network or optimiser: variable .* \(aux"):
             fit(other, images, epochs=2, batch_size=32, folder=tmp_path, verbose=0)
         assert_same(before, [variable.numpy() for variable in other.variables])
 
@@ -271,7 +402,7 @@ def test_measuring_the_compilation_leaves_the_network_untouched():
     network = joint_network()
     before = [variable.numpy() for variable in network.variables]
     python_state, numpy_state = __import__("random").getstate(), np.random.get_state()[1].copy()
-    rates = measure_compilations(network, (4, 8, 8, 3), 3, Objective(), Optimization())
+    rates = measure_compilations(network, 4, 3, Objective(), Optimization())
     assert set(rates) == {"graph", "xla"}
     assert all(rate > 0 for rate in rates.values())
     assert_same(before, [variable.numpy() for variable in network.variables])

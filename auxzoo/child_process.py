@@ -1,0 +1,41 @@
+"""Running one of our modules in a child process that prints nothing, unless it fails."""
+
+import os
+import subprocess
+import sys
+
+_LINES_OF_LOG = 12
+
+
+class ChildFailed(RuntimeError):
+    """A child process failed or was killed; the message holds the end of its log."""
+
+
+def run_module(module, folder, environment=None):
+    """Runs `python -m module folder` and waits for its end.
+
+    Args:
+        module: `str`, dotted name.
+        folder: `Path`, its only argument; its log is written there as `log.txt`.
+        environment: `dict` of environment variables to set or change.
+
+    Raises:
+        ChildFailed: if it does not end with exit code 0.
+
+    Example:
+        >>> run_module("auxzoo.export.conversion", folder, {"CUDA_VISIBLE_DEVICES": "-1"})
+    """
+    log = folder / "log.txt"
+    with open(log, "wb") as output:
+        child = subprocess.run(
+            # -P: a folder `auxzoo` where the user happens to stand must not hide the installed package.
+            [sys.executable, "-P", "-m", module, str(folder)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **(environment or {})},
+        )
+    if child.returncode != 0:
+        how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else "failed"
+        lines = log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]
+        raise ChildFailed("\n".join([f"The child process {module} {how}. The end of its log:", *lines]))

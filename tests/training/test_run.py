@@ -1,0 +1,453 @@
+"""Runs of recipes: what they leave behind, that they resume bit-identically, and what they refuse."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import auxzoo
+from auxzoo import models
+from auxzoo.files import read_json, sha256
+from auxzoo.training import loop, read_recipe, run, train
+from auxzoo.training.compilation import measure_compute
+from auxzoo.training.compute import apply_compute
+from auxzoo.training.evaluation import evaluate
+from auxzoo.training.recipe import ComputeSettings
+from auxzoo.training.recipe_file import read_settings
+from auxzoo.training.run import open_data
+from auxzoo.training.run_folder import claim_folder
+from auxzoo.training.run_state import read_progress
+
+
+@pytest.fixture
+def recipe(recipe_file):
+    return read_recipe(recipe_file)
+
+
+@pytest.fixture(params=["auxiliary", "plain"])
+def finished_run(request, finished_runs):
+    return finished_runs[request.param]
+
+
+def weights_in(folder):
+    """Returns every array of a run's weights file by its path in it."""
+    arrays = {}
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return arrays
+
+
+def assert_same_run(folder, other):
+    """Checks that two runs ended the same, bit for bit."""
+    weights, other_weights = weights_in(folder), weights_in(other)
+    assert weights.keys() == other_weights.keys()
+    for name in weights:
+        np.testing.assert_array_equal(weights[name], other_weights[name], err_msg=name)
+    metrics, other_metrics = read_json(folder / "metrics.json"), read_json(other / "metrics.json")
+    for key in ("history", "validation", "test", "images", "auxiliary"):
+        assert metrics[key] == other_metrics[key], key
+
+
+def interrupted(*arguments, **options):
+    """Stands in for `fit` where only what comes before it is looked at."""
+    raise KeyboardInterrupt
+
+
+class StopAt(keras.callbacks.Callback):
+    """Ends the process's work in a step, as a kill would; epoch and step count from 0."""
+
+    def __init__(self, epoch, step):
+        super().__init__()
+        self.epoch, self.step = epoch, step
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.current = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.current, batch) == (self.epoch, self.step):
+            raise KeyboardInterrupt
+
+
+class TestFinishedRun:
+    def test_leaves_its_files_and_no_others(self, finished_run):
+        expected = {
+            *("recipe.yaml", "config.json", "model.weights.h5", "metrics.json"),
+            *("run_state.npz", "run.json", "tensorboard"),
+        }
+        if finished_run.name == "auxiliary":
+            expected.add("structure.json")
+        assert {path.name for path in finished_run.iterdir()} == expected
+        assert list((finished_run / "tensorboard").rglob("events.*"))
+
+    def test_keeps_its_recipe(self, finished_run, recipe_file):
+        overrides = [] if finished_run.name == "auxiliary" else ["auxiliary.structure=none"]
+        assert read_recipe(finished_run / "recipe.yaml") == read_recipe(recipe_file, overrides)
+
+    def test_keeps_the_structure_that_was_attached(self, finished_runs):
+        compact = auxzoo.load(finished_runs["auxiliary"])
+        structure = auxzoo.Structure.read(finished_runs["auxiliary"] / "structure.json")
+        assert structure == auxzoo.Structure.default(compact)
+
+    def test_tells_what_was_measured(self, finished_run, recipe):
+        metrics = read_json(finished_run / "metrics.json")
+        assert metrics["title"] == recipe.data.source
+        assert metrics["auxiliary"] is (finished_run.name == "auxiliary")
+        assert metrics["images"] == {"train": 36, "validation": 12, "test": 24}
+        assert metrics["weights_sha256"] == sha256(finished_run / "model.weights.h5")
+        assert metrics["training_seconds"] > 0
+        assert metrics["broken_images_left_out"] == []
+        made_with = metrics["made_with"]
+        assert {"auxzoo", "keras", "tensorflow", "python", "processor", "threads", "onednn"} < set(made_with)
+        assert made_with["compilation"] == "graph"
+        heads = {"images", "accuracy"}
+        if metrics["auxiliary"]:
+            # The joint network's accuracy is reported beside the compact one's.
+            heads |= {"auxiliary_accuracy", "joint_accuracy"}
+        for split, count in (("validation", 12), ("test", 24)):
+            assert set(metrics[split]) == heads
+            assert metrics[split]["images"] == count
+        assert {"loss", "accuracy", "val_accuracy"} <= set(metrics["history"])
+        assert {len(values) for values in metrics["history"].values()} == {recipe.epochs}
+
+    def test_loads_and_has_the_accuracy_it_reports(self, finished_run, recipe):
+        # Measured again on the file that is there, as a reader of the figures would.
+        compact, metrics = auxzoo.load(finished_run), read_json(finished_run / "metrics.json")
+        _, validation, test = open_data(recipe)
+        assert auxzoo.describe(compact).labels == ("dark", "grey", "light")
+        assert evaluate(compact, validation)["accuracy"] == metrics["validation"]["accuracy"]
+        assert evaluate(compact, test)["accuracy"] == metrics["test"]["accuracy"]
+
+    def test_moved_the_weights(self, finished_run):
+        keras.utils.set_random_seed(0)
+        fresh = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+        for trained, first in zip(auxzoo.load(finished_run).trainable_weights, fresh.trainable_weights, strict=True):
+            assert not np.array_equal(trained.numpy(), first.numpy()), trained.path
+
+    def test_keeps_no_auxiliary_tensor(self, finished_run):
+        with h5py.File(finished_run / "model.weights.h5") as file:
+            names = []
+            file.visit(names.append)
+        assert not [name for name in names if "auxiliary" in name]
+        compact = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+        assert sum(array.size for array in weights_in(finished_run).values()) == compact.count_params()
+
+    def test_the_auxiliary_changed_what_was_learnt(self, finished_runs):
+        # Otherwise every comparison of both runs in this file would be empty.
+        plain, joint = (weights_in(finished_runs[arm]) for arm in ("plain", "auxiliary"))
+        assert plain.keys() == joint.keys()
+        assert not any(np.array_equal(plain[name], joint[name]) for name in plain if "predictions" in name)
+
+
+class TestResuming:
+    def test_a_killed_run_ends_bit_identical(self, finished_runs, recipe_file, tmp_path, monkeypatch):
+        # The first part measures how steps are computed; the second must not, as the other way differs in the
+        # last digits.
+        recipe = read_recipe(recipe_file, ["compute.compilation=auto"])
+        monkeypatch.setattr(loop, "STEPS_WORTH_MEASURING", 1)
+        monkeypatch.setattr(loop, "choose_compilation", lambda *arguments: "graph")
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", callbacks=[StopAt(epoch=1, step=1)], verbose=0)
+        assert not (tmp_path / "run" / "metrics.json").exists()
+        seconds = read_progress(tmp_path / "run" / "run_state.npz").seconds
+
+        monkeypatch.setattr(loop, "choose_compilation", lambda *arguments: pytest.fail("measured again"))
+        train(recipe, tmp_path / "run", verbose=0)
+        assert_same_run(tmp_path / "run", finished_runs["auxiliary"])
+        metrics = read_json(tmp_path / "run" / "metrics.json")
+        assert metrics["made_with"]["compilation"] == "graph"
+        assert metrics["training_seconds"] > round(seconds, 1), "both parts count"
+
+    @pytest.mark.slow  # three processes, each with its own TensorFlow
+    def test_a_command_killed_by_the_system_ends_bit_identical(self, recipe_file, tmp_path):
+        # Small batches and many epochs: time enough to be killed between two checkpoints.
+        overrides = ["--set", "batch_size=2", "--set", "epochs=10", "--set", "compute.threads=1"]
+
+        def start(folder):
+            command = [sys.executable, "-m", "auxzoo.command_line", "train", recipe_file, *overrides, "--to", folder]
+            with open(tmp_path / "log.txt", "ab") as log:
+                return subprocess.Popen([*map(str, command), "--verbose", "0"], stdout=log, stderr=log, cwd=tmp_path)
+
+        killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+        processes = [start(killed), start(undisturbed)]
+        try:
+            deadline = time.monotonic() + 300
+            while not (killed / "run_state.npz").exists() and processes[0].poll() is None:
+                assert time.monotonic() < deadline, "no checkpoint"
+                time.sleep(0.01)
+            processes[0].send_signal(signal.SIGKILL)
+            assert processes[0].wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
+            assert not (killed / "metrics.json").exists()
+            assert 1 <= read_progress(killed / "run_state.npz").epoch < 10
+            processes.append(start(killed))
+            assert [process.wait(300) for process in processes[1:]] == [0, 0], (tmp_path / "log.txt").read_text()
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        assert_same_run(killed, undisturbed)
+
+    def test_what_the_command_measured_is_taken_and_kept(self, recipe_file, tmp_path, monkeypatch):
+        recipe, taken = read_recipe(recipe_file, ["compute.onednn=auto"]), []
+
+        def stop(*arguments, compilation, **options):
+            taken.append(compilation)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "fit", stop)
+        measured = {"compilation": "xla", "onednn": True, "images_per_second": {}}
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", measured=measured)
+        assert taken == ["xla"]
+        assert read_json(tmp_path / "run" / "compute.json") == measured
+
+
+class TestFolders:
+    @pytest.fixture
+    def copied_run(self, finished_runs, tmp_path):
+        return shutil.copytree(finished_runs["auxiliary"], tmp_path / "run")
+
+    def content(self, folder):
+        return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def test_a_finished_run_is_refused_and_untouched(self, recipe, copied_run):
+        before = self.content(copied_run)
+        with pytest.raises(auxzoo.UserError, match=r"run` holds a finished run; .* --overwrite"):
+            train(recipe, copied_run)
+        assert self.content(copied_run) == before
+
+    @pytest.mark.parametrize("finished", [True, False])
+    def test_a_run_of_another_recipe_is_refused_and_untouched(self, recipe_file, copied_run, finished):
+        if not finished:
+            (copied_run / "metrics.json").unlink()
+        before = self.content(copied_run)
+        with pytest.raises(auxzoo.UserError, match=r"run` holds a run of another recipe; .* --overwrite"):
+            train(read_recipe(recipe_file, ["seed=1"]), copied_run)
+        assert self.content(copied_run) == before
+
+    @pytest.mark.parametrize("overwrite", [True, False])
+    def test_a_folder_of_other_things_is_refused_and_untouched(self, recipe, tmp_path, overwrite):
+        (tmp_path / "thesis.txt").write_text("three years")
+        with pytest.raises(auxzoo.UserError, match="is not empty and holds no run; nothing there is overwritten"):
+            train(recipe, tmp_path, overwrite=overwrite)
+        assert self.content(tmp_path).keys() == {(tmp_path / "thesis.txt").relative_to(tmp_path)}
+
+    @pytest.mark.parametrize("overwrite", [True, False])
+    def test_a_file_is_refused_and_untouched(self, recipe, tmp_path, overwrite):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(auxzoo.UserError, match=r"must be a folder. Received: `.*file`, a file"):
+            train(recipe, tmp_path / "file", overwrite=overwrite)
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_an_empty_folder_is_taken(self, recipe, tmp_path):
+        assert claim_folder(tmp_path, recipe) == tmp_path
+        assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+    def test_a_recipe_made_in_python_claims_its_folder_again(self, recipe, tmp_path):
+        # Its shape is a tuple, the one that was written is a list; it is the same run nevertheless.
+        arguments = recipe.network.arguments | {"input_shape": (8, 8, 3)}
+        recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update={"arguments": arguments})})
+        claim_folder(tmp_path, recipe)
+        assert claim_folder(tmp_path, recipe) == tmp_path
+
+    def test_overwriting_deletes_the_run_and_nothing_else(self, recipe_file, copied_run, monkeypatch):
+        (copied_run / "thesis.txt").write_text("three years")
+        recipe = read_recipe(recipe_file, ["auxiliary.structure=none", "seed=1"])
+        monkeypatch.setattr(run, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, copied_run, overwrite=True)
+        assert {path.name for path in copied_run.iterdir()} == {"recipe.yaml", "run.json", "thesis.txt"}
+        assert read_recipe(copied_run / "recipe.yaml") == recipe
+
+    def test_overwriting_continues_an_unfinished_run_of_the_same_recipe(self, recipe, copied_run):
+        (copied_run / "metrics.json").unlink()
+        state = (copied_run / "run_state.npz").read_bytes()
+        claim_folder(copied_run, recipe, overwrite=True)
+        assert (copied_run / "run_state.npz").read_bytes() == state
+
+    def test_a_pulled_entry_is_no_run(self, recipe, copied_run):
+        # It holds a recipe and metrics as a run does, but was not made by one.
+        (copied_run / "run.json").unlink()
+        before = self.content(copied_run)
+        for overwrite in (True, False):
+            with pytest.raises(auxzoo.UserError, match="is not empty and holds no run"):
+                claim_folder(copied_run, recipe, overwrite)
+        assert self.content(copied_run) == before
+
+    def test_what_a_kill_left_half_written_is_removed(self, recipe, copied_run):
+        (copied_run / "metrics.json").unlink()
+        leftovers = [copied_run / name for name in (".run_state.0a1b2c3d.npz", ".recipe.0a1b2c3d.yaml")]
+        for path in leftovers:
+            path.write_text("half")
+        (copied_run / ".notes.txt").write_text("the user's")
+        claim_folder(copied_run, recipe)
+        assert not any(path.exists() for path in leftovers)
+        assert (copied_run / ".notes.txt").exists()
+
+    def test_overwriting_waits_until_the_recipe_is_known_to_be_right(self, recipe_file, copied_run):
+        before = self.content(copied_run)
+        with pytest.raises(auxzoo.UserError, match="`count` must be 1 to 47"):
+            train(read_recipe(recipe_file, ["data.validation_count=48"]), copied_run, overwrite=True)
+        assert self.content(copied_run) == before
+
+    def test_without_a_folder_every_run_gets_the_next_number(self, recipe, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(run, "fit", interrupted)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train(recipe)
+        assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny-001", "tiny-002"]
+        assert read_recipe(tmp_path / "runs" / "tiny-002" / "recipe.yaml") == recipe
+
+
+class TestNothingIsLeftBehind:
+    """A run that cannot start leaves no folder: a corrected recipe would be refused there as another's."""
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("data.source=folder:nowhere", "`folder:` must be followed by an existing folder"),
+            ("data.train_split=middle", "`split` must be a folder in"),
+            ("data.validation_count=48", "`count` must be 1 to 47"),
+            ("data.train_count=37", "`count` must be 1 to 36"),
+            ("network.arguments.width=0.3", "`width` must be one of"),
+            ("network.arguments.depth=3", "`network.arguments` must be arguments of ResNet18: .*depth"),
+            ("network.arguments.num_classes=4", "`network.arguments` must be arguments of ResNet18: .*num_classes"),
+            ("network.arguments.input_shape=[4, 4, 3]", "`input_shape` must be"),
+            (
+                "network={entry: nothing}",
+                "`name` must be one of .*, or a folder with a config.json. Received: 'nothing'",
+            ),
+            ("auxiliary.structure=nowhere.json", "nowhere.json` does not exist"),
+            ("auxiliary.structure=published", '`auxiliary.structure` may be "published" only where'),
+            ("network.preprocessing_fit=pad", "`network.preprocessing_fit` may be set only with `network.entry`"),
+            ("batch_size=37", "`batch_size` must be at most the number of training images, 36"),
+        ],
+    )
+    def test_by_a_wrong_recipe(self, recipe_file, tmp_path, override, message):
+        with pytest.raises(auxzoo.UserError, match=message):
+            train(read_recipe(recipe_file, [override]), tmp_path / "run", verbose=0)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_by_arguments_beside_an_entry(self, recipe_file, finished_runs, tmp_path):
+        # The recipe in the file names an architecture with arguments.
+        overrides = [f"network.entry={finished_runs['plain']}", "network.architecture=null"]
+        with pytest.raises(auxzoo.UserError, match="`network.arguments` must be empty where `network.entry` is set"):
+            train(read_recipe(recipe_file, overrides), tmp_path / "run", verbose=0)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_by_a_recipe_that_cannot_be_written(self, recipe, tmp_path, monkeypatch):
+        def fail(self, path):
+            path.write_text("name: ti")
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr(type(recipe), "save", fail)
+        with pytest.raises(OSError, match="no space"):
+            train(recipe, tmp_path / "run", verbose=0)
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        # What is left does not stand in the way of the next try.
+        monkeypatch.undo()
+        assert claim_folder(tmp_path / "run", recipe).is_dir()
+
+
+@pytest.fixture(scope="module")
+def tuned(recipe_file, finished_runs, tmp_path_factory):
+    """A run that starts from a finished one, so slowly that its weights stay where they were."""
+    overrides = [
+        f"network={{entry: {finished_runs['auxiliary']}, preprocessing_fit: resize}}",
+        *("auxiliary.structure=published", "epochs=1", "seed=5"),
+        *("optimization.learning_rate=1e-9", "optimization.ema_momentum=null"),
+    ]
+    return train(read_recipe(recipe_file, overrides), tmp_path_factory.mktemp("tuned") / "run", verbose=0)
+
+
+class TestFineTuning:
+    def test_starts_from_the_weights_of_the_entry(self, tuned, finished_runs):
+        entry, compact = auxzoo.load(finished_runs["auxiliary"]), auxzoo.load(tuned)
+        for old, new in zip(entry.layers, compact.layers, strict=True):
+            assert old.name == new.name
+            if isinstance(old, keras.layers.Conv2D):
+                np.testing.assert_allclose(old.kernel.numpy(), new.kernel.numpy(), atol=1e-6)
+
+    def test_has_a_fresh_head(self, tuned, finished_runs):
+        old, new = (auxzoo.load(folder).layers[-1].kernel.numpy() for folder in (finished_runs["auxiliary"], tuned))
+        assert old.shape == new.shape
+        assert np.abs(old - new).max() > 0.01
+
+    def test_attaches_the_auxiliary_that_the_entry_was_trained_with(self, tuned, finished_runs):
+        structures = [(folder / "structure.json").read_text() for folder in (tuned, finished_runs["auxiliary"])]
+        assert structures[0] == structures[1]
+        assert read_json(tuned / "metrics.json")["auxiliary"] is True
+
+    def test_an_entry_without_an_auxiliary_is_told(self, recipe_file, finished_runs, tmp_path):
+        overrides = [f"network={{entry: {finished_runs['plain']}}}", "auxiliary.structure=published"]
+        with pytest.raises(auxzoo.UserError, match=r"structure.json` does not exist"):
+            train(read_recipe(recipe_file, overrides), tmp_path / "run", verbose=0)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_structure_in_a_file_is_attached_and_kept(recipe_file, finished_runs, tmp_path, monkeypatch):
+    compact = auxzoo.load(finished_runs["plain"])
+    structure = auxzoo.Structure.default(compact, taps=["stage2", "stage4"], width_multiplier=2)
+    structure.save(tmp_path / "mine.json")
+
+    def stop(network, *arguments, **options):
+        assert set(network.output) == {"compact", "auxiliary"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(read_recipe(recipe_file, [f"auxiliary.structure={tmp_path / 'mine.json'}"]), tmp_path / "run")
+    assert auxzoo.Structure.read(tmp_path / "run" / "structure.json") == structure
+
+
+def test_the_name_of_a_file_is_taken_for_the_recipe_in_it(recipe_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "fit", interrupted)
+    with pytest.raises(auxzoo.UserError, match="`recipe` must be a YAML file"):
+        auxzoo.train(str(tmp_path / "nowhere.yaml"))
+    with pytest.raises(KeyboardInterrupt):
+        auxzoo.train(str(recipe_file), tmp_path / "run")
+    assert read_recipe(tmp_path / "run" / "recipe.yaml") == read_recipe(recipe_file)
+
+
+class TestCompute:
+    @pytest.fixture
+    def threads(self, monkeypatch):
+        """What was set, instead of setting it: TensorFlow has started here."""
+        import tensorflow as tf
+
+        counts = {}
+        for kind in ("intra", "inter"):
+            setter = f"set_{kind}_op_parallelism_threads"
+            monkeypatch.setattr(tf.config.threading, setter, lambda count, kind=kind: counts.update({kind: count}))
+        return counts
+
+    def test_threads_are_those_of_the_recipe(self, threads):
+        apply_compute(ComputeSettings())
+        assert threads == {}, "all cores are TensorFlow's own choice"
+        apply_compute(ComputeSettings(threads=3))
+        assert threads == {"intra": 3, "inter": 3}
+
+    def test_what_comes_too_late_is_told(self, monkeypatch, caplog):
+        # Threads after TensorFlow's first operation, oneDNN after its import: the figures may differ.
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+        apply_compute(ComputeSettings(onednn=True))
+        assert "TF_ENABLE_ONEDNN_OPTS=1, which must be set before TensorFlow is imported" in caplog.text
+        caplog.clear()
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+        apply_compute(ComputeSettings(onednn=True))
+        assert caplog.text == ""
+
+    @pytest.mark.slow  # a process that compiles
+    def test_measuring_times_what_the_recipe_leaves_open(self, recipe_file):
+        settings = read_settings(recipe_file, ["compute.compilation=auto", "compute.onednn=off"])
+        measured = measure_compute(settings)
+        assert set(measured["images_per_second"]) == {"graph, oneDNN off", "xla, oneDNN off"}
+        assert measured["onednn"] is False
+        best = max(measured["images_per_second"], key=measured["images_per_second"].get)
+        assert best == f"{measured['compilation']}, oneDNN off"

@@ -1,0 +1,77 @@
+"""The folder of a run: claimed so that no other run, and nothing of the user's, is ever lost or mixed in."""
+
+import shutil
+from pathlib import Path
+
+import auxzoo
+from auxzoo.errors import UserError
+from auxzoo.files import write_json, written_aside
+
+from ..models.zoo import CONFIG_FILE, WEIGHTS_FILE
+from .compilation import COMPUTE_FILE
+from .loop import RUN_STATE_FILE
+from .recipe import read_recipe
+
+MARKER_FILE = "run.json"  # tells a run from a folder of the user's that happens to hold a recipe
+RECIPE_FILE = "recipe.yaml"
+STRUCTURE_FILE = "structure.json"
+METRICS_FILE = "metrics.json"  # written last: it marks the run as finished
+TENSORBOARD_FOLDER = "tensorboard"
+# All that a run writes, and so all that `--overwrite` may delete; the marker goes last.
+_OWN_FILES = (METRICS_FILE, RUN_STATE_FILE, COMPUTE_FILE, CONFIG_FILE, WEIGHTS_FILE, STRUCTURE_FILE, RECIPE_FILE)
+
+
+def claim_folder(folder, recipe, overwrite=False):
+    """Makes or checks the folder of a run.
+
+    Args:
+        folder: `str` or `Path`.
+        recipe: `Recipe` of the run.
+        overwrite: delete a finished run, or one of another recipe. An unfinished one of the same recipe is continued
+            all the same.
+
+    Returns:
+        `Path` of the folder, with the recipe in it.
+
+    Raises:
+        UserError: if it holds a finished run, a run of another recipe, or anything else.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"The output folder must be a folder. Received: `{folder}`, a file")
+    if folder.exists():
+        _remove_temporaries(folder)
+        if any(folder.iterdir()) and not (folder / MARKER_FILE).is_file():
+            raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
+    recipe_file = folder / RECIPE_FILE
+    if recipe_file.exists():
+        is_same, is_finished = read_recipe(recipe_file) == recipe, (folder / METRICS_FILE).exists()
+        if overwrite and (is_finished or not is_same):
+            _delete_run(folder)
+        elif not is_same:
+            raise UserError(f"`{folder}` holds a run of another recipe; choose another folder or give --overwrite.")
+        elif is_finished:
+            raise UserError(f"`{folder}` holds a finished run; choose another folder or give --overwrite.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / MARKER_FILE, {"auxzoo": auxzoo.__version__})
+        with written_aside(recipe_file) as temporary:
+            recipe.save(temporary)
+    except OSError as error:
+        raise UserError(f"The output folder `{folder}` cannot be written: {error.strerror}") from None
+    return folder
+
+
+def _delete_run(folder):
+    for name in _OWN_FILES:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
+    (folder / MARKER_FILE).unlink(missing_ok=True)
+
+
+def _remove_temporaries(folder):
+    """Removes what a killed run had begun to write aside (`written_aside` names it `.NAME.xxxxxxxx.SUFFIX`)."""
+    for name in (*_OWN_FILES, MARKER_FILE):
+        stem = name.partition(".")[0]
+        for path in folder.glob(f".{stem}.????????.*"):
+            path.unlink()
