@@ -64,6 +64,12 @@ def main(argv=None):
     except BrokenPipeError:  # the reader of `auxzoo list | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A file or folder that cannot be read or written, or whose name is too long.
+        if error.filename is None:
+            raise
+        print(f"auxzoo {arguments.command}: `{error.filename}`: {error.strerror}", file=sys.stderr)
+        return 2
 
 
 def entry_point():

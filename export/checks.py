@@ -11,7 +11,7 @@ def check_exportable(model):
     """Raises a `UserError` that says what stands in the way of exporting `model`, and what to do."""
     if not (isinstance(model, keras.Model) and hasattr(model, "operations")):
         raise UserError(f"`model` must be a functional keras.Model. Received: {type(model).__name__}")
-    if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in model.layers):
+    if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in model._flatten_layers(include_self=False)):
         raise UserError(
             f"`model` must be the compact network. Received: {model.name!r}, which holds its training-only "
             "auxiliary; hand over the compact one, `auxzoo.detach(model)`."

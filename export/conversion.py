@@ -5,24 +5,17 @@ a format; the parent moves them to their places when all are there.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from auxzoo.child_process import run_module
 from auxzoo.errors import UserError
 from auxzoo.files import written_aside
 
 from .formats import FORMATS, INPUT_NAME, OUTPUT_NAME
-
-_LINES_OF_LOG = 12
-
-
-class ConversionError(RuntimeError):
-    """The converter failed or was killed; the message holds the end of its log."""
 
 
 def convert(network, paths, calibration=None, opset=17):
@@ -35,7 +28,7 @@ def convert(network, paths, calibration=None, opset=17):
         opset: ONNX operator set.
 
     Raises:
-        ConversionError: if the child fails or is killed.
+        ChildFailed: if the child fails or is killed.
     """
     with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
         folder = Path(folder)
@@ -43,25 +36,9 @@ def convert(network, paths, calibration=None, opset=17):
         if calibration is not None:
             np.save(folder / "calibration.npy", calibration)
         (folder / "job.json").write_text(json.dumps({"formats": list(paths), "opset": opset}))
-        _run_child(folder)
+        # An accelerator must not be taken from a training that still runs.
+        run_module("auxzoo.export.conversion", folder, {"CUDA_VISIBLE_DEVICES": "-1"})
         _move_together({folder / name: path for name, path in paths.items()})
-
-
-def _run_child(folder):
-    log = folder / "log.txt"
-    with open(log, "wb") as output:
-        child = subprocess.run(
-            [sys.executable, "-m", "auxzoo.export.conversion", str(folder)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            # An accelerator must not be taken from a training that still runs.
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-        )
-    if child.returncode != 0:
-        reason = f"was killed by signal {-child.returncode}" if child.returncode < 0 else "failed"
-        lines = log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]
-        raise ConversionError("\n".join([f"The converter {reason}. The end of its log:", *lines]))
 
 
 def _move_together(moves):
@@ -84,6 +61,10 @@ def main(folder):
 
     job = json.loads((folder / "job.json").read_text())
     network = keras.models.load_model(folder / "network.keras", compile=False)
+    for layer in network._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            # As tensors they would become inputs of the ONNX file.
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     calibration_file = folder / "calibration.npy"
     calibration = np.load(calibration_file) if calibration_file.exists() else None
     tflite_formats = [name for name in job["formats"] if name != "onnx"]
@@ -143,7 +124,27 @@ def _onnx(network, opset):
 
     predict, signature = _single_image_function(network)
     model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=opset)
+    if [tensor.name for tensor in model.graph.input] != [INPUT_NAME]:
+        raise RuntimeError(f"tf2onnx made inputs of {[tensor.name for tensor in model.graph.input]}")
+    _round_scales_up(model.graph)
     return model.SerializeToString()
+
+
+def _round_scales_up(graph):
+    """Makes the sizes that a Resize gives the same for every reader.
+
+    tf2onnx writes scales where TensorFlow has sizes, and readers round down: 5 rows times 7.2 must be 36 rows, also
+    where 7.2 is a little less as a float32.
+    """
+    import onnx
+
+    names = {node.input[2] for node in graph.node if node.op_type == "Resize" and len(node.input) == 3}
+    for tensor in graph.initializer:
+        if tensor.name in names:
+            scales = onnx.numpy_helper.to_array(tensor)
+            whole = scales == np.round(scales)
+            scales = np.where(whole, scales, np.nextafter(scales, np.float32(np.inf)))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(scales, tensor.name))
 
 
 if __name__ == "__main__":

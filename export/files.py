@@ -47,7 +47,7 @@ def to_tflite(model, path, quantization=None, calibration=None, description=None
 
     Raises:
         UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
-        ConversionError: if the converter fails.
+        ChildFailed: if the converter fails.
 
     Example:
         >>> auxzoo.export.to_tflite(compact, "flowers.tflite", quantization="int8", calibration=train)
@@ -73,12 +73,12 @@ def to_onnx(model, path, opset=17):
 
     Raises:
         UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
-        ConversionError: if the converter fails.
+        ChildFailed: if the converter fails.
 
     Example:
         >>> auxzoo.export.to_onnx(compact, "flowers.onnx")
     """
-    if opset not in range(13, 19):
+    if not isinstance(opset, int) or opset not in range(13, 19):
         raise UserError(f"`opset` must be 13 to 18. Received: opset={opset!r}")
     return _write_one(model, path, "onnx", ".onnx", opset=opset)
 
@@ -97,12 +97,12 @@ def export_files(
     """Exports a compact network in several formats with one child process, and measures every file.
 
     Args:
-        model: functional Keras classifier, of stock layers, static shapes, one input and output.
+        model: functional Keras model, of stock layers, static shapes, one input and output.
         folder: where the files and their records go; made if it is missing.
         formats: names among `FORMATS`.
         calibration: `ImageSet` for the int8 formats, of which 200 are taken by a fixed seed.
         evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`; if `None`, neither is
-            measured and the record says so.
+            measured and the record says so. Accuracy is that of a classifier; other networks have parity alone.
         description: `Description` for a network that carries none.
         name: `str`, first part of the file names; the network's name if `None`.
         progress: called with a line of text before each step, or `None`.
@@ -111,9 +111,9 @@ def export_files(
         list of records (`dict`), one a file, each written beside its file as `FILE.json`.
 
     Raises:
-        UserError: if `model` cannot be exported, a format is unknown, or calibration is missing or overlaps
-            with evaluation.
-        ConversionError: if the converter fails; no file is left behind.
+        UserError: if `model` cannot be exported, a format is unknown, calibration is missing or overlaps
+            with evaluation, or the images do not fit the network.
+        ChildFailed: if the converter fails; no file is left behind.
 
     Example:
         >>> records = auxzoo.export.export_files(compact, "out", calibration=train, evaluation=test)
@@ -123,7 +123,9 @@ def export_files(
     unknown = [form for form in formats if form not in FORMATS]
     if unknown or not formats:
         raise UserError(f"`formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}")
-    preprocessing = (description or describe(model)).preprocessing
+    preprocessing = _preprocessing(model, description)
+    if evaluation is not None:
+        _check_evaluation(model, evaluation)
     tell = progress or (lambda line: None)
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
@@ -169,8 +171,9 @@ def export_files(
         }
         if reference is not None:
             record["parity"] = measure_parity(path, images, reference["outputs"])
-            record["accuracy"] = evaluate_file(path, evaluation, preprocessing)
             record["keras_accuracy"] = reference["accuracy"]
+            if _is_classifier(model):
+                record["accuracy"] = evaluate_file(path, evaluation, preprocessing)
         write_json(path.with_name(f"{path.name}.json"), record)
         records.append(record)
     return records
@@ -191,21 +194,28 @@ def _write_one(model, path, form, suffix, calibration=None, description=None, op
 def _calibration_images(model, calibration, description):
     """Returns preprocessed calibration images of any of the allowed kinds, float32 `[count, height, width, 3]`."""
     if isinstance(calibration, ImageSet):
-        preprocessing = (description or describe(model)).preprocessing
+        preprocessing = _preprocessing(model, description)
         chosen = calibration.sample(min(CALIBRATION_COUNT, calibration.size), CALIBRATION_SEED)
         return np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
-    if isinstance(calibration, tf.data.Dataset):
-        batches, count = [], 0
-        for element in calibration:
-            batch = np.asarray(element[0] if isinstance(element, tuple) else element, np.float32)
-            batches.append(batch)
-            count += len(batch)
-            if count >= CALIBRATION_COUNT:
-                break
-        calibration = np.concatenate(batches)[:CALIBRATION_COUNT] if batches else None
     if calibration is None:
         raise UserError("`calibration` must be real images for int8. Received: none")
-    images = np.asarray(calibration, np.float32)
+    try:
+        if isinstance(calibration, tf.data.Dataset):
+            batches, count = [], 0
+            for element in calibration:
+                batches.append(np.asarray(element[0] if isinstance(element, tuple) else element, np.float32))
+                count += len(batches[-1])
+                if count >= CALIBRATION_COUNT:
+                    break
+            images = np.concatenate(batches)[:CALIBRATION_COUNT] if batches else np.zeros((0,))
+        else:
+            images = np.asarray(calibration, np.float32)
+            order = np.random.default_rng(CALIBRATION_SEED).permutation(len(images))
+            images = images[np.sort(order[:CALIBRATION_COUNT])]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"`calibration` must be an ImageSet, a tf.data.Dataset or an array. Received: {error}"
+        ) from None
     if images.shape[1:] != tuple(model.input_shape[1:]) or len(images) == 0:
         raise UserError(
             f"`calibration` must be images of shape [count, {', '.join(map(str, model.input_shape[1:]))}]. "
@@ -216,9 +226,35 @@ def _calibration_images(model, calibration, description):
     return images
 
 
+def _preprocessing(model, description):
+    preprocessing = (description or describe(model)).preprocessing
+    size, wanted = (preprocessing.height, preprocessing.width, 3), tuple(model.inputs[0].shape[1:])
+    if size != wanted:
+        raise UserError(f"`description` must make images of shape {wanted}, the network's input. Received: {size}")
+    return preprocessing
+
+
+def _is_classifier(model):
+    return len(model.outputs[0].shape) == 2
+
+
+def _check_evaluation(model, evaluation):
+    if not isinstance(evaluation, ImageSet):
+        raise UserError(f"`evaluation` must be an ImageSet. Received: {type(evaluation).__name__}")
+    classes = model.outputs[0].shape[-1]
+    if _is_classifier(model) and len(evaluation.labels) != classes:
+        raise UserError(
+            f"`evaluation` must have {classes} classes, as {model.name}. Received: {len(evaluation.labels)}"
+        )
+
+
 def _keras_reference(model, evaluation, preprocessing, images):
     predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
-    accuracy = Accuracy()
-    for batch, classes in evaluation.batches(preprocessing, 250):
-        accuracy.update(predict(batch).numpy(), classes.numpy())
-    return {"outputs": keras.ops.convert_to_numpy(predict(images)), "accuracy": accuracy.result()}
+    accuracy = Accuracy() if _is_classifier(model) else None
+    if accuracy is not None:
+        for batch, classes in evaluation.batches(preprocessing, 250):
+            accuracy.update(predict(batch).numpy(), classes.numpy())
+    return {
+        "outputs": keras.ops.convert_to_numpy(predict(images)),
+        "accuracy": accuracy and accuracy.result(),
+    }

@@ -39,14 +39,20 @@ def fold_batch_normalization(model):
     def call_layer(layer, *args, **kwargs):
         return args[0] if layer.name in folded else layer(*args, **kwargs)
 
-    plain = keras.Model(model.inputs, model.outputs[0])
+    # The name goes into the files: one given by Keras would change with whatever was built before.
+    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     copy = keras.models.clone_model(plain, clone_function=clone_layer, call_function=call_layer)
     for layer in copy.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue  # cloning renames it where the original was built around a tensor
         original = model.get_layer(layer.name)
         if layer.name in convolutions:
             layer.set_weights(_folded_weights(original, model.get_layer(convolutions[layer.name])))
         elif original.weights:
             layer.set_weights(original.get_weights())
+            for inner in layer._flatten_layers():
+                if isinstance(inner, keras.layers.Normalization):
+                    inner.finalize_state()  # it computes with constants made of its weights
     return copy
 
 

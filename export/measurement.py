@@ -74,7 +74,7 @@ def measure_latency(path, runs=50, warm_up=10, threads=1):
         milliseconds.append((time.perf_counter() - start) * 1e3)
     return {
         "median_ms": round(statistics.median(milliseconds), 3),
-        "p95_ms": round(statistics.quantiles(milliseconds, n=20)[-1], 3),
+        "p95_ms": round(statistics.quantiles(milliseconds, n=20, method="inclusive")[-1], 3),
         "runs": runs,
         "threads": threads,
     }

@@ -1,5 +1,6 @@
 """Running exported files: one face for TFLite and ONNX."""
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 
@@ -48,24 +49,25 @@ class TFLiteFile:
             raise UserError(f"`{path}` is not a TFLite file.")
         self._content = content
         self.path = path
-        try:
-            with quiet_stderr():
-                self._interpreter = Interpreter(model_content=content, num_threads=threads)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"`{path}` cannot be run: {str(error).strip().splitlines()[0]}") from None
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        with _readable(path), quiet_stderr():
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
+            inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
             raise UserError(f"`{path}` must have one input and one output.")
         self._input, self._output = inputs[0], outputs[0]
+        _check_single_image(path, self._input["shape"].tolist())
+        with _readable(path):
+            self.operators(), self.tensors()  # damaged names show here, not when a record is written
 
     def predict(self, images):
         """Returns float32 logits of float32 images, quantising and dequantising as the file says."""
         results = []
-        for image in np.asarray(images, np.float32):
-            self._interpreter.set_tensor(self._input["index"], _quantized(image[None], self._input))
-            self._interpreter.invoke()
-            results.append(_dequantized(self._interpreter.get_tensor(self._output["index"]), self._output))
+        for image in _checked_images(images, self._input["shape"].tolist()):
+            with _readable(self.path):
+                self._interpreter.set_tensor(self._input["index"], _quantized(image[None], self._input))
+                self._interpreter.invoke()
+                results.append(_dequantized(self._interpreter.get_tensor(self._output["index"]), self._output))
         return np.concatenate(results)
 
     def run_once(self):
@@ -93,7 +95,8 @@ class TFLiteFile:
 
     def tensors(self):
         """Returns `{"input": ..., "output": ...}`: name in the signature, shape, number type, quantisation."""
-        (signature,) = self._interpreter.get_signature_list().values() or ({"inputs": [""], "outputs": [""]},)
+        signatures = [*self._interpreter.get_signature_list().values(), {"inputs": [""], "outputs": [""]}]
+        signature = signatures[0]
         names = (signature["inputs"][0], signature["outputs"][0])
         described = {}
         for role, name, detail in zip(("input", "output"), names, (self._input, self._output), strict=True):
@@ -117,20 +120,29 @@ class ONNXFile:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised; printed as well they would be told twice
         self.path = path
-        try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's errors have no common class of their own
-            raise UserError(f"`{path}` cannot be run: {str(error).strip().splitlines()[0]}") from None
+        with _readable(path):
+            # The fallback tries the same provider again, and prints.
+            self._session = onnxruntime.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         if len(self._session.get_inputs()) != 1 or len(self._session.get_outputs()) != 1:
             raise UserError(f"`{path}` must have one input and one output.")
         self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0]
-        self._image = np.zeros(self._input.shape, np.float32)
+        shape = list(self._input.shape)
+        if shape and not isinstance(shape[0], int):
+            shape[0] = 1  # an open batch, as in files of other exporters
+        _check_single_image(path, shape)
+        if self._input.type != "tensor(float)":
+            raise UserError(f"`{path}` must take float32. Received: {self._input.type}")
+        self._image = np.zeros(shape, np.float32)
 
     def predict(self, images):
         """Returns float32 logits of float32 images."""
-        return np.concatenate([self._run(image[None]) for image in np.asarray(images, np.float32)])
+        images = _checked_images(images, self._image.shape)
+        with _readable(self.path):
+            return np.concatenate([self._run(image[None]) for image in images])
 
     def run_once(self):
         """Runs the network on an image of zeros."""
@@ -152,6 +164,31 @@ class ONNXFile:
             role: {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.type}
             for role, tensor in (("input", self._input), ("output", self._output))
         }
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Turns whatever an interpreter says of a damaged or foreign file into a `UserError` that names it."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime's errors have no common class of their own
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"`{path}` cannot be run: {first_line}") from None
+
+
+def _check_single_image(path, shape):
+    if not all(isinstance(size, int) for size in shape) or shape[:1] != [1]:
+        raise UserError(f"`{path}` must take one image of a fixed size. Received: an input of shape {shape}")
+
+
+def _checked_images(images, shape):
+    """Returns images as float32; `shape` is that of the file's input."""
+    images = np.asarray(images, np.float32)
+    if images.shape[1:] != tuple(shape[1:]) or len(images) == 0:
+        raise UserError(
+            f"`images` must be of shape [count, {', '.join(map(str, shape[1:]))}]. Received: shape {images.shape}"
+        )
+    return images
 
 
 def _quantized(values, detail):

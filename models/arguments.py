@@ -1,5 +1,7 @@
 """Checks of the arguments that all compact networks share."""
 
+import numbers
+
 import keras
 
 from auxzoo.errors import UserError
@@ -32,10 +34,30 @@ def check_choice(argument, value, allowed):
         raise UserError(f"`{argument}` must be one of {choices}. Received: {argument}={value!r}")
 
 
+def check_momentum(argument, value):
+    """Raises a `UserError` unless a momentum of batch normalisation is a number from 0 to less than 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
+        raise UserError(f"`{argument}` must be a number, 0 or more and less than 1. Received: {argument}={value!r}")
+
+
+def check_name(name):
+    """Raises a `UserError` if Keras would refuse the name of a network; `None` lets Keras choose one."""
+    if name is not None and (not isinstance(name, str) or "/" in name):
+        raise UserError(f"`name` must be text without `/`. Received: name={name!r}")
+
+
+def check_count(argument, value):
+    """Raises a `UserError` unless `value` is a whole number, 1 or more."""
+    if not _is_count(value):
+        raise UserError(f"`{argument}` must be 1 or more. Received: {argument}={value!r}")
+
+
 def check_classes(num_classes, labels):
     """Raises a `UserError` unless `num_classes` is `None` or 1 or more, and `labels` are none or as many."""
-    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+    if num_classes is not None and not _is_count(num_classes):
         raise UserError(f"`num_classes` must be None, or 1 or more. Received: num_classes={num_classes!r}")
+    if not isinstance(labels, (list, tuple)) or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"`labels` must be a list of names. Received: labels={labels!r}")
     if labels and len(labels) != num_classes:
         raise UserError(f"`labels` must be {num_classes} names, one a class. Received: {len(labels)} names")
 
@@ -65,6 +87,10 @@ def finish(inputs, features, taps, num_classes, labels, preprocessing_fit, name)
         labels=tuple(labels),
     )
     return described(inputs, outputs, description, name)
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def layer_name_of(tensor):

@@ -1,11 +1,14 @@
 """What a network costs: multiplications, parameters and memory of activations, counted from its graph."""
 
+import collections
 import dataclasses
 import math
 
 import keras
 
-_BYTES = 4  # float32
+from auxzoo.errors import UserError
+
+BYTES = 4  # of a number in float32
 # Layers that a runtime fuses with the one before or carries out in place: their output is the same memory.
 _IN_PLACE = (
     keras.layers.Activation,
@@ -24,9 +27,10 @@ class LayerCosts:
     Attributes:
         name: of the layer.
         kind: its class.
-        output_shape: without the batch.
+        output_shape: without the batch; of a layer with several outputs or calls, the first.
         parameters: all its weights, batch-norm statistics among them.
-        macs: multiply-accumulate operations of its kernels; `None` for a kind that is not known here.
+        macs: multiply-accumulate operations of its kernels, once for every call of a shared layer; `None` for a
+            kind or size that is not known here.
     """
 
     name: str
@@ -45,7 +49,7 @@ class Costs:
         trainable_parameters: those that training moves by gradient.
         macs: multiply-accumulate operations of all kernels. Batch-norm counts none: an export folds it.
         activation_bytes: the most memory that activations take at one time in float32, each freed after its
-            last reader, batch-norm and activation functions in place.
+            last reader, batch-norm and activation functions in place where nobody else reads their input.
         rows: one `LayerCosts` a layer.
     """
 
@@ -64,76 +68,107 @@ class Costs:
 def measure_costs(model):
     """Counts what a functional Keras model costs for one image.
 
+    A functional model inside it counts as one layer: with all its multiplications, and its output's memory alone.
+
     Args:
-        model: functional `keras.Model` with static shapes but for the batch.
+        model: functional `keras.Model` with static shapes but for the batch; a tensor of another open size counts
+            no memory, and a layer with weights that makes one is among the uncounted.
 
     Returns:
         `Costs`.
+
+    Raises:
+        UserError: if `model` is not functional.
 
     Example:
         >>> measure_costs(auxzoo.models.ResNet18(num_classes=1000)).trainable_parameters
         11689512
     """
-    rows = tuple(
-        LayerCosts(
-            name=layer.name,
-            kind=type(layer).__name__,
-            output_shape=tuple(layer.output.shape[1:]),
-            parameters=layer.count_params(),
-            macs=_macs(layer),
-        )
-        for layer in model.layers
-    )
+    calls = _calls(model)
+    calls_of = collections.defaultdict(list)
+    for call in calls:
+        calls_of[id(call.operation)].append(call)
+    rows = tuple(_layer_costs(layer, calls_of[id(layer)]) for layer in model.layers)
     return Costs(
         parameters=model.count_params(),
         trainable_parameters=sum(math.prod(weight.shape) for weight in model.trainable_weights),
         macs=sum(row.macs or 0 for row in rows),
-        activation_bytes=_peak_activation_bytes(model),
+        activation_bytes=_peak_activation_bytes(calls, model.outputs),
         rows=rows,
     )
 
 
-def _macs(layer):
-    """Returns the multiplications of one layer's kernels, `None` if it has weights and its kind is not known."""
-    output_shape = layer.output.shape[1:]
-    positions = math.prod(output_shape[:-1])
-    if isinstance(layer, keras.layers.SeparableConv2D):
-        return positions * (math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape))
-    if isinstance(layer, keras.layers.Conv2DTranspose):
-        return math.prod(layer.input.shape[1:-1]) * math.prod(layer.kernel.shape)
-    # A kernel of any of these is used once at every position of the output.
-    if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)):
-        return positions * math.prod(layer.kernel.shape)
-    known_without = (keras.layers.BatchNormalization, keras.layers.Normalization)
-    return None if layer.weights and not isinstance(layer, known_without) else 0
+def _calls(model):
+    """Returns the calls of a model's operations (Keras: nodes) in the order in which they are carried out.
+
+    A layer's own `output` tells of its first call alone, which may even have been in another model.
+    """
+    graph = getattr(model, "_functional", None) or model  # a Sequential model keeps its graph inside
+    if not hasattr(graph, "_nodes_by_depth"):
+        raise UserError(f"`model` must be a functional keras.Model. Received: {getattr(model, 'name', model)!r}")
+    return [call for depth in sorted(graph._nodes_by_depth, reverse=True) for call in graph._nodes_by_depth[depth]]
 
 
-def _peak_activation_bytes(model):
-    layers = model.layers
-    memory_of = {}  # id of a tensor -> id of the tensor whose memory it uses
-    sizes, last_reader = {}, {}
-    for place, layer in enumerate(layers):
-        inputs = [tensor for tensor in _tensors(layer, "input") if id(tensor) in memory_of]
-        for tensor in inputs:
-            last_reader[memory_of[id(tensor)]] = place
-        for tensor in _tensors(layer, "output"):
-            if isinstance(layer, _IN_PLACE) and len(inputs) == 1:
-                memory_of[id(tensor)] = memory_of[id(inputs[0])]
-            else:
-                memory_of[id(tensor)] = id(tensor)
-                sizes[id(tensor)] = (place, math.prod(tensor.shape[1:]) * _BYTES)
-                last_reader[id(tensor)] = place
-    for tensor in model.outputs:
-        last_reader[memory_of[id(tensor)]] = len(layers)
-    return max(
-        sum(size for memory, (made, size) in sizes.items() if made <= place <= last_reader[memory])
-        for place in range(len(layers))
+def _layer_costs(layer, calls):
+    macs = [_macs(layer, call) for call in calls]
+    return LayerCosts(
+        name=layer.name,
+        kind=type(layer).__name__,
+        output_shape=tuple(calls[0].output_tensors[0].shape[1:]),
+        parameters=layer.count_params(),
+        macs=None if None in macs else sum(macs),
     )
 
 
-def _tensors(layer, role):
-    return [
-        tensor
-        for node in layer._inbound_nodes
-        for tensor in (node.input_tensors if role == "input" else node.output_tensors)
-    ]
+def _macs(layer, call):
+    """Returns the multiplications of one call of a layer, `None` if it has weights and its kind is not known."""
+    if not layer.weights:
+        return 0
+    if isinstance(layer, keras.Model) and (hasattr(layer, "_nodes_by_depth") or getattr(layer, "_functional", None)):
+        inner = measure_costs(layer)
+        return None if inner.uncounted else inner.macs
+    input_sizes, output_sizes = call.input_tensors[0].shape[1:-1], call.output_tensors[0].shape[1:-1]
+    if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Normalization)):
+        return 0
+    if None in input_sizes or None in output_sizes:
+        return None
+    positions = math.prod(output_sizes)
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        return positions * (math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape))
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return math.prod(input_sizes) * math.prod(layer.kernel.shape)
+    # A kernel of any of these is used once at every position of the output.
+    if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)):
+        return positions * math.prod(layer.kernel.shape)
+    return None
+
+
+def _peak_activation_bytes(calls, outputs):
+    # How often each tensor is read; the caller of the model reads its outputs.
+    readers = collections.Counter(id(tensor) for call in calls for tensor in call.input_tensors)
+    readers.update(id(tensor) for tensor in outputs)
+    memory_of = {}  # id of a tensor -> id of the tensor whose memory it uses
+    sizes, last_reader = {}, {}
+    for place, call in enumerate(calls):
+        inputs = call.input_tensors
+        for tensor in inputs:
+            last_reader[memory_of[id(tensor)]] = place
+        in_place = isinstance(call.operation, _IN_PLACE) and len(inputs) == 1 and readers[id(inputs[0])] == 1
+        for tensor in call.output_tensors:
+            if in_place:
+                memory_of[id(tensor)] = memory_of[id(inputs[0])]
+            else:
+                memory_of[id(tensor)] = id(tensor)
+                sizes[id(tensor)] = (place, _bytes(tensor))
+                last_reader[id(tensor)] = place
+    for tensor in outputs:
+        last_reader[memory_of[id(tensor)]] = len(calls)
+    return max(
+        sum(size for memory, (made, size) in sizes.items() if made <= place <= last_reader[memory])
+        for place in range(len(calls))
+    )
+
+
+def _bytes(tensor):
+    sizes = tensor.shape[1:]
+    return 0 if None in sizes else math.prod(sizes) * BYTES

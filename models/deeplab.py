@@ -6,7 +6,7 @@ import keras
 
 from auxzoo.errors import UserError
 
-from .arguments import check_classes
+from .arguments import check_classes, check_count, check_name
 from .description import describe, described
 
 # Atrous rates of the separable branches at output stride 16; doubled at 8 (arXiv:1706.05587, table 4, of which
@@ -46,11 +46,10 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, name="deepl
     description = describe(backbone)
     if description.task != "features":
         raise UserError(f"`backbone` must have no head. Received: {backbone.name!r}, task {description.task}")
-    if num_classes is None:
-        raise UserError("`num_classes` must be 1 or more. Received: num_classes=None")
+    check_count("num_classes", num_classes)
     check_classes(num_classes, labels)
-    if not isinstance(channels, int) or channels < 1:
-        raise UserError(f"`channels` must be 1 or more. Received: channels={channels!r}")
+    check_count("channels", channels)
+    check_name(name)
     height, width = backbone.input_shape[1:3]
     # The last tap, not the output: MobileNetV2's 1280 channels are for its classifier only (arXiv:1801.04381, 6.3).
     features = backbone.get_layer(description.taps[-1][1]).output

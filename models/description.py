@@ -1,11 +1,15 @@
 """What a network needs beside its graph: taps, preprocessing, labels, task."""
 
 import dataclasses
-from typing import Literal
+import math
+import numbers
+from typing import Literal, get_args
 
 import keras
 
 from auxzoo.errors import UserError
+
+Task = Literal["features", "classification", "segmentation"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,9 @@ class Preprocessing:
         fit: `"resize"` (bilinear, to height and width) or `"pad"` (zeros round a smaller picture, centred).
         scale: factor on the values 0 to 255, one a channel (red, green, blue).
         offset: added after scaling, one a channel.
+
+    Raises:
+        UserError: if a value is not so.
     """
 
     height: int
@@ -30,6 +37,19 @@ class Preprocessing:
     def __post_init__(self):
         if self.fit not in ("resize", "pad"):
             raise UserError(f'`fit` must be "resize" or "pad". Received: fit={self.fit!r}')
+        for field in ("height", "width"):
+            size = getattr(self, field)
+            if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+                raise UserError(f"`{field}` must be 1 pixel or more. Received: {field}={size!r}")
+        for field in ("scale", "offset"):
+            values = getattr(self, field)
+            if (
+                not isinstance(values, (list, tuple))
+                or len(values) != 3
+                or not all(isinstance(value, numbers.Real) and -math.inf < value < math.inf for value in values)
+            ):
+                raise UserError(f"`{field}` must be three numbers, one a channel. Received: {field}={values!r}")
+            object.__setattr__(self, field, tuple(values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +62,29 @@ class Description:
         task: `"features"` (a backbone without head), `"classification"` (logits, one a class) or
             `"segmentation"` (logits, one a class at every pixel of the input).
         labels: names of the classes in the order of the logits; empty where nobody gave them names.
+
+    Raises:
+        UserError: if a value is not so.
     """
 
     taps: tuple[tuple[str, str], ...]
     preprocessing: Preprocessing
-    task: Literal["features", "classification", "segmentation"] = "features"
+    task: Task = "features"
     labels: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not isinstance(self.preprocessing, Preprocessing):
+            raise UserError(f"`preprocessing` must be a Preprocessing. Received: preprocessing={self.preprocessing!r}")
+        if self.task not in get_args(Task):
+            raise UserError(f"`task` must be one of {', '.join(get_args(Task))}. Received: task={self.task!r}")
+        if not _are_names(self.labels):
+            raise UserError(f"`labels` must be a list of names. Received: labels={self.labels!r}")
+        if not isinstance(self.taps, (list, tuple)) or not all(
+            _are_names(pair) and len(pair) == 2 for pair in self.taps
+        ):
+            raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={self.taps!r}")
+        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "taps", tuple(tuple(pair) for pair in self.taps))
 
     def to_dict(self):
         """Returns the description as plain JSON types."""
@@ -60,22 +97,36 @@ class Description:
         """Returns the description that `to_dict` wrote; strict about its keys.
 
         Raises:
-            UserError: if a key is unknown or missing.
+            UserError: if a key is unknown or missing, or a value is not allowed.
         """
-        try:
-            value = dict(value)
-            preprocessing = dict(value.pop("preprocessing"))
-            for field in ("scale", "offset"):
-                if field in preprocessing:
-                    preprocessing[field] = tuple(preprocessing[field])
-            return cls(
-                taps=tuple(dict(value.pop("taps")).items()),
-                labels=tuple(value.pop("labels", ())),
-                preprocessing=Preprocessing(**preprocessing),
+        _check_keys("description", value, cls)
+        _check_keys("preprocessing", value["preprocessing"], Preprocessing)
+        if not isinstance(value["taps"], dict):
+            raise UserError(f"`taps` of a description must be an object. Received: taps={value['taps']!r}")
+        return cls(
+            **{
                 **value,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"`description` must have the keys of Description. Received: {error}") from None
+                "taps": tuple(value["taps"].items()),
+                "preprocessing": Preprocessing(**value["preprocessing"]),
+            }
+        )
+
+
+def _check_keys(name, value, kind):
+    """Raises a `UserError` unless `value` is a JSON object with the fields of a dataclass."""
+    fields = dataclasses.fields(kind)
+    allowed = {field.name for field in fields}
+    required = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if not isinstance(value, dict) or not required <= set(value) <= allowed:
+        received = sorted(map(str, value)) if isinstance(value, dict) else repr(value)
+        raise UserError(
+            f"`{name}` must have the keys of {kind.__name__}, {', '.join(sorted(allowed))} "
+            f"({', '.join(sorted(required))} always). Received: {received}"
+        )
+
+
+def _are_names(value):
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
 
 
 @keras.saving.register_keras_serializable("auxzoo")

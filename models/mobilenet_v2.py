@@ -2,7 +2,7 @@
 
 import keras
 
-from .arguments import check_choice, check_input_shape, finish
+from .arguments import check_choice, check_input_shape, check_momentum, check_name, finish
 
 # Table 2 of the paper. t: expansion of the channels inside a block, c: channels, n: blocks, s: stride of the
 # first of them. The rightmost columns are the first stride at a total stride of 16 and of 8: on small images
@@ -47,7 +47,7 @@ def MobileNetV2(
         num_classes: `int`, adds global average pooling and a dense layer of logits (no soft-max);
             `None` for the bare backbone.
         labels: names of the classes, `num_classes` of them, or none.
-        batch_normalization_momentum: 0 to 1; short runs need about 0.9.
+        batch_normalization_momentum: 0 to less than 1; short runs need about 0.9.
         preprocessing_fit: `"resize"` or `"pad"`, how pictures of another size are fitted.
         name: `str`, name of the network.
 
@@ -68,6 +68,8 @@ def MobileNetV2(
     check_choice("alpha", alpha, ALPHAS)
     check_choice("total_stride", total_stride, TOTAL_STRIDES)
     check_choice("output_stride", output_stride, (None, 16, 8))
+    check_momentum("batch_normalization_momentum", batch_normalization_momentum)
+    check_name(name)
     input_shape = check_input_shape(input_shape, smallest=total_stride)
     stride_column = 3 + TOTAL_STRIDES.index(total_stride)
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from .arguments import check_choice, check_input_shape, finish
+from .arguments import check_choice, check_input_shape, check_momentum, check_name, finish
 
 # Table 1 of the paper, column "18-layer". c: channels at width 1, n: blocks, s: stride of the first of them.
 ROWS = (
@@ -47,7 +47,7 @@ def ResNet18(
         num_classes: `int`, adds global average pooling and a dense layer of logits (no soft-max);
             `None` for the bare backbone.
         labels: names of the classes, `num_classes` of them, or none.
-        batch_normalization_momentum: 0 to 1.
+        batch_normalization_momentum: 0 to less than 1.
         preprocessing_fit: `"resize"` or `"pad"`, how pictures of another size are fitted.
         name: `str`, name of the network.
 
@@ -68,6 +68,8 @@ def ResNet18(
     check_choice("width", width, WIDTHS)
     check_choice("stem", stem, tuple(STEMS))
     check_choice("output_stride", output_stride, (None, 16, 8))
+    check_momentum("batch_normalization_momentum", batch_normalization_momentum)
+    check_name(name)
     input_shape = check_input_shape(input_shape, smallest=8)
     kernel, stem_stride, has_pooling = STEMS[stem]
 

@@ -9,8 +9,12 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import yaml
 
 from auxzoo.data import ImageSet
+from auxzoo.models import zoo
+from auxzoo.training import read_recipe, train
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
 
@@ -76,3 +80,67 @@ def foreign_model():
     x = keras.layers.BatchNormalization(name="normalization")(x)
     x = keras.layers.GlobalMaxPooling2D(name="pooling")(x)
     return keras.Model(inputs, keras.layers.Dense(3, name="classes")(x), name="foreign")
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of class folders, 48 + 24 PNG files of 8 to 12 pixels whose brightness tells the class."""
+    folder = tmp_path_factory.mktemp("data") / "pictures"
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 16), ("test", 8)):
+        for index, label in enumerate(("dark", "grey", "light")):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                picture = generator.integers(0, 100, (*generator.integers(8, 13, 2), 3)) + 70 * index
+                content = tf.io.encode_png(picture.astype("uint8")).numpy()
+                (folder / split / label / f"{number:02d}.png").write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe_file(pictures, tmp_path_factory):
+    """The YAML file of a recipe that trains a tiny network on `pictures` in seconds."""
+    settings = {
+        "name": "tiny",
+        "network": {
+            "architecture": "ResNet18",
+            "arguments": {"input_shape": [8, 8, 3], "width": 0.125, "stem": "small"},
+        },
+        "data": {
+            "source": f"folder:{pictures}",
+            "data_dir": "a/folder/of/this/machine",  # only tfds looks there
+            "validation_count": 12,
+            "augmentation": {"flip": True, "shift": 1},
+        },
+        "optimization": {"learning_rate": 0.05, "ema_momentum": 0.9},
+        "compute": {"compilation": "graph"},
+        "epochs": 3,
+        "batch_size": 12,
+    }
+    path = tmp_path_factory.mktemp("recipes") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_runs(recipe_file, tmp_path_factory):
+    """Folders of two finished runs that differ in the auxiliary alone; copy one before changing it."""
+    parent = tmp_path_factory.mktemp("runs")
+    plain = read_recipe(recipe_file, ["auxiliary.structure=none"])
+    return {
+        "auxiliary": train(read_recipe(recipe_file), parent / "auxiliary", verbose=0),
+        "plain": train(plain, parent / "plain", verbose=0),
+    }
+
+
+@pytest.fixture
+def use_shelf(monkeypatch):
+    """A function that puts another shelf in the place of the published one."""
+
+    def use(shelf):
+        for function in (zoo.read_index, zoo.entry_folder, zoo.pull, zoo.load):
+            *defaults, _ = function.__defaults__
+            monkeypatch.setattr(function, "__defaults__", (*defaults, shelf))
+        return shelf
+
+    return use

@@ -7,7 +7,7 @@ from auxzoo.auxiliary.structure import tap_tensor
 from auxzoo.errors import UserError
 
 from ..models.description import Network, described
-from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX, COMPACT_OUTPUT
+from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX, COMPACT_OUTPUT, is_joint
 
 JOINT_SUFFIX = "_joint"
 
@@ -46,8 +46,9 @@ def attach(compact, structure):
         if any(tap in node.links for node in structure.nodes)
     }
     features = None
+    prefixes = _prefixes([node.name for node in structure.nodes])
     for node in structure.nodes:
-        features = _node(node, features, [(tap, taps[tap]) for tap in node.links])
+        features = _node(node, prefixes[node.name], features, [(tap, taps[tap]) for tap in node.links])
     outputs = {COMPACT_OUTPUT: compact.output, AUXILIARY_OUTPUT: _head(features, compact.output)}
     return _functional(compact, outputs, f"{compact.name}{JOINT_SUFFIX}")
 
@@ -64,12 +65,11 @@ def detach(joint):
     Example:
         >>> compact = auxzoo.detach(joint)
     """
-    outputs = getattr(joint, "output", None)
-    if not (isinstance(outputs, dict) and set(outputs) == {COMPACT_OUTPUT, AUXILIARY_OUTPUT}):
+    if not is_joint(joint):
         raise UserError(
             f"`joint` must be a joint network made by `attach`. Received: {getattr(joint, 'name', joint)!r}"
         )
-    return _functional(joint, outputs[COMPACT_OUTPUT], joint.name.removesuffix(JOINT_SUFFIX))
+    return _functional(joint, joint.output[COMPACT_OUTPUT], joint.name.removesuffix(JOINT_SUFFIX))
 
 
 def _functional(model, outputs, name):
@@ -93,12 +93,27 @@ def _check_compact(compact):
         )
 
 
-def _node(node, previous, links):
+def _prefixes(names):
+    """Returns the first part of the layers' names for every node, so chosen that no two layers get one name.
+
+    The layers of a node `a` are called `a_sum`, `a_relu`, `a_operation...` and `a_from_TAP_...`. Those of a node
+    `a_operation` or `a_from_b` may be called the same, so it is numbered; no node's name begins with a digit.
+    """
+    prefixes = {}
+    for place, name in enumerate(names):
+        clashes = any(name == f"{other}_operation" or name.startswith(f"{other}_from_") for other in names)
+        prefixes[name] = f"{AUXILIARY_PREFIX}{place}_{name}" if clashes else f"{AUXILIARY_PREFIX}{name}"
+    return prefixes
+
+
+def _node(node, prefix, previous, links):
     """Adds up the previous node and the links, each adapted to the node's shape, and applies its operation."""
-    prefix = f"{AUXILIARY_PREFIX}{node.name}"
     sources = [(f"{prefix}_from_{tap}", tensor) for tap, tensor in links]
     if previous is not None:
-        sources.append((f"{prefix}_from_previous", previous))
+        source = "previous"
+        while source in node.links:  # a tap may be called so
+            source += "_"
+        sources.append((f"{prefix}_from_{source}", previous))
     rows = min(tensor.shape[1] for _, tensor in sources)
     columns = min(tensor.shape[2] for _, tensor in sources)
     terms = []

@@ -1,5 +1,6 @@
 """The structure of an auxiliary: which taps feed which node, by which operation, how wide."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -9,6 +10,10 @@ from auxzoo.auxiliary.operations import OPERATIONS
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
+from ..models.costs import measure_costs
+
+# Of the JSON file; another number means a file that this version cannot read.
+FORMAT = 1
 # A 3x3 convolution in every node, as long as all of the auxiliary's stays within this share of the compact
 # network's own multiplications; beyond it the costliest nodes take a 1x1 convolution instead.
 DEFAULT_COST_SHARE = 0.35
@@ -33,15 +38,17 @@ class Node:
     def __post_init__(self):
         if not (isinstance(self.name, str) and self.name.isidentifier()):
             raise UserError(f"`name` of a node must be letters, digits and `_`. Received: name={self.name!r}")
-        if self.operation not in OPERATIONS:
+        if not (isinstance(self.operation, str) and self.operation in OPERATIONS):
             raise UserError(
                 f"`operation` of node {self.name!r} must be one of {', '.join(OPERATIONS)}. "
                 f"Received: operation={self.operation!r}"
             )
         if not isinstance(self.channels, int) or isinstance(self.channels, bool) or self.channels < 1:
             raise UserError(f"`channels` of node {self.name!r} must be 1 or more. Received: channels={self.channels!r}")
-        if isinstance(self.links, str) or not all(isinstance(link, str) for link in self.links):
-            raise UserError(f"`links` of node {self.name!r} must be names of taps. Received: links={self.links!r}")
+        if not isinstance(self.links, (list, tuple)) or not all(isinstance(link, str) for link in self.links):
+            raise UserError(
+                f"`links` of node {self.name!r} must be a list of names of taps. Received: links={self.links!r}"
+            )
         object.__setattr__(self, "links", tuple(self.links))
         if len(set(self.links)) != len(self.links):
             raise UserError(f"`links` of node {self.name!r} must name a tap once. Received: links={self.links!r}")
@@ -57,6 +64,8 @@ class Structure:
     Attributes:
         taps: pairs `(tap, layer name)` of every tap that a link may name, from input to output.
         nodes: the nodes, first to last; the first has a link.
+        provenance: how the structure came to be (search space, seed, data, versions, cost), an object of plain
+            JSON types, or `None`. Two structures are equal whatever theirs.
 
     Example:
         >>> structure = Structure.default(auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10))
@@ -68,10 +77,12 @@ class Structure:
 
     taps: tuple[tuple[str, str], ...]
     nodes: tuple[Node, ...]
+    provenance: dict | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "taps", tuple((tap, layer) for tap, layer in self.taps))
+        object.__setattr__(self, "taps", _checked_taps(self.taps))
         object.__setattr__(self, "nodes", tuple(self.nodes))
+        object.__setattr__(self, "provenance", _checked_provenance(self.provenance))
         known = dict(self.taps)
         if len(known) != len(self.taps):
             raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
@@ -103,8 +114,10 @@ class Structure:
         Raises:
             UserError: if a tap is unknown, or none is given for a model without a description.
         """
-        if width_multiplier < 1:
-            raise UserError(f"`width_multiplier` must be 1 or more. Received: width_multiplier={width_multiplier}")
+        if isinstance(width_multiplier, bool) or not (
+            isinstance(width_multiplier, (int, float)) and 1 <= width_multiplier < math.inf
+        ):
+            raise UserError(f"`width_multiplier` must be 1 or more. Received: width_multiplier={width_multiplier!r}")
         pairs = tap_pairs(model, taps)
         shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}
         stages = [tap for tap, _ in pairs][1:] or [pairs[0][0]]
@@ -121,38 +134,50 @@ class Structure:
         costs = [
             9 * node.channels**2 * shapes[tap][1] * shapes[tap][2] for node, tap in zip(nodes, stages, strict=True)
         ]
-        budget = DEFAULT_COST_SHARE * _multiplications(model)
+        budget = DEFAULT_COST_SHARE * measure_costs(model).macs
         for index in sorted(range(len(nodes)), key=lambda index: -costs[index]):
             if sum(costs) <= budget:
                 break
             nodes[index] = dataclasses.replace(nodes[index], operation="convolution_1x1")
             costs[index] //= 9
-        return cls(taps=pairs, nodes=tuple(nodes))
+        provenance = {"made_by": "Structure.default", "network": model.name, "width_multiplier": width_multiplier}
+        return cls(taps=pairs, nodes=tuple(nodes), provenance=provenance)
 
     def to_dict(self):
         """Returns the structure as plain JSON types."""
-        return {"taps": dict(self.taps), "nodes": [dataclasses.asdict(node) for node in self.nodes]}
+        value = {
+            "format": FORMAT,
+            "taps": dict(self.taps),
+            "nodes": [dataclasses.asdict(node) for node in self.nodes],
+        }
+        return value if self.provenance is None else {**value, "provenance": copy.deepcopy(self.provenance)}
 
     @classmethod
     def from_dict(cls, value):
         """Returns the structure that `to_dict` wrote; strict about its keys.
 
         Raises:
-            UserError: if a key is unknown or missing, or a value is not allowed.
+            UserError: if the format is another, a key is unknown or missing, or a value is not allowed.
         """
-        if not isinstance(value, dict) or set(value) != {"taps", "nodes"}:
-            received = sorted(value) if isinstance(value, dict) else type(value).__name__
-            raise UserError(f"A structure must have the keys taps and nodes. Received: {received}")
+        keys = set(value) if isinstance(value, dict) else set()
+        if "format" in keys and (type(value["format"]) is not int or value["format"] != FORMAT):
+            raise UserError(f"`format` of a structure must be {FORMAT}. Received: format={value['format']!r}")
+        if keys - {"provenance"} != {"format", "taps", "nodes"}:
+            received = sorted(map(str, keys)) if isinstance(value, dict) else type(value).__name__
+            raise UserError(
+                f"A structure must have the keys format, taps and nodes, and may have provenance. Received: {received}"
+            )
         if not isinstance(value["taps"], dict) or not isinstance(value["nodes"], list):
-            raise UserError("`taps` of a structure must be an object and `nodes` a list.")
+            received = f"{type(value['taps']).__name__} and {type(value['nodes']).__name__}"
+            raise UserError(f"`taps` of a structure must be an object and `nodes` a list. Received: {received}")
         keys = {field.name for field in dataclasses.fields(Node)}
         nodes = []
         for node in value["nodes"]:
             if not isinstance(node, dict) or set(node) != keys:
-                received = sorted(node) if isinstance(node, dict) else node
+                received = sorted(map(str, node)) if isinstance(node, dict) else node
                 raise UserError(f"A node must have the keys {', '.join(sorted(keys))}. Received: {received}")
-            nodes.append(Node(**{**node, "links": _as_links(node["links"])}))
-        return cls(taps=tuple(value["taps"].items()), nodes=tuple(nodes))
+            nodes.append(Node(**node))
+        return cls(taps=tuple(value["taps"].items()), nodes=tuple(nodes), provenance=value.get("provenance"))
 
     def to_json(self):
         """Returns the structure as JSON text."""
@@ -167,7 +192,7 @@ class Structure:
         """
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"A structure must be JSON: {error}") from None
         return cls.from_dict(value)
 
@@ -236,21 +261,27 @@ def tap_tensor(model, tap, layer_name):
     return tensor
 
 
-def _multiplications(model):
-    """Returns the multiplications of a model's convolutions for one image, to choose the default by."""
-    total = 0
-    for layer in model.layers:
-        for weight in layer.weights:
-            shape = getattr(layer.output, "shape", ())
-            if weight.name.endswith("kernel") and len(weight.shape) == 4 and None not in shape[1:]:
-                depthwise = weight.name == "depthwise_kernel" or "Depthwise" in type(layer).__name__
-                kernel = weight.shape[:3] if depthwise else weight.shape
-                size = shape[1] * shape[2]
-                for length in kernel:
-                    size *= length
-                total += size
-    return total
+def _checked_taps(taps):
+    """Returns the taps as a tuple of pairs of names."""
+    try:
+        pairs = tuple(tuple(pair) for pair in taps)
+    except TypeError:
+        pairs = None
+    if pairs is None or not all(len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs):
+        raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={taps!r}")
+    for tap, _ in pairs:
+        if "/" in tap:  # it becomes part of layers' names, where Keras refuses it
+            raise UserError(f"`taps` must have names without `/`. Received: {tap!r}")
+    return pairs
 
 
-def _as_links(value):
-    return tuple(value) if isinstance(value, list) else value
+def _checked_provenance(provenance):
+    """Returns a copy of the provenance as it will come back from a file."""
+    if provenance is None:
+        return None
+    try:
+        if not isinstance(provenance, dict):
+            raise TypeError(type(provenance).__name__)
+        return json.loads(json.dumps(provenance, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"`provenance` must be None or an object of plain JSON types. Received: {error}") from None

@@ -43,7 +43,11 @@ class Augmentation:
         Args:
             images: float32 `[batch, height, width, channels]`.
             seed: two integers; the same pair changes the same batch in the same way.
+
+        Raises:
+            UserError: if `shift` is not less than the images' height and width, where those are known.
         """
+        self.check_size(*images.shape[1:3])
         seeds = tf.unstack(tf.random.split(seed, 3))
         if self.flip:
             images = _flipped(images, seeds[0])
@@ -52,6 +56,15 @@ class Augmentation:
         if self.erase:
             images = _erased(images, self.erase, seeds[2])
         return images
+
+    def check_size(self, height, width):
+        """Raises a `UserError` unless images of that size can be shifted; a size that is `None` is not checked."""
+        # The border is mirrored without its outermost pixels, so there is nothing to mirror beyond the size less 1.
+        if any(size is not None and self.shift >= size for size in (height, width)):
+            raise UserError(
+                f"`shift` must be less than the images' height and width, {height}x{width}. "
+                f"Received: shift={self.shift}"
+            )
 
 
 def _flipped(images, seed):

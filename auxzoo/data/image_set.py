@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.data.augmentation import Augmentation
-from auxzoo.data.preprocessing import preprocess
+from auxzoo.data.preprocessing import check_padding, preprocess
 from auxzoo.errors import UserError
 
 _ENDLESS = 2**31 - 1
@@ -25,6 +25,9 @@ class ImageSet:
         labels: names of the classes.
         indices: int64 `[size]`, the place of each image in the whole of its source: tells whether parts overlap.
         skipped: names of broken images that were left out.
+        source: the whole that `indices` count in; equal for all parts of it, and for nothing else. `name` if empty.
+        sizes: int `[size, 2]`, height and width of each picture, where `records` are encoded; they are
+            decoded to find out if `None`.
     """
 
     name: str
@@ -33,10 +36,15 @@ class ImageSet:
     labels: tuple[str, ...]
     indices: np.ndarray
     skipped: tuple[str, ...] = ()
+    source: str = ""
+    sizes: np.ndarray | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "source", self.source or self.name)
 
     @classmethod
     def from_arrays(cls, images, classes, labels, name="arrays"):
-        """Returns an image set of arrays.
+        """Returns an image set of arrays; its source is their content, so equal images overlap under any name.
 
         Args:
             images: uint8 `[size, height, width, channels]`, 1, 3 or 4 channels.
@@ -59,7 +67,11 @@ class ImageSet:
             )
         if len(images) == 0:
             raise UserError(f"`images` must hold at least one image. Received: shape {images.shape}")
-        return cls(name, images, _checked(classes, len(images), labels), tuple(labels), np.arange(len(images)))
+        classes = checked_classes(classes, len(images), labels)
+        content = hashlib.sha256(str(images.shape).encode())
+        content.update(np.ascontiguousarray(images).reshape(-1))
+        source = f"arrays:{content.hexdigest()}"
+        return cls(name, images, classes, tuple(labels), np.arange(len(images)), source=source)
 
     @property
     def size(self):
@@ -75,7 +87,11 @@ class ImageSet:
 
         Returns:
             batches of `(float32 [batch, height, width, 3], int64 [batch])`.
+
+        Raises:
+            UserError: if a picture that shall be padded is too large; the first is named.
         """
+        self._check_sizes(preprocessing)
         dataset = tf.data.Dataset.range(self.size).batch(batch_size)
         return self._prepared(dataset.map(self._reader(preprocessing), num_parallel_calls=2, deterministic=True))
 
@@ -92,10 +108,16 @@ class ImageSet:
             seed: `int`.
             augmentation: `Augmentation`; none if `None`.
             first_epoch: `int`, epochs to leave out.
+
+        Raises:
+            UserError: if `batch_size` is not so, a picture that shall be padded is too large (the first is named),
+                or the augmentation's shift is not less than the input's height and width.
         """
         if not 1 <= batch_size <= self.size:
             raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size}")
         augmentation = augmentation or Augmentation()
+        augmentation.check_size(preprocessing.height, preprocessing.width)
+        self._check_sizes(preprocessing)
         steps = self.size // batch_size
         read = self._reader(preprocessing)
 
@@ -122,7 +144,7 @@ class ImageSet:
         Raises:
             UserError: if `count` is not 1 to `size`.
         """
-        return self._part(self._permutation(count, self.size, seed)[:count], f"{count} by seed {seed}")
+        return self.part(self._permutation(count, self.size, seed)[:count], f"{count} by seed {seed}")
 
     def split(self, count, seed):
         """Returns `(rest, held_out)`: `count` images chosen by `seed`, and all others.
@@ -132,13 +154,30 @@ class ImageSet:
         """
         order = self._permutation(count, self.size - 1, seed)
         return (
-            self._part(order[count:], f"without {count} by seed {seed}"),
-            self._part(order[:count], f"{count} by seed {seed}"),
+            self.part(order[count:], f"without {count} by seed {seed}"),
+            self.part(order[:count], f"{count} by seed {seed}"),
+        )
+
+    def part(self, places, how):
+        """Returns the images at `places`, in the order they have here.
+
+        Args:
+            places: whole numbers, 0 to `size - 1`, each once.
+            how: `str`, how they were chosen; the part's name tells it.
+        """
+        places = np.sort(places)
+        return dataclasses.replace(
+            self,
+            name=f"{self.name} ({how})",
+            records=self.records[places],
+            classes=self.classes[places],
+            indices=self.indices[places],
+            sizes=None if self.sizes is None else self.sizes[places],
         )
 
     def overlaps(self, other):
-        """Returns whether both hold an image of the same source."""
-        return self._source == other._source and bool(np.intersect1d(self.indices, other.indices).size)
+        """Returns whether both hold the same image of the same source."""
+        return self.source == other.source and bool(np.intersect1d(self.indices, other.indices).size)
 
     def manifest(self):
         """Returns what a record says of a set: source, number of images, and a SHA-256 of content and order."""
@@ -155,24 +194,28 @@ class ImageSet:
         record = self.records[place]
         return record if isinstance(record, np.ndarray) else decode(record).numpy()
 
-    @property
-    def _source(self):
-        return self.name.partition(" (")[0]
-
     def _permutation(self, count, largest, seed):
         if not 1 <= count <= largest:
             raise UserError(f"`count` must be 1 to {largest} for {self.name}. Received: count={count}")
         return np.random.default_rng(seed).permutation(self.size)
 
-    def _part(self, places, how):
-        places = np.sort(places)
-        return dataclasses.replace(
-            self,
-            name=f"{self.name} ({how})",
-            records=self.records[places],
-            classes=self.classes[places],
-            indices=self.indices[places],
-        )
+    def _check_sizes(self, preprocessing):
+        """Raises a `UserError` that names the first picture that is too large to be padded.
+
+        It must be found before any batch is made: an error inside `tf.data` comes out as another one.
+        """
+        if preprocessing.fit != "pad":
+            return
+        if self.records.dtype == np.uint8:
+            sizes = [self.records.shape[1:3]]
+        elif self.sizes is not None:
+            sizes = self.sizes
+        else:
+            sizes = [self.picture(place).shape[:2] for place in range(self.size)]
+        for place, (height, width) in enumerate(sizes):
+            record = self.records[place]
+            picture = record if isinstance(record, str) else f"image {self.indices[place]} of {self.name}"
+            check_padding(height, width, preprocessing, picture)
 
     def _reader(self, preprocessing):
         """Returns a function of places `[batch]` to preprocessed images and classes, for use inside `tf.data`."""
@@ -208,15 +251,27 @@ def decode(record):
     return tf.io.decode_image(record, channels=3, expand_animations=False)
 
 
-def _checked(classes, size, labels):
+def checked_classes(classes, size, labels, name=None):
+    """Returns the classes of a set as int64.
+
+    Args:
+        classes: array of integers `[size]`, 0 to `len(labels) - 1`.
+        size: number of images.
+        labels: names of the classes.
+        name: `str`, name of the set for the message, or `None`.
+
+    Raises:
+        UserError: if they are not so; the first wrong one is named by its place.
+    """
+    argument = f"`classes` of {name}" if name else "`classes`"
     if classes.shape != (size,) or not np.issubdtype(classes.dtype, np.integer):
         raise UserError(
-            f"`classes` must be {size} whole numbers, one an image. Received: {classes.dtype} of shape {classes.shape}"
+            f"{argument} must be {size} whole numbers, one an image. Received: {classes.dtype} of shape {classes.shape}"
         )
     wrong = np.flatnonzero((classes < 0) | (classes >= len(labels)))
     if wrong.size:
         raise UserError(
-            f"`classes` must be 0 to {len(labels) - 1}. Received: {classes[wrong[0]]} at place {wrong[0]}, "
+            f"{argument} must be 0 to {len(labels) - 1}. Received: {classes[wrong[0]]} at place {wrong[0]}, "
             f"{wrong.size} wrong in all"
         )
     return classes.astype(np.int64)

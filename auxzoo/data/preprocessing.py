@@ -38,8 +38,24 @@ def preprocess(images, preprocessing):
     images = images[..., :3]
     size = (preprocessing.height, preprocessing.width)
     if tuple(images.shape[-3:-1]) != size:
-        images = _resized(images, size) if preprocessing.fit == "resize" else _padded(images, size)
+        images = _resized(images, size) if preprocessing.fit == "resize" else _padded(images, preprocessing)
     return images * preprocessing.scale + preprocessing.offset
+
+
+def check_padding(height, width, preprocessing, picture=None):
+    """Raises a `UserError` if a picture is larger than the input that it shall be padded to.
+
+    Args:
+        height: of the picture.
+        width: of the picture.
+        preprocessing: `auxzoo.models.Preprocessing`.
+        picture: `str` that tells which picture it is; the message does not say if `None`.
+    """
+    if preprocessing.fit == "pad" and (height > preprocessing.height or width > preprocessing.width):
+        raise UserError(
+            f"`images`: {_padding_rule(preprocessing)}. Received: {height}x{width}"
+            + (f", {picture}" if picture else "")
+        )
 
 
 def _resized(images, size):
@@ -47,11 +63,13 @@ def _resized(images, size):
     return tf.image.resize(images, size, method="bilinear", antialias=True)
 
 
-def _padded(images, size):
+def _padded(images, preprocessing):
+    size = (preprocessing.height, preprocessing.width)
     height, width = images.shape[-3:-1]
-    message = f"a picture that is padded must be at most {size[0]}x{size[1]} pixels (height x width)"
     if height is None or width is None:
+        # Inside `tf.data`, where no `UserError` comes through: an `ImageSet` has checked before.
         height, width = tf.shape(images)[-3], tf.shape(images)[-2]
+        message = _padding_rule(preprocessing)
         with tf.control_dependencies(
             [
                 tf.debugging.assert_less_equal(height, size[0], message),
@@ -59,6 +77,12 @@ def _padded(images, size):
             ]
         ):
             images = tf.identity(images)
-    elif height > size[0] or width > size[1]:
-        raise UserError(f"`images`: {message}. Received: {height}x{width}")
+    else:
+        check_padding(height, width, preprocessing)
     return tf.image.pad_to_bounding_box(images, (size[0] - height) // 2, (size[1] - width) // 2, *size)
+
+
+def _padding_rule(preprocessing):
+    return (
+        f"a picture that is padded must be at most {preprocessing.height}x{preprocessing.width} pixels (height x width)"
+    )

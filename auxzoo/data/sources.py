@@ -1,21 +1,21 @@
 """Where images come from: the packaged sample, a `tensorflow_datasets` name, or a folder of class folders."""
 
 import concurrent.futures
+import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from auxzoo.data.image_set import ImageSet, decode
+from auxzoo.data.image_set import ImageSet, checked_classes, decode
 from auxzoo.data.sample_files import read_sample
 from auxzoo.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 # Pictures of one size are kept decoded up to here; beyond it, or of several sizes, encoded.
 LARGEST_DECODED_BYTES = 2 * 2**30
-# A folder without `train` and `test` folders is divided by this seed, so that every command divides it alike.
-FOLDER_SPLIT_SEED = 0
+# Of a folder without `train` and `test` folders.
 FOLDER_TEST_SHARE = 0.2
 
 
@@ -24,10 +24,22 @@ def open_images(source, split="train", data_dir=None, skip_broken=False, downloa
 
     Every picture is decoded once, so a broken one is found now and not in the middle of a training.
 
+    Of a folder that is not divided, the SHA-256 of `CLASS/FILENAME`, read as a number from 0 to 1, tells where a
+    picture belongs: below 0.2 to the test split, else to the training split. So every command divides the folder
+    alike, and a picture that is added or removed moves no other. Only where that leaves a side empty, which is
+    likely in a folder of a few pictures alone, a picture is chosen by its rank:
+
+    - of a class of two or more pictures that would all be test, the one of the largest number trains (of a
+      folder in which every class has a single picture: of the folder);
+    - if no picture of the folder would be test, the one of the smallest number is, of those whose class has
+      another.
+
+    Such a picture goes back to its own side as soon as another one fills the gap.
+
     Args:
         source: `"sample"` (packaged: 10,000 + 2,000 of Fashion-MNIST), `"tfds:NAME"` (any
             `tensorflow_datasets` set with an image and a label) or `"folder:PATH"`: `PATH/train/CLASS/*` and
-            `PATH/test/CLASS/*`, or `PATH/CLASS/*`, of which a fifth, chosen by a fixed seed, is the test split.
+            `PATH/test/CLASS/*`, or `PATH/CLASS/*`, of which about a fifth is the test split.
             Classes are the folders' names, sorted. JPEG, PNG, BMP, GIF.
         split: `"train"` or `"test"`, and whatever else a source has.
         data_dir: folder of prepared `tensorflow_datasets`; their own default if `None`.
@@ -38,7 +50,8 @@ def open_images(source, split="train", data_dir=None, skip_broken=False, downloa
         `ImageSet`.
 
     Raises:
-        UserError: if the source, split or folder is not there or empty, or a picture is broken; each is named.
+        UserError: if the source, split or folder is not there or empty, a picture is broken, a class is none of
+            the labels, or a set cannot be fetched or read; each is named.
 
     Example:
         >>> open_images("sample", "test").size
@@ -84,14 +97,26 @@ def _open_tfds(name, split, data_dir, skip_broken, download):
             raise UserError(
                 f"`tfds:{name}` is not prepared in `{directory}`. Give --data-dir, or --download to fetch it."
             )
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except Exception as error:  # the set's own script may raise anything: no network, package or disk, a checksum
+            raise UserError(
+                f"`tfds:{name}` could not be fetched and prepared in `{directory}`: "
+                f"{type(error).__name__}: {_first_line(error)}"
+            ) from error
     if split not in builder.info.splits:
         raise UserError(f"`split` of tfds:{name} must be one of {', '.join(builder.info.splits)}. Received: {split!r}")
     features = dict(builder.info.features or {})
     if not ("image" in features and isinstance(features.get("label"), tfds.features.ClassLabel)):
         raise UserError(f"`tfds:{name}` must have an image and a label. Received: {', '.join(features)}")
-    dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
-    examples = [(example["image"], example["label"]) for example in dataset.as_numpy_iterator()]
+    try:
+        dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+        examples = [(example["image"], example["label"]) for example in dataset.as_numpy_iterator()]
+    except (tf.errors.OpError, OSError) as error:
+        raise UserError(
+            f"`tfds:{name}` in `{directory}` is damaged, its split {split!r} cannot be read: {_first_line(error)}. "
+            "Prepare it again."
+        ) from None
     return _image_set(
         f"tfds:{name}/{split}",
         records=[image for image, _ in examples],
@@ -122,6 +147,7 @@ def _open_folder(folder, split, skip_broken):
         classes += [label_index] * len(files)
     images = _image_set(
         f"folder:{folder}/{split}" if divided else f"folder:{folder}",
+        source=f"folder:{base.resolve()}",
         records=[str(path) for path in paths],
         names=[str(path) for path in paths],
         classes=classes,
@@ -132,8 +158,38 @@ def _open_folder(folder, split, skip_broken):
         return images
     if images.size < 2:
         raise UserError(f"`{folder}` must hold at least 2 pictures, to be divided. Received: {images.size}")
-    train, test = images.split(max(1, int(images.size * FOLDER_TEST_SHARE)), seed=FOLDER_SPLIT_SEED)
-    return train if split == "train" else test
+    is_test = _are_test([paths[index] for index in images.indices], images.classes)
+    return images.part(np.flatnonzero(is_test == (split == "test")), split)
+
+
+def _are_test(paths, classes):
+    """Tells which pictures of an undivided folder are its test split; the rule is in `open_images`.
+
+    Args:
+        paths: list of `Path`, at least two.
+        classes: whole numbers, one a path.
+
+    Returns:
+        `bool` array, neither all true nor all false.
+    """
+    numbers = np.array([_number(path) for path in paths])
+    is_test = numbers < FOLDER_TEST_SHARE
+    is_alone = np.bincount(classes)[classes] == 1
+    for label in np.unique(classes):
+        of_class = np.flatnonzero(classes == label)
+        if len(of_class) > 1 and is_test[of_class].all():
+            is_test[of_class[np.argmax(numbers[of_class])]] = False
+    if is_test.all():
+        is_test[np.argmax(numbers)] = False
+    if not is_test.any():
+        is_test[np.argmin(numbers + is_alone)] = True
+    return is_test
+
+
+def _number(path):
+    """Returns the SHA-256 of `CLASS/FILENAME` as a number from 0 to 1."""
+    digest = hashlib.sha256(os.fsencode(f"{path.parent.name}/{path.name}")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _class_folders(folder):
@@ -158,10 +214,11 @@ def _pictures(folder):
     return files
 
 
-def _image_set(name, records, names, classes, labels, skip_broken):
+def _image_set(name, records, names, classes, labels, skip_broken, source=None):
     """Decodes every picture once, to find the broken ones, and keeps them decoded where that is small."""
     if not records:
         raise UserError(f"{name} must hold at least one image. Received: none")
+    classes = checked_classes(np.asarray(classes), len(records), labels, name)
 
     def try_to_decode(record):
         try:
@@ -169,7 +226,7 @@ def _image_set(name, records, names, classes, labels, skip_broken):
         except (tf.errors.OpError, OSError) as error:
             return None, _first_line(error)
 
-    good, decoded, skipped, shapes, total_bytes = [], [], [], set(), 0
+    good, decoded, skipped, sizes, total_bytes = [], [], [], [], 0
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for place, (picture, problem) in enumerate(pool.map(try_to_decode, records)):
             if picture is None:
@@ -181,22 +238,31 @@ def _image_set(name, records, names, classes, labels, skip_broken):
                 skipped.append(names[place])
                 continue
             good.append(place)
-            shapes.add(picture.shape)
+            sizes.append(picture.shape[:2])
             total_bytes += picture.nbytes
-            if len(shapes) == 1 and total_bytes <= LARGEST_DECODED_BYTES:
+            if sizes[-1] == sizes[0] and len(decoded) == len(good) - 1 and total_bytes <= LARGEST_DECODED_BYTES:
                 decoded.append(picture)
             else:
                 decoded.clear()
     if not good:
         raise UserError(f"{name}: none of {len(records)} pictures is readable.")
     if len(decoded) == len(good):
-        kept = np.stack(decoded)
+        kept, sizes = np.stack(decoded), None
     else:
-        kept = np.empty(len(good), dtype=object)
+        kept, sizes = np.empty(len(good), dtype=object), np.asarray(sizes)
         kept[:] = [records[place] for place in good]
-    classes = np.asarray(classes, dtype=np.int64)[good]
-    return ImageSet(name, kept, classes, labels, np.asarray(good, dtype=np.int64), tuple(skipped))
+    return ImageSet(
+        name,
+        records=kept,
+        classes=classes[good],
+        labels=labels,
+        indices=np.asarray(good, dtype=np.int64),
+        skipped=tuple(skipped),
+        source=source or name,
+        sizes=sizes,
+    )
 
 
 def _first_line(error):
-    return (getattr(error, "message", None) or str(error)).strip().splitlines()[0][:200]
+    lines = (getattr(error, "message", None) or str(error)).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

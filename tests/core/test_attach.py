@@ -12,7 +12,7 @@ import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import OPERATIONS, Node, Structure
 from auxzoo.auxiliary.structure import tap_pairs
-from auxzoo.models.names import AUXILIARY_PREFIX
+from auxzoo.models.names import AUXILIARY_PREFIX, is_joint
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
 
@@ -182,6 +182,63 @@ def test_published_structure_fits_a_fresh_head():
     structure = Structure.default(models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2))
     other = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=7)
     assert auxzoo.attach(other, structure).output["auxiliary"].shape == (None, 7)
+
+
+class TestLayerNames:
+    @pytest.fixture
+    def network(self):
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.Conv2D(4, 3, strides=2, name="previous")(inputs)
+        x = keras.layers.Conv2D(4, 3, strides=2, name="previous_")(x)
+        return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+
+    def test_a_tap_may_be_called_previous(self, network):
+        taps = (("previous", "previous"), ("previous_", "previous_"))
+        links = ("previous", "previous_")
+        nodes = (Node("first", links, "identity", 4), Node("second", links, "identity", 6))
+        joint = auxzoo.attach(network, Structure(taps, nodes))
+        names = [layer.name for layer in joint.layers]
+        assert len(set(names)) == len(names)
+        assert "auxiliary_second_from_previous_adapter" in names  # the tap keeps its name
+
+    @pytest.mark.parametrize(
+        ("other", "tap"), [("node_operation", "previous"), ("node_from_a", "b"), ("node_from_a_from_b", "b")]
+    )
+    def test_a_node_may_be_called_like_a_layer_of_another(self, network, other, tap):
+        taps = (("a_from_b", "previous"), ("b", "previous_"), ("previous", "previous"))
+        nodes = (
+            Node("node", ("a_from_b", "b"), "convolution_3x3", 4),
+            Node(other, (tap,), "convolution_3x3", 6),
+        )
+        for ordered in (nodes, nodes[::-1]):
+            joint = auxzoo.attach(network, Structure(taps, ordered))
+            names = [layer.name for layer in joint.layers]
+            assert len(set(names)) == len(names)
+
+    def test_other_names_are_as_published(self):
+        network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
+        joint = auxzoo.attach(network, Structure.default(network))
+        names = {layer.name.removeprefix(AUXILIARY_PREFIX) for layer in joint.layers}
+        assert {
+            "stage1_from_stem_adapter",
+            "stage1_from_stage1_normalization",
+            "stage1_sum",
+            "stage2_from_previous_pooling",
+            "stage2_from_previous_adapter",
+            "stage2_operation_add",
+            "stage2_operation_relu",
+            "logits",
+        } <= names
+
+
+def test_is_joint_knows_a_joint_network(tmp_path):
+    network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
+    joint = auxzoo.attach(network, Structure.default(network))
+    joint.save(tmp_path / "joint.keras")
+    assert is_joint(joint)
+    assert is_joint(keras.models.load_model(tmp_path / "joint.keras"))
+    for other in (network, auxzoo.detach(joint), keras.Sequential(), "joint", None):
+        assert not is_joint(other)
 
 
 class TestBadInput:

@@ -1,6 +1,9 @@
 """Images: sources, preprocessing, order and augmentation."""
 
+import dataclasses
 import itertools
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 import auxzoo
 from auxzoo.data import Augmentation, ImageSet, open_images, preprocess, read_image
 from auxzoo.data.sample_files import make_sample
+from auxzoo.data.sources import _are_test as are_test
+from auxzoo.data.sources import _image_set as image_set
 from auxzoo.models import Preprocessing
 
 SMALL = Preprocessing(8, 8)
@@ -98,6 +103,11 @@ class TestTrainingBatches:
         np.testing.assert_array_equal(np.sort(second), np.arange(24))
         assert not np.array_equal(first, second)
 
+    @pytest.mark.parametrize("shift", [8, 9])
+    def test_too_large_a_shift_is_refused_at_once(self, make_images, shift):
+        with pytest.raises(auxzoo.UserError, match=f"`shift` must be less than .* 8x8. Received: shift={shift}"):
+            make_images(10).training_batches(SMALL, 4, seed=0, augmentation=Augmentation(shift=shift))
+
     def test_too_large_a_batch_is_refused(self, make_images):
         with pytest.raises(auxzoo.UserError, match="`batch_size` must be 1 to 10. Received: batch_size=11"):
             make_images(10).training_batches(SMALL, 11, seed=0)
@@ -123,6 +133,11 @@ class TestAugmentation:
         moved = shifted[:, 8, 6, 0] - 8
         assert set(moved) <= set(range(-3, 4))
         assert len(set(moved)) > 3
+
+    def test_largest_shift_is_one_less_than_the_smaller_side(self):
+        assert Augmentation(shift=11)(self.images, (0, 2)).shape == self.images.shape
+        with pytest.raises(auxzoo.UserError, match="`shift` must be less than .* 16x12. Received: shift=12"):
+            Augmentation(shift=12)(self.images, (0, 2))
 
     def test_erasing_blanks_one_rectangle_of_the_promised_size(self):
         erased = Augmentation(erase=1.0)(self.images, (0, 3)).numpy()[..., 0] == 0
@@ -156,6 +171,23 @@ class TestParts:
         assert sorted([*rest.indices, *held_out.indices]) == list(range(30))
         np.testing.assert_array_equal(images.split(10, seed=1)[1].indices, held_out.indices)
         assert rest.sample(5, seed=0).overlaps(rest)
+
+    def test_other_arrays_of_the_same_name_are_another_source(self, make_images):
+        images, other = make_images(10, seed=0), make_images(10, seed=1)
+        first, second = (ImageSet.from_arrays(s.records, s.classes, s.labels) for s in (images, other))
+        assert first.name == second.name
+        assert not first.overlaps(second)
+        assert not first.sample(5, seed=0).overlaps(second.sample(5, seed=0))
+        assert first.overlaps(images)  # equal pictures, whatever their name
+
+    def test_the_name_does_not_tell_the_source(self, make_images):
+        images = make_images(10)
+        parts = [
+            ImageSet(name, images.records, images.classes, images.labels, images.indices)
+            for name in ("pics (1)", "pics (2)")
+        ]
+        assert parts[0].overlaps(parts[0].sample(3, seed=0))
+        assert not parts[0].overlaps(parts[1])
 
     def test_manifest_tells_other_content(self, make_images):
         manifests = [make_images(10, seed=seed).manifest() for seed in (0, 0, 1)]
@@ -194,8 +226,6 @@ class TestSample:
         assert images.labels[9] == "Ankle boot"
 
     def test_is_cut_reproducibly(self, tmp_path):
-        import pathlib
-
         source = pathlib.Path("/usr/share/datasets/fashion-mnist")
         if not source.is_dir():
             pytest.skip("Debian's dataset-fashion-mnist is not installed")
@@ -224,10 +254,85 @@ class TestFolder:
     def test_classes_are_the_folders(self, folder):
         train, test = (open_images(f"folder:{folder}", split) for split in ("train", "test"))
         assert train.labels == ("cat", "dog")
-        assert (train.size, test.size) == (8, 2)
+        assert sorted([*train.indices, *test.indices]) == list(range(10))
+        assert 1 <= test.size <= 5
         assert not train.overlaps(test)
-        images, classes = next(iter(train.batches(SMALL, 8)))
+        images, classes = next(iter(train.batches(SMALL, 10)))
         np.testing.assert_array_equal(images.numpy()[:, 4, 4, 0] > 0, classes.numpy() == 1)
+
+    def test_a_fifth_of_an_undivided_folder_is_test(self, tmp_path):
+        for label in ("a", "b"):
+            for number in range(100):
+                write_picture(tmp_path / label / f"{number}.png", size=(1, 1))
+        train, test = (open_images(f"folder:{tmp_path}", split) for split in ("train", "test"))
+        assert 25 < test.size < 55
+        assert sorted([*train.indices, *test.indices]) == list(range(200))
+        assert train.source == test.source
+        assert not train.overlaps(test)
+
+    def test_an_added_picture_moves_no_other(self, tmp_path):
+        def splits():
+            opened = {}
+            for split in ("train", "test"):
+                images = open_images(f"folder:{tmp_path}", split)
+                assert images.records.dtype == object  # so the records are paths
+                opened |= {path: split for path in images.records}
+            return opened
+
+        for number in range(40):
+            write_picture(tmp_path / "ab"[number % 2] / f"{number}.png", size=(1, 1 + number % 3))
+        before = splits()
+        for added in ("a/0a.png", "a/zzz.png", "b/000.png", "c/first.png", "c/second.png"):
+            write_picture(tmp_path / added, size=(2, 2))
+            after = splits()
+            assert set(after) - set(before) == {str(tmp_path / added)}
+            assert before.items() <= after.items()
+            before = after
+
+    @settings(derandomize=True, deadline=None, max_examples=200)
+    @given(st.dictionaries(st.sampled_from("abc"), st.sets(st.text("xyz", min_size=1), min_size=1), min_size=1))
+    def test_both_sides_hold_something_in_the_smallest_folder_too(self, names):
+        paths = [pathlib.Path(label, name) for label in names for name in sorted(names[label])]
+        if len(paths) < 2:
+            return
+        classes = np.array(["abc".index(path.parent.name) for path in paths])
+        is_test = are_test(paths, classes)
+        assert 0 < is_test.sum() < len(paths)
+        for label in set(classes):
+            if (classes == label).sum() > 1:
+                assert not is_test[classes == label].all()
+
+    def test_brackets_in_the_name_of_a_folder(self, folder, tmp_path):
+        for copy in ("pics (1)", "pics (2)"):
+            shutil.copytree(folder, tmp_path / copy)
+        first, second = (open_images(f"folder:{tmp_path / copy}") for copy in ("pics (1)", "pics (2)"))
+        assert not first.overlaps(second)
+        assert first.overlaps(first.sample(first.size, seed=0))
+
+    def test_splits_of_a_divided_folder_are_sources_of_their_own(self, folder, tmp_path):
+        shutil.copytree(folder, tmp_path / "both" / "train")
+        shutil.copytree(folder, tmp_path / "both" / "test")
+        train, test = (open_images(f"folder:{tmp_path / 'both'}", split) for split in ("train", "test"))
+        assert not train.overlaps(test)
+        assert train.overlaps(open_images(f"folder:{tmp_path / 'both'}", "train"))
+
+    def test_a_picture_too_large_to_pad_is_named_before_any_batch(self, folder):
+        write_picture(folder / "dog" / "large.png", size=(30, 20))
+        write_picture(folder / "dog" / "larger.png", size=(40, 20))
+        images = [open_images(f"folder:{folder}", split) for split in ("train", "test")]
+        (images,) = [part for part in images if any("large.png" in path for path in part.records)]
+        message = r"must be at most 8x8 pixels \(height x width\). Received: 30x20, .*large.png"
+        for unknown in (images, dataclasses.replace(images, sizes=None)):
+            with pytest.raises(auxzoo.UserError, match=message):
+                unknown.batches(Preprocessing(8, 8, "pad"), 2)
+            with pytest.raises(auxzoo.UserError, match=message):
+                unknown.training_batches(Preprocessing(8, 8, "pad"), 1, seed=0)
+        assert len(list(images.batches(Preprocessing(40, 20, "pad"), images.size))) == 1
+
+    def test_pictures_of_one_size_too_large_to_pad_are_refused(self, folder):
+        images = open_images(f"folder:{folder}")
+        with pytest.raises(auxzoo.UserError, match=r"must be at most 5x5 pixels .*Received: 6x5, image \d of folder:"):
+            images.batches(Preprocessing(5, 5, "pad"), 2)
 
     def test_train_and_test_folders_are_taken_as_they_are(self, folder, tmp_path):
         folder.rename(tmp_path / "train")
@@ -285,7 +390,49 @@ class TestFolder:
             read_image(tmp_path / "a.png")
 
 
+@pytest.fixture
+def damaged_data(shared_data, tmp_path):
+    """A copy of a prepared set, and the file of its test split."""
+    version = shared_data / "cifar10_jpeg" / "1.0.0"
+    copy = tmp_path / "cifar10_jpeg" / "1.0.0"
+    shutil.copytree(version, copy, ignore=lambda _, names: [name for name in names if "-train." in name])
+    return tmp_path, copy / "cifar10_jpeg-test.tfrecord-00000-of-00001"
+
+
 class TestTensorFlowDatasets:
+    def test_a_truncated_file_is_told_with_the_name_of_the_set(self, damaged_data):
+        data_dir, file = damaged_data
+        file.write_bytes(file.read_bytes()[:100_000])
+        with pytest.raises(auxzoo.UserError, match="`tfds:cifar10_jpeg` in .* is damaged, its split 'test'"):
+            open_images("tfds:cifar10_jpeg", "test", data_dir=str(data_dir))
+
+    def test_a_missing_file_is_told_with_the_name_of_the_set(self, damaged_data):
+        with pytest.raises(auxzoo.UserError, match="`tfds:cifar10_jpeg` in .* is damaged, its split 'train'"):
+            open_images("tfds:cifar10_jpeg", "train", data_dir=str(damaged_data[0]))
+
+    @pytest.mark.parametrize("error", [OSError("no network"), AssertionError("fetch it by hand"), RuntimeError()])
+    def test_a_failed_download_is_told_with_the_name_of_the_set(self, tmp_path, monkeypatch, error):
+        import tensorflow_datasets as tfds
+
+        def fail(builder):
+            raise error
+
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+        message = f"`tfds:mnist` could not be fetched and prepared in .*: {type(error).__name__}: {error}"
+        with pytest.raises(auxzoo.UserError, match=message):
+            open_images("tfds:mnist", data_dir=str(tmp_path), download=True)
+
+    def test_a_label_that_is_none_is_named(self):
+        picture = tf.io.encode_png(np.zeros((2, 2, 3), "uint8")).numpy()
+        message = "`classes` of tfds:digits/test must be 0 to 1. Received: -1 at place 1, 1 wrong in all"
+        with pytest.raises(auxzoo.UserError, match=message):
+            image_set("tfds:digits/test", [picture] * 2, ["image 0", "image 1"], [0, -1], ("a", "b"), False)
+
+    def test_splits_are_sources_of_their_own(self, shared_data):
+        test = open_images("tfds:cifar10_jpeg", "test", data_dir=str(shared_data))
+        assert test.source == "tfds:cifar10_jpeg/test"
+        assert test.overlaps(test.sample(5, seed=0))
+
     def test_prepared_set_is_read(self, shared_data):
         images = open_images("tfds:cifar10_jpeg", "test", data_dir=str(shared_data))
         assert (images.size, len(images.labels)) == (10_000, 10)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,10 @@ def test_is_frozen():
         structure.nodes = ()
 
 
+def written(**changes):
+    return {"format": 1, "taps": dict(TAPS), "nodes": [node()]} | changes
+
+
 def node(**changes):
     return {"name": "first", "links": ["stem"], "operation": "identity", "channels": 4} | changes
 
@@ -56,9 +61,13 @@ def node(**changes):
         ([node(channels=2.5)], r"`channels` of node 'first' must be 1 or more.*channels=2.5"),
         ([node(channels=True)], r"`channels` of node 'first' must be 1 or more"),
         ([node(name="a b")], r"`name` of a node must be letters"),
+        ([node(operation=["identity"])], r"`operation` of node 'first' must be one of .*\['identity'\]"),
+        ([node(links=5)], r"`links` of node 'first' must be a list of names of taps. Received: links=5"),
+        ([node(links=None)], r"`links` of node 'first' must be a list of names of taps. Received: links=None"),
+        ([node(links=[["stem"]])], r"`links` of node 'first' must be a list of names of taps"),
         ([node(name=7)], r"`name` of a node must be letters"),
         ([node(links=[])], r"`links` of the first node, 'first', must name a tap"),
-        ([node(links="stem")], r"`links` of node 'first' must be names of taps"),
+        ([node(links="stem")], r"`links` of node 'first' must be a list of names of taps"),
         ([node(links=["stem", "stem"])], r"`links` of node 'first' must name a tap once"),
         ([node(), node()], r"`nodes` must have a name each"),
         ([], r"`nodes` must hold at least one node"),
@@ -70,13 +79,105 @@ def node(**changes):
 )
 def test_a_wrong_node_is_named(nodes, message):
     with pytest.raises(auxzoo.UserError, match=message):
-        Structure.from_dict({"taps": dict(TAPS), "nodes": nodes})
+        Structure.from_dict(written(nodes=nodes))
 
 
-@pytest.mark.parametrize("value", [{}, {"taps": {}}, [], None, {"taps": {}, "nodes": [], "gates": []}])
+@pytest.mark.parametrize(
+    "value",
+    [{}, {"taps": {}}, [], None, {"taps": {}, "nodes": []}, {"format": 1, "taps": {}, "nodes": [], "gates": []}],
+)
 def test_other_keys_are_refused(value):
-    with pytest.raises(auxzoo.UserError, match="A structure must have the keys taps and nodes"):
+    with pytest.raises(auxzoo.UserError, match="A structure must have the keys format, taps and nodes"):
         Structure.from_json(json.dumps(value))
+
+
+@pytest.mark.parametrize("number", [0, 2, 1.0, True, "1", None, [1]])
+def test_another_format_is_refused(number):
+    with pytest.raises(auxzoo.UserError, match=r"`format` of a structure must be 1. Received: format="):
+        Structure.from_dict(written(format=number, gates=[]))
+
+
+@pytest.mark.parametrize(
+    ("taps", "message"),
+    [
+        ({"stem": 5}, r"`taps` must be pairs of names.*\('stem', 5\)"),
+        ({"a/b": "layer1"}, r"`taps` must have names without `/`. Received: 'a/b'"),
+        ([["stem", "layer1"]], r"`taps` of a structure must be an object and `nodes` a list. Received: list and list"),
+    ],
+)
+def test_wrong_taps_of_a_file_are_named(taps, message):
+    with pytest.raises(auxzoo.UserError, match=message):
+        Structure.from_dict(written(taps=taps))
+
+
+# Any JSON value, and objects that are nearly a structure, so that the checks behind the keys are reached too.
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["stem", *OPERATIONS])
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8
+)
+NODES = st.fixed_dictionaries({key: st.just(value) | JSON for key, value in node().items()})
+STRUCTURES = st.fixed_dictionaries(
+    {
+        "format": st.just(1) | JSON,
+        "taps": st.just(dict(TAPS)) | st.dictionaries(st.text(), JSON, max_size=2) | JSON,
+        "nodes": st.lists(NODES | JSON, max_size=2) | JSON,
+    },
+    optional={"provenance": JSON},
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(JSON | STRUCTURES)
+def test_any_json_is_a_structure_or_told_to_be_none(value):
+    for read, content in ((Structure.from_dict, value), (Structure.from_json, json.dumps(value))):
+        try:
+            structure = read(content)
+        except auxzoo.UserError:
+            continue
+        assert Structure.from_json(structure.to_json()) == structure
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 10_000, None, 5, b"\xff"])
+def test_what_no_json_reader_takes_is_refused(text):
+    with pytest.raises(auxzoo.UserError, match="A structure must"):
+        Structure.from_json(text)
+
+
+class TestProvenance:
+    origin = {"made_by": "search", "seed": 3, "cost": {"macs": 1e6, "share": [0.1, None]}}  # noqa: RUF012
+    nodes = (Node("first", ("stem",), "identity", 4),)
+
+    def test_survives_json_and_a_file(self, tmp_path):
+        structure = Structure(TAPS, self.nodes, self.origin)
+        assert Structure.from_json(structure.to_json()).provenance == self.origin
+        structure.save(tmp_path / "structure.json")
+        assert Structure.read(tmp_path / "structure.json").provenance == self.origin
+        assert "provenance" not in Structure(TAPS, self.nodes).to_dict()
+
+    def test_does_not_make_another_structure(self):
+        plain, told = Structure(TAPS, self.nodes), Structure(TAPS, self.nodes, self.origin)
+        assert plain == told
+        assert hash(plain) == hash(told)
+
+    def test_is_a_copy(self):
+        origin = {"data": ["a"]}
+        structure = Structure(TAPS, self.nodes, origin)
+        origin["data"].append("b")
+        structure.to_dict()["provenance"]["data"].append("c")
+        assert structure.provenance == {"data": ["a"]}
+
+    @pytest.mark.parametrize("provenance", [[], "search", 1, {"a": object()}, {"a": float("nan")}, {"a": {1, 2}}])
+    def test_what_is_no_json_object_is_refused(self, provenance):
+        with pytest.raises(auxzoo.UserError, match="`provenance` must be None or an object of plain JSON types"):
+            Structure(TAPS, self.nodes, provenance)
+
+    def test_of_the_default(self, foreign_model):
+        structure = Structure.default(foreign_model, taps=["first"], width_multiplier=2)
+        assert structure.provenance == {
+            "made_by": "Structure.default",
+            "network": "foreign",
+            "width_multiplier": 2,
+        }
 
 
 @pytest.mark.parametrize("text", ["", "{", "nodes"])
@@ -117,6 +218,19 @@ def test_default_of_a_foreign_model_has_a_node_for_every_layer_named(foreign_mod
     assert structure.nodes[0].channels == 12
 
 
+def test_default_of_a_model_with_a_shared_and_a_nested_layer():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, padding="same", name="first")(inputs)
+    shared = keras.layers.Conv2D(8, 3, padding="same", name="shared")
+    x = shared(shared(x))
+    inner = keras.Input((16, 16, 8))
+    x = keras.Model(inner, keras.layers.Conv2D(8, 1)(inner), name="inner")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x * 2)
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    structure = Structure.default(model, taps=["first", "shared"])
+    assert auxzoo.attach(model, structure).output["auxiliary"].shape == (None, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,6 +239,8 @@ def test_default_of_a_foreign_model_has_a_node_for_every_layer_named(foreign_mod
         ({"taps": ["first", "third"]}, r"`taps` must be layers of 'foreign'.*Received: 'third'"),
         ({"taps": ["first", "pooling"]}, r"Tap 'pooling' must be a feature map"),
         ({"taps": ["first"], "width_multiplier": 0.5}, r"`width_multiplier` must be 1 or more"),
+        ({"taps": ["first"], "width_multiplier": "wide"}, r"`width_multiplier` must be 1 or more.*'wide'"),
+        ({"taps": ["first"], "width_multiplier": float("nan")}, r"`width_multiplier` must be 1 or more"),
     ],
 )
 def test_wrong_taps_are_named(foreign_model, arguments, message):

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras.src.legacy.saving import legacy_h5_format
 
 import auxzoo
@@ -12,6 +14,7 @@ from auxzoo.models.mobilenet_v2 import ALPHAS
 STAGES_MOBILENET = ("stem", *(f"stage{number}" for number in range(1, 8)))
 STAGES_RESNET = ("stem", *(f"stage{number}" for number in range(1, 5)))
 LABELS = ("cat", "dog", "emu")
+PLAIN = models.Preprocessing(8, 8)
 
 
 def deeplab(constructor, size=(64, 48, 3), output_stride=16, **arguments):
@@ -183,6 +186,40 @@ def test_batch_normalization_momentum_reaches_every_layer():
         assert momenta == {0.8}
 
 
+# Any JSON value, and objects that are nearly a description, so that the checks behind the keys are reached too.
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+DESCRIPTIONS = st.fixed_dictionaries(
+    {
+        "taps": st.dictionaries(st.text(), st.text() | JSON, max_size=2) | JSON,
+        "preprocessing": st.fixed_dictionaries(
+            {"height": st.integers() | JSON, "width": st.integers() | JSON},
+            optional={
+                "fit": st.just("pad") | JSON,
+                "scale": st.lists(st.floats(), min_size=3, max_size=3) | JSON,
+                "offset": st.lists(st.integers(), min_size=3, max_size=3) | JSON,
+            },
+        )
+        | JSON,
+    },
+    optional={"task": st.just("segmentation") | JSON, "labels": st.lists(st.text() | JSON, max_size=2) | JSON},
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(JSON | DESCRIPTIONS)
+def test_any_json_is_a_description_or_told_to_be_none(value):
+    try:
+        description = models.Description.from_dict(value)
+    except auxzoo.UserError:
+        return
+    assert models.Description.from_dict(description.to_dict()) == description
+    assert isinstance(hash(description), int)
+
+
 def test_describe_refuses_a_foreign_model(foreign_model):
     with pytest.raises(auxzoo.UserError, match="`model` must be a network that carries a description"):
         auxzoo.describe(foreign_model)
@@ -199,6 +236,20 @@ def test_describe_refuses_a_foreign_model(foreign_model):
         (lambda: models.MobileNetV2(None), r"`input_shape` must be"),
         (lambda: models.MobileNetV2(num_classes=0), r"`num_classes` must be None, or 1 or more.*num_classes=0"),
         (lambda: models.MobileNetV2(num_classes=2, labels=("a",)), r"`labels` must be 2 names.*1 names"),
+        (lambda: models.MobileNetV2(num_classes=True), r"`num_classes` must be None, or 1 or more.*num_classes=True"),
+        (lambda: models.ResNet18(num_classes=2.0), r"`num_classes` must be None, or 1 or more.*num_classes=2.0"),
+        (lambda: models.ResNet18(num_classes=2, labels="ab"), r"`labels` must be a list of names.*'ab'"),
+        (lambda: models.ResNet18(num_classes=2, labels=5), r"`labels` must be a list of names. Received: labels=5"),
+        (lambda: models.ResNet18(name="a/b"), r"`name` must be text without `/`. Received: name='a/b'"),
+        (lambda: models.MobileNetV2(name=7), r"`name` must be text without `/`. Received: name=7"),
+        *[
+            (
+                lambda constructor=constructor, momentum=momentum: constructor(batch_normalization_momentum=momentum),
+                r"`batch_normalization_momentum` must be a number, 0 or more and less than 1. Received: batch_norm",
+            )
+            for constructor in (models.MobileNetV2, models.ResNet18)
+            for momentum in ("high", 7, 1, -0.1, True, None, float("nan"))
+        ],
         (lambda: models.MobileNetV2(preprocessing_fit="crop"), r'`fit` must be "resize" or "pad"'),
         (lambda: models.ResNet18(width=0.3), r"`width` must be one of .*width=0.3"),
         (lambda: models.ResNet18(stem="large"), r"`stem` must be one of 'imagenet', .*stem='large'"),
@@ -216,6 +267,22 @@ def test_describe_refuses_a_foreign_model(foreign_model):
             lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, channels=0),
             r"`channels` must be 1 or more",
         ),
+        (
+            lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), True),
+            r"`num_classes` must be 1 or more. Received: num_classes=True",
+        ),
+        (
+            lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, name="a/b"),
+            r"`name` must be text without `/`",
+        ),
+        (lambda: models.Preprocessing(0, 8), r"`height` must be 1 pixel or more. Received: height=0"),
+        (lambda: models.Preprocessing(8, "8"), r"`width` must be 1 pixel or more. Received: width='8'"),
+        (lambda: models.Preprocessing(8, 8, scale=(1.0, 1.0)), r"`scale` must be three numbers"),
+        (lambda: models.Preprocessing(8, 8, offset=(0.0, 0.0, float("nan"))), r"`offset` must be three numbers"),
+        (lambda: models.Description({"stem": "a"}, PLAIN), r"`taps` must be pairs of names"),
+        (lambda: models.Description((), PLAIN, "detection"), r"`task` must be one of features, .*'detection'"),
+        (lambda: models.Description((), PLAIN, labels=(1, 2)), r"`labels` must be a list of names"),
+        (lambda: models.Description((), (8, 8)), r"`preprocessing` must be a Preprocessing"),
         (lambda: models.Description.from_dict({"taps": {}}), r"`description` must have the keys"),
         (
             lambda: models.Description.from_dict(

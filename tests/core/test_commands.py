@@ -1,0 +1,634 @@
+"""Every command as a user types it: what it prints, what it leaves behind, and its exit code."""
+
+import json
+import shutil
+import sys
+import types
+
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import models
+from auxzoo.child_process import ChildFailed
+from auxzoo.commands import train as train_command
+from auxzoo.files import read_json, sha256, write_json
+from auxzoo.models import zoo
+
+NAME = "mobilenet_v2_050_cifar10"  # the entry on the tests' shelf
+WIDTH = 100  # columns of a table in a pipe
+
+
+@pytest.fixture
+def work_folder(tmp_path, monkeypatch, pictures, finished_runs, recipe_file):
+    """The folder in which the commands run: beside it pictures, two runs and a recipe, under short names."""
+    (tmp_path / "pictures").symlink_to(pictures)
+    for arm, folder in finished_runs.items():
+        (tmp_path / arm).symlink_to(folder)
+    shutil.copyfile(recipe_file, tmp_path / "tiny.yaml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def exported(command, pictures, finished_runs, tmp_path_factory):
+    """Two exported files of the run with the auxiliary, and how the command ended."""
+    folder = tmp_path_factory.mktemp("exported")
+    formats = "tflite_float32,onnx"
+    arguments = ["--data", f"folder:{pictures}", "--to", folder, "--formats", formats]
+    return folder, command("export", finished_runs["auxiliary"], *arguments)
+
+
+def assert_refused(outcome, *parts):
+    """Checks that a command told the user's mistake: code 2, one message with these parts, no traceback."""
+    assert outcome.code == 2, outcome
+    assert outcome.error.startswith("auxzoo "), outcome.error
+    assert "Traceback" not in outcome.error
+    for part in parts:
+        assert part in outcome.error
+
+
+def assert_fits(outcome):
+    """Checks that no printed line is wider than a page, and that no cell of a table was cut off."""
+    assert max(map(len, outcome.output.splitlines())) <= WIDTH
+    assert "…" not in outcome.output
+
+
+def row_of(outcome, first_cell):
+    """Returns the cells of the table's row that begins with `first_cell`."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in outcome.output.splitlines()]
+    (row,) = [row for row in rows if row and row[0] == first_cell]
+    return row
+
+
+class TestList:
+    def test_shows_every_entry_on_one_line(self, command, use_shelf, shelf):
+        use_shelf(shelf)
+        outcome = command("list")
+        summary = zoo.read_index(shelf)[NAME]["summary"]
+        size = sum(path.stat().st_size for path in (shelf / NAME).iterdir())
+        assert row_of(outcome, NAME) == [
+            *(NAME, "CIFAR-10 (JPEG copy)", "32x32x3", f"{summary['parameters']:,}"),
+            *(f"{summary['macs'] / 1e6:,.1f}", "93.21", f"{size / 1000:,.0f}"),
+        ]
+        assert (outcome.code, outcome.error) == (0, "")
+        assert_fits(outcome)
+
+    def test_the_published_entries_fit_as_well(self, command):
+        outcome = command("list")
+        assert outcome.code == 0
+        assert_fits(outcome)
+        assert all(row_of(outcome, name) for name in zoo.read_index())
+
+    def test_json_is_the_index(self, command, use_shelf, shelf):
+        use_shelf(shelf)
+        outcome = command("list", "--json")
+        assert (outcome.code, json.loads(outcome.output)) == (0, zoo.read_index(shelf))
+
+
+class TestPull:
+    def test_copies_an_entry_once(self, command, use_shelf, shelf, tmp_path):
+        use_shelf(shelf)
+        outcome = command("pull", NAME, "--to", tmp_path / "new")
+        assert (outcome.code, outcome.output) == (0, f"{tmp_path / 'new' / NAME}\n")
+        assert auxzoo.load(tmp_path / "new" / NAME).output.shape == (None, 10)
+        pulled = {path.name: sha256(path) for path in (tmp_path / "new" / NAME).iterdir()}
+        assert_refused(command("pull", NAME, "--to", tmp_path / "new"), "exists; nothing there is overwritten")
+        assert {path.name: sha256(path) for path in (tmp_path / "new" / NAME).iterdir()} == pulled
+
+    def test_an_unknown_name_is_told_what_there_is(self, command, use_shelf, shelf, tmp_path):
+        use_shelf(shelf)
+        outcome = command("pull", "resnet", "--to", tmp_path / "new")
+        assert_refused(outcome, f"`name` must be one of {NAME}. Received: 'resnet'")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_that_cannot_be_made_is_named(self, command, use_shelf, shelf, tmp_path):
+        use_shelf(shelf)
+        (tmp_path / "file").write_text("mine")
+        assert_refused(command("pull", NAME, "--to", tmp_path / "file"), str(tmp_path / "file"))
+        assert (tmp_path / "file").read_text() == "mine"
+
+
+class TestShow:
+    SMALL = ("--set", "input_shape=[32, 32, 3]", "--set", "width=0.25", "--set", "stem=small")
+
+    def test_adds_up_the_stages_of_an_architecture(self, command):
+        outcome = command("show", "ResNet18", *self.SMALL, "--set", "num_classes=10")
+        assert (outcome.code, outcome.error) == (0, "")
+        network = models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10)
+        costs = models.measure_costs(network)
+        stages = [row_of(outcome, tap) for tap in ("stem", "stage1", "stage2", "stage3", "stage4", "output")]
+        assert [row[1] for row in stages] == ["32x32x16", "32x32x16", "16x16x32", "8x8x64", "4x4x128", "10"]
+        assert sum(int(row[2].replace(",", "")) for row in stages) == costs.parameters
+        assert sum(float(row[3].replace(",", "")) for row in stages) == pytest.approx(costs.macs / 1e6, abs=0.03)
+        total = row_of(outcome, "total")
+        assert total[2:4] == [f"{costs.parameters:,}", f"{costs.macs / 1e6:,.2f}"]
+        assert f"{costs.activation_bytes / 1000:,.1f}" in total[4]
+        assert f"{costs.trainable_parameters:,} parameters are trainable" in outcome.output
+
+    def test_the_defaults_are_those_of_the_papers(self, command):
+        # Table 1 of the paper counts 11,689,512 trainable ones at 1000 classes.
+        outcome = command("show", "ResNet18")
+        assert "11,689,512" in outcome.output
+        assert "input 224x224x3" in outcome.output
+
+    def test_every_layer_is_a_row_if_asked_for(self, command):
+        outcome = command("show", "ResNet18", *self.SMALL, "--layers")
+        assert outcome.code == 0
+        network = models.ResNet18((32, 32, 3), 0.25, "small", num_classes=1000)
+        for layer in network.layers:
+            assert row_of(outcome, layer.name)[1] == type(layer).__name__
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("ResNet18", *SMALL, "--layers"),
+            ("ResNet18", "--layers"),
+            ("MobileNetV2", "--set", "alpha=1.4", "--set", "num_classes=null", "--layers"),
+            ("DeepLabLite", "--set", "backbone=MobileNetV2", "--set", "alpha=0.35", "--layers"),
+            ("DeepLabLite", "--set", "backbone=ResNet18", "--set", "width=0.25", "--set", "num_classes=11"),
+        ],
+        ids=" ".join,
+    )
+    def test_every_table_fits(self, command, arguments):
+        outcome = command("show", *arguments)
+        assert (outcome.code, outcome.error) == (0, "")
+        assert_fits(outcome)
+
+    def test_a_published_entry_and_a_run_are_shown(self, command, use_shelf, shelf, work_folder):
+        use_shelf(shelf)
+        for name, title in ((NAME, "input 32x32x3"), ("plain", "plain: classification, input 8x8x3")):
+            outcome = command("show", name)
+            assert outcome.code == 0
+            assert title in outcome.output
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                ["MobileNetV2", "--set", "alpha=0.3"],
+                "`alpha` must be one of 0.35, 0.5, 0.75, 1.0, 1.3, 1.4. Received: alpha=0.3",
+            ),
+            (["MobileNetV2", "--set", "width=0.5"], "arguments of MobileNetV2: .*width"),
+            (["MobileNetV2", "--set", "alpha"], "`--set` must be KEY=VALUE. Received: 'alpha'"),
+            (["MobileNetV2", "--set", "alpha=["], "`--set` must have a YAML value. Received: 'alpha=['"),
+            (
+                ["MobileNetV2", "--set", "alpha=2020-99-99"],
+                "`--set` must have a YAML value. Received: 'alpha=2020-99-99'",
+            ),
+            (["MobileNetV2", "--set", "input_shape=96"], "`input_shape` must be (height, width, 3)"),
+            (["MobileNetV2", "--set", "input_shape=[.inf, 32, 3]"], "`input_shape` must be (height, width, 3)"),
+            (["ResNet18", "--set", "name=a/b"], "name"),
+            (["ResNet18", "--set", "batch_normalization_momentum=much"], "much"),
+            (["ResNet18", "--set", "labels=3"], "labels"),
+            (
+                ["DeepLabLite", "--set", "backbone=VGG"],
+                "`backbone` must be one of MobileNetV2, ResNet18. Received: 'VGG'",
+            ),
+            (["DeepLabLite", "--set", "num_classes=0"], "`num_classes` must be"),
+            (["resnet18"], "`name` must be one of"),
+            (["resnet18", "--set", "alpha=1"], "`--set` may be given only with an architecture"),
+            (["a" * 300], "name"),
+        ],
+    )
+    def test_wrong_arguments_are_named(self, command, arguments, message):
+        before, _, after = message.partition(".*")
+        assert_refused(command("show", *arguments), before, after)
+
+
+class TestTrain:
+    """Real runs of the command are in tests/training; here is what comes before and after them."""
+
+    @pytest.fixture
+    def trained(self, monkeypatch):
+        """What `train` was called with, instead of training."""
+        from auxzoo.training import run
+
+        calls = []
+
+        def stop(recipe, folder, **options):
+            calls.append(types.SimpleNamespace(recipe=recipe, folder=folder, **options))
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(run, "train", stop)
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+        return calls
+
+    def test_every_argument_reaches_the_recipe(self, command, trained, work_folder):
+        outcome = command(
+            *("train", "tiny.yaml", "--to", "run", "--data-dir", "sets", "--structure", "none", "--onednn", "off"),
+            *("--compilation", "xla", "--set", "epochs=7", "--set", "optimization.momentum=0.5"),
+            *("--skip-broken", "--download", "--overwrite", "--verbose", "2"),
+        )
+        assert outcome.code == 130, outcome
+        (call,) = trained
+        recipe = call.recipe
+        assert (recipe.epochs, recipe.optimization.momentum, recipe.auxiliary.structure) == (7, 0.5, "none")
+        assert (recipe.data.data_dir, recipe.data.skip_broken, recipe.data.download) == ("sets", True, True)
+        assert (recipe.compute.compilation, recipe.compute.onednn) == ("xla", False)
+        assert (str(call.folder), call.overwrite, call.verbose, call.measured) == ("run", True, 2, None)
+
+    def test_a_packaged_recipe_is_found_by_its_name(self, command, trained, work_folder):
+        assert command("train", NAME, "--set", "epochs=1").code == 130
+        assert (trained[0].recipe.name, trained[0].recipe.epochs) == (NAME, 1)
+
+    def test_the_folder_is_told_before_the_training(self, command, trained, work_folder):
+        # Whoever's run is cut off must know how to go on.
+        outcome = command("train", "tiny.yaml")
+        assert "runs/tiny-001" in outcome.output
+        assert outcome.error == "auxzoo train: interrupted\n"
+
+    @pytest.mark.parametrize(("value", "expected"), [("true", "1"), ("off", "0"), ("null", None), (None, None)])
+    def test_onednn_is_set_before_tensorflow_is_there(
+        self, command, trained, work_folder, monkeypatch, value, expected
+    ):
+        import os
+
+        seen = []
+        monkeypatch.setattr(
+            train_command, "load_tensorflow", lambda: seen.append(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
+        )
+        command("train", "tiny.yaml", *([] if value is None else ["--set", f"compute.onednn={value}"]))
+        assert seen == [expected]
+
+    def test_what_is_measured_is_told_used_and_kept(self, command, trained, work_folder, monkeypatch):
+        from auxzoo.training import compilation
+
+        measured = {"compilation": "xla", "onednn": True, "images_per_second": {"xla, oneDNN on": 512.5}}
+        monkeypatch.setattr(compilation, "measure_compute", lambda settings: measured)
+        outcome = command("train", "tiny.yaml", "--onednn", "auto", "--to", "run")
+        assert "xla, oneDNN on: 512.5 images/s" in outcome.output
+        # The same command again finds the choice in the run's folder.
+        (work_folder / "run").mkdir()
+        write_json(work_folder / "run" / "compute.json", measured | {"onednn": False})
+        monkeypatch.setattr(compilation, "measure_compute", lambda settings: pytest.fail("measured again"))
+        outcome = command("train", "tiny.yaml", "--onednn", "auto", "--to", "run")
+        assert [call.measured["onednn"] for call in trained] == [True, False]
+
+    def test_a_wrong_recipe_that_shall_be_measured_is_named(self, command, trained, work_folder, monkeypatch):
+        from auxzoo.training import compilation
+
+        def fail(settings):
+            raise ChildFailed("The child process failed.")
+
+        monkeypatch.setattr(compilation, "measure_compute", fail)
+        assert_refused(command("train", "tiny.yaml", "--onednn", "auto", "--set", "epochs=many"), "`epochs`", "'many'")
+        outcome = command("train", "tiny.yaml", "--onednn", "auto")
+        assert (outcome.code, outcome.error) == (1, "auxzoo train: The child process failed.\n")
+        assert trained == []
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--set", "epoch=3"], "`epoch`: no such setting"),
+            (["--set", "epochs"], "`--set` must be KEY=VALUE"),
+            (["--set", "epochs=["], "`--set` must have a YAML value"),
+            (["--set", "epochs=2020-99-99"], "`--set` must have a YAML value"),
+            (["--set", "compute=5"], "`compute`"),
+            (["--set", "compute.onednn=perhaps"], "`compute.onednn"),
+            (["--set", "compute.onednn=[1]"], "`compute.onednn"),
+            (["--set", "seed=99999999999"], "`seed`"),
+            (["--set", "data.source=folder:nowhere"], "`folder:` must be followed by an existing folder"),
+            (["--set", "data.source=tfds:nothing_of_the_kind"], "`tfds:nothing_of_the_kind` is neither known"),
+            (["--set", "network.arguments.width=0.3"], "`width` must be one of"),
+            (["--set", "network.arguments.preprocessing_fit=pad"], "at most 8x8 pixels"),
+            (["--set", "data.augmentation.shift=8"], "`shift` must be less than"),
+            (["--set", "batch_size=128"], "`batch_size` must be at most the number of training images, 36"),
+            (["--structure", "nowhere.json"], "nowhere.json` does not exist"),
+            (["--structure", "foreign.json"], "foreign.json`: A structure must have the keys"),
+            (["--structure", "unknown_tap.json"], "stage9"),
+            (["--to", "plain"], "holds a run of another recipe"),
+            (["--to", "auxiliary"], "holds a finished run"),
+            (["--to", "pictures"], "is not empty and holds no run"),
+            (["--to", "tiny.yaml"], "must be a folder"),
+        ],
+    )
+    def test_wrong_input_is_named_and_nothing_is_left_behind(self, command, work_folder, arguments, message):
+        (work_folder / "foreign.json").write_text("{}")
+        structure = auxzoo.Structure.default(auxzoo.load("plain")).to_dict()
+        structure["taps"]["stage9"] = "stage9"
+        structure["nodes"][-1]["links"] = ["stage9"]
+        write_json(work_folder / "unknown_tap.json", structure)
+        before = sorted(work_folder.rglob("*"))
+        assert_refused(command("train", "tiny.yaml", "--verbose", "0", *arguments), message)
+        assert sorted(work_folder.rglob("*")) == before
+
+    def test_a_missing_recipe_is_told_what_there_is(self, command, work_folder):
+        assert_refused(command("train", "nowhere.yaml"), f"`recipe` must be a YAML file or one of {NAME}")
+
+    def test_a_loss_that_is_no_number_ends_with_1_and_the_step(self, command, work_folder):
+        outcome = command(
+            *("train", "tiny.yaml", "--structure", "none", "--to", "run", "--verbose", "0"),
+            *("--set", "optimization.learning_rate=1e30", "--set", "optimization.ema_momentum=null"),
+        )
+        assert outcome.code == 1, outcome
+        assert "in epoch 1, step 2 (step 2 of the run)" in outcome.error
+        assert "Traceback" not in outcome.error
+        assert not (work_folder / "run" / "run_state.npz").exists(), "a state with NaN was saved"
+        assert not (work_folder / "run" / "metrics.json").exists()
+
+
+class TestBrokenPictures:
+    @pytest.fixture
+    def damaged(self, work_folder, pictures):
+        (work_folder / "pictures").unlink()
+        shutil.copytree(pictures, work_folder / "pictures")
+        for split in ("train", "test"):
+            path = work_folder / "pictures" / split / "grey" / "broken.png"
+            path.write_bytes((path.parent / "00.png").read_bytes()[:60])
+        return work_folder
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("evaluate", "plain", "--data", "folder:pictures"),
+            ("export", "plain", "--data", "folder:pictures", "--formats", "onnx"),
+            ("train", "tiny.yaml", "--set", "data.source=folder:pictures"),
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_one_among_good_ones_is_named(self, command, damaged, arguments):
+        before = sorted(damaged.rglob("*"))
+        outcome = command(*arguments)
+        assert_refused(outcome, "grey/broken.png is not a readable picture", "--skip-broken")
+        assert sorted(damaged.rglob("*")) == before
+
+    def test_it_can_be_left_out_and_is_counted(self, command, damaged, finished_runs):
+        outcome = command("evaluate", "plain", "--data", "folder:pictures", "--skip-broken")
+        accuracy = read_json(finished_runs["plain"] / "metrics.json")["test"]["accuracy"]
+        assert outcome.code == 0
+        assert "1 broken images of folder:pictures/test left out: pictures/test/grey/broken.png" in outcome.output
+        assert f"plain: {100 * accuracy:.2f} % of 24 images" in outcome.output
+
+    def test_training_counts_it_too(self, command, damaged):
+        outcome = command(
+            *("train", "tiny.yaml", "--skip-broken", "--structure", "none", "--verbose", "0", "--to", "run"),
+            *("--set", "data.source=folder:pictures", "--set", "epochs=1", "--set", "optimization.ema_momentum=null"),
+        )
+        assert outcome.code == 0, outcome
+        assert "2 broken images left out: pictures/train/grey/broken.png" in outcome.output
+        metrics = read_json(damaged / "run" / "metrics.json")
+        assert metrics["images"] == {"train": 36, "validation": 12, "test": 24}
+        for split in ("validation", "test"):
+            cells = row_of(outcome, f"{metrics[split]['images']} {split}")
+            assert cells[1:] == ["compact", f"{100 * metrics[split]['accuracy']:.2f}"]
+        assert_fits(outcome)
+
+
+class TestEvaluate:
+    @pytest.mark.parametrize("arm", ["auxiliary", "plain"])
+    def test_a_run_has_the_accuracy_that_it_reports(self, command, work_folder, arm):
+        metrics = read_json(work_folder / arm / "metrics.json")
+        outcome = command("evaluate", arm, "--data", "folder:pictures")
+        expected = f"{arm}: {100 * metrics['test']['accuracy']:.2f} % of 24 images of folder:pictures/test\n"
+        assert (outcome.code, outcome.output, outcome.error) == (0, expected, "")
+        assert_fits(outcome)
+
+    def test_another_split_is_measured(self, command, work_folder):
+        outcome = command("evaluate", "plain", "--data", "folder:pictures", "--split", "train")
+        assert "% of 48 images of folder:pictures/train" in outcome.output
+
+    def test_a_network_for_other_classes_is_refused(self, command, work_folder):
+        assert_refused(command("evaluate", "plain"), "`--data` must have 3 classes", "Received: 10")
+
+    def test_a_network_without_classes_is_refused(self, command, work_folder):
+        zoo.save_entry(models.ResNet18((8, 8, 3), 0.125, "small"), work_folder / "backbone", "backbone")
+        outcome = command("evaluate", "backbone", "--data", "folder:pictures")
+        assert_refused(outcome, "must be a classifier", "features")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["nothing"], "`name` must be one of"),
+            (["nothing.tflite"], "`--network` must name the network"),
+            (["nothing.tflite", "--network", "plain"], "`nothing.tflite` is not a file"),
+            (["garbage.tflite", "--network", "plain"], "garbage.tflite` is not a TFLite file"),
+            (["garbage.onnx", "--network", "plain"], "garbage.onnx` cannot be run"),
+            (["empty.tflite", "--network", "plain"], "empty.tflite` is not a TFLite file"),
+            (["empty.onnx", "--network", "plain"], "empty.onnx` cannot be run"),
+            (["plain", "--network", "plain"], "`--network` may be given only with a .tflite or .onnx file"),
+            (["plain", "--data", "pictures"], "`source` must be sample, tfds:NAME or folder:PATH"),
+            (["plain", "--data", "folder:nowhere"], "existing folder. Received: `nowhere`"),
+            (["plain", "--data", "folder:pictures", "--split", "validation"], "`split` must be a folder in `pictures`"),
+            (["plain", "--data", "tfds:nothing_of_the_kind"], "`tfds:nothing_of_the_kind` is neither known"),
+            (["damaged"], "model.weights.h5` does not fit"),
+        ],
+    )
+    def test_wrong_input_is_named(self, command, work_folder, arguments, message):
+        for kind in ("tflite", "onnx"):
+            (work_folder / f"garbage.{kind}").write_bytes(bytes(range(256)) * 8)
+            (work_folder / f"empty.{kind}").touch()
+        shutil.copytree(work_folder / "plain", work_folder / "damaged")
+        content = (work_folder / "plain" / "model.weights.h5").read_bytes()
+        (work_folder / "damaged" / "model.weights.h5").write_bytes(content[: len(content) // 2])
+        assert_refused(command("evaluate", *arguments), message)
+
+
+@pytest.mark.slow  # the converters take their own TensorFlow
+class TestExportedFiles:
+    def test_the_command_tells_every_file_and_no_more(self, exported):
+        folder, outcome = exported
+        assert (outcome.code, outcome.error) == (0, "")
+        assert {path.name for path in folder.iterdir()} == {
+            *("auxiliary_float32.tflite", "auxiliary_float32.tflite.json", "auxiliary.onnx", "auxiliary.onnx.json")
+        }
+        for name in ("auxiliary_float32.tflite", "auxiliary.onnx"):
+            record = read_json(folder / f"{name}.json")
+            assert row_of(outcome, name) == [
+                name,
+                f"{(folder / name).stat().st_size / 1000:,.0f}",
+                f"{100 * record['accuracy']['accuracy']:.2f}",
+                f"{record['parity']['largest_difference']:.1e}",
+                f"{record['latency']['median_ms']:.2f}",
+            ]
+            assert record["sha256"] == sha256(folder / name)
+        assert f"Keras network: {100 * record['keras_accuracy']:.2f} %" in outcome.output
+
+    @pytest.mark.parametrize("name", ["auxiliary_float32.tflite", "auxiliary.onnx"])
+    def test_a_file_measured_again_has_the_accuracy_of_its_record(self, command, exported, work_folder, name):
+        shutil.copyfile(exported[0] / name, work_folder / name)
+        outcome = command("evaluate", name, "--network", "auxiliary", "--data", "folder:pictures")
+        accuracy = read_json(exported[0] / f"{name}.json")["accuracy"]["accuracy"]
+        expected = f"{name}: {100 * accuracy:.2f} % of 24 images of folder:pictures/test\n"
+        assert (outcome.code, outcome.output, outcome.error) == (0, expected, "")
+
+    @pytest.mark.parametrize("name", ["auxiliary_float32.tflite", "auxiliary.onnx"])
+    def test_a_truncated_file_is_refused(self, command, exported, work_folder, name):
+        content = (exported[0] / name).read_bytes()
+        (work_folder / name).write_bytes(content[: len(content) // 2])
+        outcome = command("evaluate", name, "--network", "auxiliary", "--data", "folder:pictures")
+        assert_refused(outcome, f"`{name}`")
+
+    @pytest.mark.parametrize("name", ["auxiliary_float32.tflite", "auxiliary.onnx"])
+    def test_the_network_of_another_file_is_refused(self, command, exported, work_folder, name):
+        zoo.save_entry(models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3), work_folder / "larger", "larger")
+        outcome = command("evaluate", exported[0] / name, "--network", "larger", "--data", "folder:pictures")
+        assert_refused(outcome, "8, 8, 3", "16, 16, 3")
+
+    def test_files_are_replaced_only_if_asked_for(self, command, exported, work_folder):
+        shutil.copytree(exported[0], work_folder / "files")
+        before = {path.name: sha256(path) for path in (work_folder / "files").iterdir()}
+        arguments = ["export", "auxiliary", "--to", "files", "--formats", "onnx", "--no-accuracy"]
+        assert_refused(command(*arguments), "`files` holds auxiliary.onnx already; give --overwrite")
+        assert {path.name: sha256(path) for path in (work_folder / "files").iterdir()} == before
+
+        outcome = command(*arguments, "--overwrite")
+        assert outcome.code == 0
+        # A number that nobody measured is not printed.
+        assert row_of(outcome, "auxiliary.onnx")[2:4] == ["not measured", "not measured"]
+        assert "Keras network" not in outcome.output
+        assert read_json(work_folder / "files" / "auxiliary.onnx.json")["accuracy"] is None
+        assert sha256(work_folder / "files" / "auxiliary_float32.tflite") == before["auxiliary_float32.tflite"]
+        assert_fits(outcome)
+
+    def test_without_a_folder_a_new_one_is_numbered_and_a_backbone_has_no_accuracy(
+        self, command, work_folder, monkeypatch
+    ):
+        zoo.save_entry(models.ResNet18((8, 8, 3), 0.125, "small"), work_folder / "backbone", "backbone")
+        monkeypatch.chdir(work_folder / "backbone")
+        # `.` is called by the folder's name.
+        outcome = command("export", ".", "--data", f"folder:{work_folder / 'pictures'}", "--formats", "onnx")
+        assert outcome.code == 0, outcome
+        assert (work_folder / "backbone" / "exported" / "backbone-001" / "backbone.onnx").exists()
+        assert row_of(outcome, "backbone.onnx")[2] == "not measured"
+
+
+class TestExport:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["plain"], "`--data` must be sample, tfds:NAME or folder:PATH"),
+            (["plain", "--no-accuracy"], "`--data` must be sample, tfds:NAME or folder:PATH"),
+            (
+                ["plain", "--formats", "tflite_int4"],
+                "`--formats` must be among tflite_float32, .*onnx. Received: tflite_int4",
+            ),
+            (["plain", "--formats", ""], "`--formats` must be among"),
+            (["plain", "--formats", "onnx,", "--no-accuracy"], "`--formats` must be among"),
+            (["nothing", "--formats", "onnx", "--no-accuracy"], "`name` must be one of"),
+            (["nothing.keras", "--formats", "onnx", "--no-accuracy"], "`nothing.keras` cannot be loaded"),
+            (["broken.keras", "--formats", "onnx", "--no-accuracy"], "`broken.keras` cannot be loaded"),
+            (["plain", "--formats", "onnx", "--no-accuracy", "--to", "tiny.yaml"], "tiny.yaml`, a file"),
+            (["plain", "--data", "folder:nowhere"], "existing folder. Received: `nowhere`"),
+            (["plain", "--data", "sample", "--formats", "onnx"], "classes"),
+        ],
+    )
+    def test_wrong_input_is_named_and_nothing_is_left_behind(self, command, work_folder, arguments, message):
+        (work_folder / "broken.keras").write_bytes(b"PK\x03\x04")
+        before = sorted(work_folder.rglob("*"))
+        head, _, tail = message.partition(".*")
+        assert_refused(command("export", *arguments), head, tail)
+        assert sorted(work_folder.rglob("*")) == before
+
+    def test_a_joint_network_is_refused_and_told_what_to_hand_over(self, command, work_folder):
+        network = auxzoo.load("plain")
+        auxzoo.attach(network, auxzoo.Structure.default(network)).save(work_folder / "joint.keras")
+        before = sorted(work_folder.rglob("*"))
+        outcome = command("export", "joint.keras", "--formats", "onnx", "--no-accuracy")
+        assert_refused(
+            outcome, "`model` must be the compact network", "hand over the compact one, `auxzoo.detach(model)`"
+        )
+        assert sorted(work_folder.rglob("*")) == before
+
+    def test_a_failed_conversion_ends_with_1_and_leaves_no_file(self, command, work_folder, monkeypatch):
+        from auxzoo.export import conversion
+
+        class BrokenInterpreter:
+            executable = shutil.which("false")
+
+        monkeypatch.setattr(sys, "executable", BrokenInterpreter.executable)
+        outcome = command("export", "plain", "--formats", "onnx", "--no-accuracy", "--to", "files")
+        assert conversion is not None
+        assert outcome.code == 1, outcome
+        assert "failed" in outcome.error
+        assert not list((work_folder / "files").glob("*")) if (work_folder / "files").exists() else True
+
+
+class TestDemo:
+    @pytest.mark.parametrize("target", ["pictures", "tiny.yaml"])
+    def test_a_folder_that_is_not_empty_is_refused(self, command, work_folder, target):
+        before = sorted(work_folder.rglob("*"))
+        assert_refused(command("demo", "--to", target), f"`--to` must be an empty or new folder. Received: `{target}`")
+        assert sorted(work_folder.rglob("*")) == before
+
+
+# Texts that came near to a traceback: YAML that is none, dates and numbers that cannot be, names too long for a
+# file, and what a shell, a format string or a table might read in its own way.
+NASTY = [
+    "[",
+    "{",
+    "&a",
+    "*a",
+    "!!python/name:os.system",
+    "2020-99-99",
+    "0x_",
+    ".inf",
+    "a" * 300,
+    "%s",
+    "{0}",
+    "[red]",
+    "~",
+]
+# What the process could be given: no NUL, and text that is neither an option nor a valid value.
+JUNK = (
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20) | st.sampled_from(NASTY)
+).filter(lambda text: not text.startswith("-"))
+# `JUNK` stands where the text goes. No recipe below could start a training: its pictures are missing.
+TEMPLATES = [
+    ["JUNK"],
+    ["list", "JUNK"],
+    ["pull", "JUNK", "--to", "here"],
+    ["show", "JUNK"],
+    ["show", "ResNet18", "--set", "JUNK"],
+    ["show", "ResNet18", "--set", "JUNK=1"],
+    ["show", "ResNet18", "--set", "width=JUNK"],
+    ["show", "ResNet18", "--set", "input_shape=JUNK"],
+    ["show", "ResNet18", "--set", "stem=JUNK"],
+    ["train", "JUNK"],
+    ["train", "lost.yaml", "--set", "JUNK"],
+    ["train", "lost.yaml", "--set", "JUNK=1"],
+    ["train", "lost.yaml", "--set", "epochs=JUNK"],
+    ["train", "lost.yaml", "--set", "network=JUNK"],
+    ["train", "lost.yaml", "--set", "compute=JUNK"],
+    ["train", "lost.yaml", "--set", "compute.onednn=JUNK"],
+    ["train", "lost.yaml", "--set", "data.augmentation=JUNK"],
+    ["train", "lost.yaml", "--structure", "JUNK"],
+    ["evaluate", "JUNK"],
+    ["evaluate", "JUNK.onnx", "--network", "plain"],
+    ["evaluate", "plain", "--data", "JUNK"],
+    ["evaluate", "plain", "--data", "folder:JUNK"],
+    ["evaluate", "plain", "--data", "folder:pictures", "--split", "JUNK"],
+    ["export", "JUNK", "--formats", "onnx", "--no-accuracy"],
+    ["export", "JUNK.keras", "--formats", "onnx", "--no-accuracy"],
+    ["export", "plain", "--formats", "JUNK", "--no-accuracy"],
+    ["export", "plain", "--data", "JUNK"],
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=" ".join)
+def test_junk_is_refused_without_a_traceback(command, work_folder, template):
+    text = (work_folder / "tiny.yaml").read_text()
+    (work_folder / "lost.yaml").write_text(text.replace("folder:", "folder:lost"))
+    before = sorted(path for path in work_folder.rglob("*"))
+
+    @settings(derandomize=True, deadline=None, max_examples=15)
+    @given(JUNK)
+    @example("[")
+    @example("2020-99-99")
+    @example("a" * 300)
+    def refuse(junk):
+        outcome = command(*[argument.replace("JUNK", junk) for argument in template])
+        assert outcome.code == 2, outcome
+        assert outcome.error.startswith(("auxzoo ", "usage: auxzoo"))
+
+    refuse()
+    assert sorted(path for path in work_folder.rglob("*")) == before
+
+
+def test_pictures_in_the_tests_are_readable(pictures):
+    # Or every refusal above could have another reason.
+    files = sorted(pictures.rglob("*.png"))
+    assert len(files) == 72
+    assert {tf.io.decode_png(path.read_bytes()).shape[2] for path in files} == {3}

@@ -1,0 +1,94 @@
+"""What the tests of exported files share: networks that answer to their input, and the files of a tiny one."""
+
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from auxzoo import models
+from auxzoo.data import ImageSet
+from auxzoo.export.conversion import convert
+from auxzoo.export.folding import fold_batch_normalization
+from auxzoo.export.formats import FORMATS
+
+
+@pytest.fixture(scope="session")
+def make_lively(make_random):
+    """A function that gives a network random weights, and batch-norm statistics that fit images.
+
+    With statistics that fit nothing the signal dies on its way through fifty layers: the logits would be the
+    same for every image, and a file that ignores its input would pass for equal.
+    """
+
+    def lively(network, images, seed=0):
+        make_random(network, seed)
+        generator = np.random.default_rng(seed)
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.SeparableConv2D):
+                # Each output reads the few pixels of one channel, mostly the middle one.
+                kernel = next(weight for weight in layer.weights if weight.name in ("kernel", "depthwise_kernel"))
+                value = generator.normal(0, 0.1, kernel.shape)
+                value[kernel.shape[0] // 2, kernel.shape[1] // 2] += 1
+                kernel.assign(value)
+            elif isinstance(layer, keras.layers.Conv2D) and layer.use_bias:
+                # Gates of squeeze-and-excite stay near the middle, as they mostly do.
+                layer.kernel.assign(0.3 * layer.kernel)
+            elif isinstance(layer, keras.layers.BatchNormalization):
+                # Most values pass the ReLU: random layers that cut half of them multiply every error.
+                layer.beta.assign_add(keras.ops.ones_like(layer.beta))
+        normalizations = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        momenta = [layer.momentum for layer in normalizations]
+        for layer in normalizations:
+            layer.momentum = 0.0
+        network(images, training=True)
+        for layer, momentum in zip(normalizations, momenta, strict=True):
+            layer.momentum = momentum
+        # Logits round zero, so that no class wins everywhere.
+        logits = next(layer for layer in reversed(network.layers) if getattr(layer, "bias", None) is not None)
+        outputs = network(images).numpy()
+        logits.bias.assign_sub(outputs.mean(axis=tuple(range(outputs.ndim - 1))))
+        return network
+
+    return lively
+
+
+@pytest.fixture(scope="session")
+def make_pictures():
+    """A function that returns an `ImageSet` of colours that run across the picture; red, green or blue prevails."""
+
+    def pictures(count, seed, size=24):
+        generator = np.random.default_rng(seed)
+        colours = generator.uniform(0, 255, (count, 1, 1, 3))
+        slopes = generator.uniform(-120, 120, (2, count, 1, 1, 3))
+        place = np.linspace(-0.5, 0.5, size)
+        images = colours + slopes[0] * place[:, None, None] + slopes[1] * place[None, :, None]
+        images = np.clip(images + generator.normal(0, 8, images.shape), 0, 255)
+        classes = colours[:, 0, 0].argmax(axis=-1)
+        return ImageSet.from_arrays(images.astype("uint8"), classes, ("red", "green", "blue"), f"colours {seed}")
+
+    return pictures
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A network whose logits are the mean of each channel, every kind of its files, and its preprocessing.
+
+    A picture that is red all over belongs to class 0, a green one to class 1, a blue one to class 2.
+    """
+    inputs = keras.Input((4, 6, 3))
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(inputs)
+    outputs = keras.layers.Dense(3, name="classes")(pooled)
+    network = keras.Model(inputs, outputs, name="tiny")
+    network.get_layer("classes").set_weights([np.eye(3, dtype="float32"), np.zeros(3, "float32")])
+    folder = tmp_path_factory.mktemp("tiny")
+    files = {form: folder / f"tiny{FORMATS[form].suffix}" for form in FORMATS}
+    generator = np.random.default_rng(0)
+    convert(fold_batch_normalization(network), files, generator.uniform(-1, 1, (50, 4, 6, 3)).astype("float32"))
+    preprocessing = models.Preprocessing(height=4, width=6)
+    return types.SimpleNamespace(
+        network=network,
+        files=files,
+        preprocessing=preprocessing,
+        description=models.Description(taps=(), preprocessing=preprocessing, task="classification"),
+    )
