@@ -40,6 +40,7 @@ def run_demo(folder=None):
     folder = Path(folder) if folder is not None else numbered_folder("runs", "demo")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"`--to` must be an empty or new folder. Received: `{folder}`")
+    folder.mkdir(parents=True, exist_ok=True)  # now, so that a place that cannot be written is told before the work
     train, test = open_images("sample", "train"), open_images("sample", "test")
     print(f"{ENTRY}, pretrained on CIFAR-10, gets a new head and learns {train.size} images of Fashion-MNIST.")
 

@@ -50,6 +50,23 @@ def written_aside(path):
         raise
 
 
+def move_together(moves):
+    """Moves files to their places, all of them or none.
+
+    Args:
+        moves: `dict` of source `Path` to target `Path`; a target that exists is replaced.
+
+    Raises:
+        UserError: if a target cannot be written; then every target is as it was.
+    """
+    try:
+        with contextlib.ExitStack() as stack:  # renames when all are written
+            for source, target in moves.items():
+                shutil.copyfile(source, stack.enter_context(written_aside(target)))
+    except OSError as error:
+        raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from None
+
+
 def numbered_folder(parent, name):
     """Returns the path of the next folder `parent/name-NNN` that does not exist, beginning with 001."""
     pattern = re.compile(rf"{re.escape(name)}-(\d+)")

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from auxzoo.child_process import run_module
-from auxzoo.errors import UserError
-from auxzoo.files import written_aside
+from auxzoo.files import move_together
 
 from .formats import FORMATS, INPUT_NAME, OUTPUT_NAME
 
@@ -38,21 +37,7 @@ def convert(network, paths, calibration=None, opset=17):
         (folder / "job.json").write_text(json.dumps({"formats": list(paths), "opset": opset}))
         # An accelerator must not be taken from a training that still runs.
         run_module("auxzoo.export.conversion", folder, {"CUDA_VISIBLE_DEVICES": "-1"})
-        _move_together({folder / name: path for name, path in paths.items()})
-
-
-def _move_together(moves):
-    """Moves files to their places; takes back what was moved if one of them cannot be."""
-    done = []
-    try:
-        for source, target in moves.items():
-            with written_aside(target) as temporary:
-                temporary.write_bytes(source.read_bytes())
-            done.append(target)
-    except OSError as error:
-        for target in done:
-            target.unlink(missing_ok=True)
-        raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from None
+        move_together({folder / name: path for name, path in paths.items()})
 
 
 def main(folder):

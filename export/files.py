@@ -3,19 +3,20 @@
 import datetime
 import importlib.metadata
 import platform
+import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.files import sha256, write_json
+from auxzoo.files import move_together, sha256, write_json
 from auxzoo.machine import processor_name
 from auxzoo.metrics import Accuracy
 
 from ..models.description import describe
+from .calibration import choose_calibration
 from .checks import check_exportable
 from .conversion import convert
 from .folding import fold_batch_normalization
@@ -23,8 +24,7 @@ from .formats import FORMATS
 from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
 from .runtime import open_file
 
-CALIBRATION_COUNT = 200
-CALIBRATION_SEED = 0
+_NOISE_IMAGES = 16
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
 
@@ -43,7 +43,7 @@ def to_tflite(model, path, quantization=None, calibration=None, description=None
         description: `Description` with the preprocessing of an `ImageSet`, for a network that carries none.
 
     Returns:
-        `Path` of the file.
+        `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
 
     Raises:
         UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
@@ -69,7 +69,7 @@ def to_onnx(model, path, opset=17):
         opset: ONNX operator set, 13 to 18.
 
     Returns:
-        `Path` of the file.
+        `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
 
     Raises:
         UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
@@ -101,8 +101,9 @@ def export_files(
         folder: where the files and their records go; made if it is missing.
         formats: names among `FORMATS`.
         calibration: `ImageSet` for the int8 formats, of which 200 are taken by a fixed seed.
-        evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`; if `None`, neither is
-            measured and the record says so. Accuracy is that of a classifier; other networks have parity alone.
+        evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`. If `None`, parity is measured on
+            the calibration images or on noise, and accuracy is not; the record says so. Accuracy is that of a
+            classifier; other networks have parity alone.
         description: `Description` for a network that carries none.
         name: `str`, first part of the file names; the network's name if `None`.
         progress: called with a line of text before each step, or `None`.
@@ -126,57 +127,18 @@ def export_files(
     preprocessing = _preprocessing(model, description)
     if evaluation is not None:
         _check_evaluation(model, evaluation)
-    tell = progress or (lambda line: None)
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
         raise UserError(f"`folder` must be a folder. Received: `{folder}`, a file")
-    calibration_images, manifest = None, None
+    chosen = None
     if any(FORMATS[form].needs_calibration for form in formats):
         if not isinstance(calibration, ImageSet):
             raise UserError("`calibration` must be an ImageSet of real images for the int8 formats.")
         if evaluation is not None and calibration.overlaps(evaluation):
             raise UserError("`calibration` and `evaluation` must have no image in common.")
-        chosen = calibration.sample(min(CALIBRATION_COUNT, calibration.size), CALIBRATION_SEED)
-        calibration_images = np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
-        manifest = chosen.manifest() | {"preprocessing": vars(preprocessing)}
-
-    tell(f"converting to {len(formats)} formats")
+        chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
-    convert(fold_batch_normalization(model), paths, calibration_images)
-
-    reference = None
-    if evaluation is not None:
-        tell(f"measuring the Keras network on {evaluation.size} images")
-        images = parity_images(evaluation, preprocessing)
-        reference = _keras_reference(model, evaluation, preprocessing, images)
-    records = []
-    for form, path in paths.items():
-        tell(f"measuring {path.name}")
-        record = {
-            "file": path.name,
-            "format": form,
-            "sha256": sha256(path),
-            "bytes": path.stat().st_size,
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "tools": {tool: importlib.metadata.version(tool) for tool in _TOOLS},
-            "python": platform.python_version(),
-            "processor": processor_name(),
-            "calibration": manifest if FORMATS[form].needs_calibration else None,
-            **open_file(path).tensors(),
-            "operators": open_file(path).operators(),
-            "parity": None,
-            "accuracy": None,
-            "keras_accuracy": None,
-            "latency": measure_latency(path),
-        }
-        if reference is not None:
-            record["parity"] = measure_parity(path, images, reference["outputs"])
-            record["keras_accuracy"] = reference["accuracy"]
-            if _is_classifier(model):
-                record["accuracy"] = evaluate_file(path, evaluation, preprocessing)
-        write_json(path.with_name(f"{path.name}.json"), record)
-        records.append(record)
-    return records
+    return _export(model, paths, chosen, evaluation, preprocessing, tell=progress)
 
 
 def _write_one(model, path, form, suffix, calibration=None, description=None, opset=17):
@@ -184,46 +146,66 @@ def _write_one(model, path, form, suffix, calibration=None, description=None, op
     path = Path(path)
     if path.suffix != suffix:
         raise UserError(f"`path` must end in {suffix}. Received: `{path}`")
-    images = None
+    chosen = None
     if FORMATS[form].needs_calibration:
-        images = _calibration_images(model, calibration, description)
-    convert(fold_batch_normalization(model), {form: path}, images, opset)
+        preprocessing = _preprocessing(model, description) if isinstance(calibration, ImageSet) else None
+        chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
+    _export(model, {form: path}, chosen, opset=opset)
     return path
 
 
-def _calibration_images(model, calibration, description):
-    """Returns preprocessed calibration images of any of the allowed kinds, float32 `[count, height, width, 3]`."""
-    if isinstance(calibration, ImageSet):
-        preprocessing = _preprocessing(model, description)
-        chosen = calibration.sample(min(CALIBRATION_COUNT, calibration.size), CALIBRATION_SEED)
-        return np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
-    if calibration is None:
-        raise UserError("`calibration` must be real images for int8. Received: none")
-    try:
-        if isinstance(calibration, tf.data.Dataset):
-            batches, count = [], 0
-            for element in calibration:
-                batches.append(np.asarray(element[0] if isinstance(element, tuple) else element, np.float32))
-                count += len(batches[-1])
-                if count >= CALIBRATION_COUNT:
-                    break
-            images = np.concatenate(batches)[:CALIBRATION_COUNT] if batches else np.zeros((0,))
-        else:
-            images = np.asarray(calibration, np.float32)
-            order = np.random.default_rng(CALIBRATION_SEED).permutation(len(images))
-            images = images[np.sort(order[:CALIBRATION_COUNT])]
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"`calibration` must be an ImageSet, a tf.data.Dataset or an array. Received: {error}"
-        ) from None
-    if images.shape[1:] != tuple(model.input_shape[1:]) or len(images) == 0:
-        raise UserError(
-            f"`calibration` must be images of shape [count, {', '.join(map(str, model.input_shape[1:]))}]. "
-            f"Received: shape {images.shape}"
-        )
-    if not np.isfinite(images).all():
-        raise UserError("`calibration` must be finite numbers. Received: NaN or infinity")
-    return images
+def _export(model, paths, calibration=None, evaluation=None, preprocessing=None, opset=17, tell=None):
+    """Converts and measures in a folder of its own; then all files and records appear at their places, or none.
+
+    Args:
+        model: checked network.
+        paths: `dict` of format name to the `Path` of its file.
+        calibration: what `choose_calibration` returned, or `None`.
+        evaluation: `ImageSet` for parity and accuracy, or `None`.
+        preprocessing: of `evaluation`.
+        opset: ONNX operator set.
+        tell: called with a line of text before each step, or `None`.
+
+    Returns:
+        list of records (`dict`), one a file.
+    """
+    tell = tell or (lambda line: None)
+    calibration_images, manifest = calibration or (None, None)
+    with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
+        made = {form: Path(folder) / path.name for form, path in paths.items()}
+        tell(f"converting to {len(made)} formats")
+        convert(fold_batch_normalization(model), made, calibration_images, opset)
+        images, source = _parity_images(model, evaluation, preprocessing, calibration_images)
+        if evaluation is not None:
+            tell(f"measuring the Keras network on {evaluation.size} images")
+        expected, keras_accuracy = _keras_reference(model, images, evaluation, preprocessing)
+        records, moves = [], {}
+        for form, path in made.items():
+            tell(f"measuring {path.name}")
+            is_measured = evaluation is not None and _is_classifier(model)
+            record = {
+                "file": path.name,
+                "format": form,
+                "sha256": sha256(path),
+                "bytes": path.stat().st_size,
+                "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "tools": {tool: importlib.metadata.version(tool) for tool in _TOOLS},
+                "python": platform.python_version(),
+                "processor": processor_name(),
+                "calibration": manifest if FORMATS[form].needs_calibration else None,
+                **open_file(path).tensors(),
+                "operators": open_file(path).operators(),
+                "parity": {"source": source, **measure_parity(path, images, expected)},
+                "accuracy": evaluate_file(path, evaluation, preprocessing) if is_measured else None,
+                "keras_accuracy": keras_accuracy,
+                "latency": measure_latency(path),
+            }
+            record_path = path.with_name(f"{path.name}.json")
+            write_json(record_path, record)
+            records.append(record)
+            moves |= {path: paths[form], record_path: paths[form].with_name(record_path.name)}
+        move_together(moves)
+    return records
 
 
 def _preprocessing(model, description):
@@ -248,13 +230,22 @@ def _check_evaluation(model, evaluation):
         )
 
 
-def _keras_reference(model, evaluation, preprocessing, images):
+def _parity_images(model, evaluation, preprocessing, calibration_images):
+    """Returns the best images there are for comparing a file with Keras, and where they come from."""
+    if evaluation is not None:
+        return parity_images(evaluation, preprocessing), evaluation.name
+    if calibration_images is not None:
+        return calibration_images, "calibration images"
+    noise = np.random.default_rng(0).uniform(-1, 1, (_NOISE_IMAGES, *model.input_shape[1:])).astype(np.float32)
+    return noise, "uniform noise from -1 to 1, seed 0"
+
+
+def _keras_reference(model, images, evaluation, preprocessing):
+    """Returns the Keras network's outputs for `images`, and its accuracy where it can be measured."""
     predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
-    accuracy = Accuracy() if _is_classifier(model) else None
-    if accuracy is not None:
+    accuracy = None
+    if evaluation is not None and _is_classifier(model):
+        accuracy = Accuracy()
         for batch, classes in evaluation.batches(preprocessing, 250):
             accuracy.update(predict(batch).numpy(), classes.numpy())
-    return {
-        "outputs": keras.ops.convert_to_numpy(predict(images)),
-        "accuracy": accuracy and accuracy.result(),
-    }
+    return predict(images).numpy(), accuracy and accuracy.result()

@@ -45,12 +45,13 @@ def attach(compact, structure):
         for tap, layer in structure.taps
         if any(tap in node.links for node in structure.nodes)
     }
-    features = None
-    prefixes = _prefixes([node.name for node in structure.nodes])
-    for node in structure.nodes:
-        features = _node(node, prefixes[node.name], features, [(tap, taps[tap]) for tap in node.links])
-    outputs = {COMPACT_OUTPUT: compact.output, AUXILIARY_OUTPUT: _head(features, compact.output)}
-    return _functional(compact, outputs, f"{compact.name}{JOINT_SUFFIX}")
+    name = f"{compact.name}{JOINT_SUFFIX}"
+    try:
+        return _functional(compact, _outputs(compact, structure, taps), name)
+    except ValueError:
+        # Keras refuses two layers of one name: both nodes `a` and `a_operation` have an `a_operation_relu`.
+        # No node's name begins with a digit, so numbers keep them apart; all other structures keep their names.
+        return _functional(compact, _outputs(compact, structure, taps, numbered=True), name)
 
 
 def detach(joint):
@@ -93,17 +94,13 @@ def _check_compact(compact):
         )
 
 
-def _prefixes(names):
-    """Returns the first part of the layers' names for every node, so chosen that no two layers get one name.
-
-    The layers of a node `a` are called `a_sum`, `a_relu`, `a_operation...` and `a_from_TAP_...`. Those of a node
-    `a_operation` or `a_from_b` may be called the same, so it is numbered; no node's name begins with a digit.
-    """
-    prefixes = {}
-    for place, name in enumerate(names):
-        clashes = any(name == f"{other}_operation" or name.startswith(f"{other}_from_") for other in names)
-        prefixes[name] = f"{AUXILIARY_PREFIX}{place}_{name}" if clashes else f"{AUXILIARY_PREFIX}{name}"
-    return prefixes
+def _outputs(compact, structure, taps, numbered=False):
+    """Returns the outputs of the joint network, having built the auxiliary; `taps` are tap name to tensor."""
+    features = None
+    for place, node in enumerate(structure.nodes):
+        prefix = f"{AUXILIARY_PREFIX}{place}_{node.name}" if numbered else f"{AUXILIARY_PREFIX}{node.name}"
+        features = _node(node, prefix, features, [(tap, taps[tap]) for tap in node.links])
+    return {COMPACT_OUTPUT: compact.output, AUXILIARY_OUTPUT: _head(features, compact.output)}
 
 
 def _node(node, prefix, previous, links):

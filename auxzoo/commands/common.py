@@ -2,6 +2,8 @@
 
 from auxzoo.machine import quiet_stderr
 
+_WIDTH = 100  # columns of a table that goes to a pipe or a log
+
 
 def add_data_arguments(parser, default="sample"):
     """Adds the arguments that choose images."""
@@ -39,17 +41,27 @@ def make_table(title, *columns, caption=None):
 
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for column in columns:
-        table.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left")
+        # Folded where a terminal is narrow: half a name or number would be of no use.
+        justify = "right" if column.endswith(">") else "left"
+        table.add_column(column.rstrip(">"), justify=justify, overflow="fold")
     return table
 
 
 def print_table(table):
-    """Prints a `rich` table, at least 100 columns wide where nobody looks (a pipe, a log)."""
+    """Prints a `rich` table; where nobody looks (a pipe, a log) 100 columns wide, or as wide as its longest words."""
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=100)
+        spare = _WIDTH - (3 * len(table.columns) + 1)  # less borders and margins
+        for column in table.columns:
+            column.width = max(len(word) for cell in [column.header, *column.cells] for word in ["", *cell.split()])
+            spare -= column.width
+        for column in table.columns:  # rich itself would cut words to make room for others
+            whole = max(len(line) for cell in [column.header, *column.cells] for line in ["", *cell.splitlines()])
+            widened = min(whole - column.width, max(spare, 0))
+            column.width, spare = column.width + widened, spare - widened
+        console = Console(width=_WIDTH - min(spare, 0))
     console.print(table)
 
 

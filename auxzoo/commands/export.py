@@ -35,8 +35,8 @@ def run(arguments):
     unknown = [form for form in formats if form not in FORMATS]
     if unknown:
         raise UserError(f"`--formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown)}")
-    needs_data = not arguments.no_accuracy or any(FORMATS[form].needs_calibration for form in formats)
-    if needs_data and arguments.data is None:
+    needs_calibration = any(FORMATS[form].needs_calibration for form in formats)
+    if arguments.data is None and (needs_calibration or not arguments.no_accuracy):
         raise UserError(
             "`--data` must be sample, tfds:NAME or folder:PATH: real images calibrate int8 and measure accuracy. "
             "Received: none; --no-accuracy with --formats tflite_float32,onnx needs none."
@@ -60,7 +60,7 @@ def run(arguments):
         network,
         folder,
         formats,
-        calibration=open_split(arguments, "train") if needs_data else None,
+        calibration=open_split(arguments, "train") if needs_calibration else None,
         evaluation=None if arguments.no_accuracy else open_split(arguments, "test"),
         name=name,
         progress=lambda line: print(f"  {line} ...", flush=True),

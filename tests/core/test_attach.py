@@ -202,9 +202,15 @@ class TestLayerNames:
         assert "auxiliary_second_from_previous_adapter" in names  # the tap keeps its name
 
     @pytest.mark.parametrize(
-        ("other", "tap"), [("node_operation", "previous"), ("node_from_a", "b"), ("node_from_a_from_b", "b")]
+        ("other", "tap", "clashes"),
+        [
+            ("node_operation", "previous", True),
+            ("node_from_a", "b", True),
+            ("node_from_a", "previous", False),
+            ("node_from_a_from_b", "b", False),
+        ],
     )
-    def test_a_node_may_be_called_like_a_layer_of_another(self, network, other, tap):
+    def test_a_node_may_be_called_like_a_layer_of_another(self, network, other, tap, clashes):
         taps = (("a_from_b", "previous"), ("b", "previous_"), ("previous", "previous"))
         nodes = (
             Node("node", ("a_from_b", "b"), "convolution_3x3", 4),
@@ -214,6 +220,8 @@ class TestLayerNames:
             joint = auxzoo.attach(network, Structure(taps, ordered))
             names = [layer.name for layer in joint.layers]
             assert len(set(names)) == len(names)
+            # Only a structure that could not be built otherwise has other names.
+            assert (f"auxiliary_{other}_relu" in names) != clashes
 
     def test_other_names_are_as_published(self):
         network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)

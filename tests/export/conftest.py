@@ -31,9 +31,6 @@ def make_lively(make_random):
                 value = generator.normal(0, 0.1, kernel.shape)
                 value[kernel.shape[0] // 2, kernel.shape[1] // 2] += 1
                 kernel.assign(value)
-            elif isinstance(layer, keras.layers.Conv2D) and layer.use_bias:
-                # Gates of squeeze-and-excite stay near the middle, as they mostly do.
-                layer.kernel.assign(0.3 * layer.kernel)
             elif isinstance(layer, keras.layers.BatchNormalization):
                 # Most values pass the ReLU: random layers that cut half of them multiply every error.
                 layer.beta.assign_add(keras.ops.ones_like(layer.beta))

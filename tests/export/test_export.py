@@ -1,5 +1,6 @@
 """The common test case of exported files: one method a promise; every network goes through all of them."""
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -24,11 +25,9 @@ QUANTIZED = ["tflite_dynamic", "tflite_int8", "tflite_int8_float_io"]
 
 # How far a file may be from Keras: the mean difference of the logits, as a share of their standard deviation from
 # image to image. The answers to another image are 1.13 away (the mean distance of two normal numbers).
-FLOAT32_LIMIT = 5e-4
-FLOAT16_LIMIT = 0.15
+FLOAT32_LIMIT = 5e-5
+FLOAT16_LIMIT = 0.05
 QUANTIZED_LIMIT = 0.5
-# The share of equal predictions, for networks whose random squeeze-and-excite layers multiply every error.
-SAME_PREDICTIONS = 0.7
 
 
 def mobilenet_v2():
@@ -67,6 +66,8 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
     """A network, all its files and records, and what it answers to the images they were measured on."""
     network = NETWORKS[request.param]()
     preprocessing = models.Preprocessing(*network.input_shape[1:3])
+    if request.param == "foreign":  # it scales its pixels itself
+        preprocessing = dataclasses.replace(preprocessing, scale=(1.0,) * 3, offset=(0.0,) * 3)
     calibration, evaluation = make_pictures(24, seed=1), make_pictures(40, seed=2)
     make_lively(network, next(iter(calibration.batches(preprocessing, 24)))[0])
     folder = tmp_path_factory.mktemp("exported")
@@ -142,7 +143,6 @@ class TestEveryNetwork:
         """Or the comparisons below would see nothing."""
         others = np.roll(exported.expected, 1, axis=0)
         assert np.abs(others - exported.expected).mean() / exported.spread > 2 * QUANTIZED_LIMIT
-        assert (others.argmax(-1) == exported.expected.argmax(-1)).mean() < SAME_PREDICTIONS - 0.1
 
     @pytest.mark.parametrize("form", FLOATS)
     def test_float_files_answer_as_keras(self, exported, form):
@@ -155,10 +155,7 @@ class TestEveryNetwork:
 
     @pytest.mark.parametrize("form", QUANTIZED)
     def test_quantized_files_answer_much_as_keras(self, exported, form):
-        received = open_file(exported.files[form]).predict(exported.images)
-        assert (received.argmax(-1) == exported.expected.argmax(-1)).mean() >= SAME_PREDICTIONS
-        if exported.network.name != "foreign":
-            assert distance(exported, form) < QUANTIZED_LIMIT
+        assert distance(exported, form) < QUANTIZED_LIMIT
 
     def test_int8_with_float_ends_is_the_int8_file(self, exported):
         whole, float_ends = (

@@ -1,0 +1,126 @@
+"""What is measured on a file, against values computed by hand with a network whose logits are channel means."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from auxzoo.data import ImageSet
+from auxzoo.errors import UserError
+from auxzoo.export import evaluate_file, measurement, open_file
+from auxzoo.export.measurement import measure_latency, measure_parity
+
+ALL = ["tflite_float32", "tflite_float16", "tflite_dynamic", "tflite_int8", "tflite_int8_float_io", "onnx"]
+
+
+def pictures_of(colours, classes):
+    """Returns an `ImageSet` of pictures of one colour each."""
+    images = np.ones((len(colours), 4, 6, 3), "uint8") * np.array(colours, "uint8")[:, None, None]
+    return ImageSet.from_arrays(images, classes, ("red", "green", "blue"), "colours")
+
+
+@pytest.mark.parametrize("form", ALL)
+def test_accuracy_is_the_share_of_right_answers(tiny, form):
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 90, 10), (10, 90, 30)]
+    images = pictures_of(colours, [0, 1, 2, 0, 2])  # the last is green: 4 of 5 are right
+    done = []
+    result = evaluate_file(tiny.files[form], images, tiny.preprocessing, progress=done.append)
+    assert result == {"images": 5, "accuracy": 0.8, "source": "colours"}
+    assert done == [5]
+
+
+def test_accuracy_uses_the_preprocessing(tiny):
+    import dataclasses
+
+    red = pictures_of([(255, 0, 0)], [0])
+    inverted = dataclasses.replace(tiny.preprocessing, scale=(-1 / 127.5,) * 3, offset=(1.0,) * 3)
+    assert evaluate_file(tiny.files["onnx"], red, tiny.preprocessing)["accuracy"] == 1
+    assert evaluate_file(tiny.files["onnx"], red, inverted)["accuracy"] == 0
+
+
+def test_progress_is_told_batch_by_batch(tiny):
+    done = []
+    evaluate_file(
+        tiny.files["tflite_float32"], pictures_of([(9, 0, 0)] * 600, [0] * 600), tiny.preprocessing, done.append
+    )
+    assert done == [250, 500, 600]
+
+
+@pytest.mark.parametrize("form", ["tflite_float32", "onnx"])
+def test_parity_is_the_difference_to_what_is_expected(tiny, form):
+    images = np.zeros((4, 4, 6, 3), "float32")
+    images[0, ..., 0], images[1, ..., 1], images[2, ..., 2], images[3, ..., 0] = 1, 1, 1, 0.5
+    expected = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0]], "float32")
+    exact = measure_parity(tiny.files[form], images, expected)
+    assert exact == {
+        "images": 4,
+        "largest_difference": pytest.approx(0, abs=1e-6),
+        "mean_difference": pytest.approx(0, abs=1e-6),
+        "same_prediction": 1.0,
+    }
+    expected[3] = [0.5, 0.75, -0.25]  # differences 0, 0.75, 0.25, and green instead of red
+    assert measure_parity(tiny.files[form], images, expected) == {
+        "images": 4,
+        "largest_difference": pytest.approx(0.75, abs=1e-6),
+        "mean_difference": pytest.approx(1 / 12, abs=1e-6),
+        "same_prediction": 0.75,
+    }
+
+
+def test_parity_images_are_the_first_256(tiny):
+    images = pictures_of([(number % 256, 0, 0) for number in range(300)], [0] * 300)
+    chosen = measurement.parity_images(images, tiny.preprocessing)
+    assert chosen.shape == (256, 4, 6, 3)
+    np.testing.assert_allclose(chosen[:, 0, 0, 0], np.arange(256) / 127.5 - 1, atol=1e-6)
+    few = measurement.parity_images(pictures_of([(0, 0, 0)] * 3, [0] * 3), tiny.preprocessing)
+    assert few.shape == (3, 4, 6, 3)
+
+
+def test_latency_is_that_of_single_runs_after_the_warm_up(tiny, monkeypatch):
+    durations = [1, 2, 4, 3, 10]  # milliseconds
+    # The clock is read before and after each run; nothing reads it during the warm-up.
+    readings = itertools.chain.from_iterable((100 + index, 100 + index + ms / 1e3) for index, ms in enumerate(durations))
+    with monkeypatch.context() as patch:
+        patch.setattr(measurement.time, "perf_counter", lambda: next(readings))
+        latency = measure_latency(tiny.files["onnx"], runs=5, warm_up=3, threads=2)
+    # 95 % of the way through five sorted values: 0.8 from the fourth, 4, to the fifth, 10.
+    assert latency == {"median_ms": 3.0, "p95_ms": 8.8, "runs": 5, "threads": 2}
+    assert list(readings) == []
+
+
+@pytest.mark.parametrize("form", ALL)
+def test_latency_is_measured_on_every_kind_of_file(tiny, form):
+    latency = measure_latency(tiny.files[form], runs=20, warm_up=1)
+    assert 0 < latency["median_ms"] <= latency["p95_ms"] < 1000
+    assert (latency["runs"], latency["threads"]) == (20, 1)
+
+
+class TestBadInput:
+    def test_images_of_more_classes_than_logits(self, tiny):
+        images = ImageSet.from_arrays(np.zeros((2, 4, 6, 3), "uint8"), np.array([0, 3]), ("a", "b", "c", "d"))
+        with pytest.raises(UserError, match="`classes` must be 0 to 2. Received: 0 to 3"):
+            evaluate_file(tiny.files["onnx"], images, tiny.preprocessing)
+
+    def test_preprocessing_of_another_network(self, tiny):
+        import dataclasses
+
+        wider = dataclasses.replace(tiny.preprocessing, width=7)
+        for form in ("tflite_float32", "onnx"):
+            with pytest.raises(UserError, match=r"`images` must be of shape \[count, 4, 6, 3\]"):
+                evaluate_file(tiny.files[form], pictures_of([(0, 0, 0)], [0]), wider)
+
+    def test_missing_file(self, tiny, tmp_path):
+        with pytest.raises(UserError, match="is not a file"):
+            evaluate_file(tmp_path / "gone.onnx", pictures_of([(0, 0, 0)], [0]), tiny.preprocessing)
+        with pytest.raises(UserError, match="is not a file"):
+            measure_latency(tmp_path / "gone.onnx")
+
+    def test_file_changed_after_opening_does_not_matter(self, tiny, tmp_path):
+        """The bytes that were opened are those that are measured and inspected."""
+        for form in ("tflite_float32", "onnx"):
+            path = tmp_path / tiny.files[form].name
+            path.write_bytes(tiny.files[form].read_bytes())
+            file = open_file(path)
+            operators = file.operators()
+            path.write_bytes(b"")
+            assert file.operators() == operators
