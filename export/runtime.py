@@ -121,11 +121,12 @@ class ONNXFile:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = threads
         options.log_severity_level = 4  # errors are raised; printed as well they would be told twice
+        self._content = path.read_bytes()
         self.path = path
         with _readable(path):
             # The fallback tries the same provider again, and prints.
             self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+                self._content, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         if len(self._session.get_inputs()) != 1 or len(self._session.get_outputs()) != 1:
             raise UserError(f"`{path}` must have one input and one output.")
@@ -155,7 +156,7 @@ class ONNXFile:
         """Returns operator name -> how often the file has it."""
         import onnx
 
-        model = onnx.load(self.path)
+        model = onnx.load_model_from_string(self._content)
         return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
     def tensors(self):

@@ -104,7 +104,7 @@ def recipe_file(pictures, tmp_path_factory):
         "name": "tiny",
         "network": {
             "architecture": "ResNet18",
-            "arguments": {"input_shape": [8, 8, 3], "width": 0.125, "stem": "small"},
+            "arguments": {"input_shape": [16, 16, 3], "width": 0.125, "stem": "small"},
         },
         "data": {
             "source": f"folder:{pictures}",

@@ -6,8 +6,7 @@ import tensorflow as tf
 from auxzoo.metrics import Accuracy
 
 from ..models.description import describe
-from ..models.names import AUXILIARY_OUTPUT, COMPACT_OUTPUT
-from .objective import joint_logits
+from .objective import predictions
 
 
 def evaluate(network, images, description=None, batch_size=250):
@@ -31,14 +30,6 @@ def evaluate(network, images, description=None, batch_size=250):
     predict = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
     accuracies = {}
     for batch, classes in images.batches(preprocessing, batch_size):
-        outputs = predict(batch)
-        heads = {"accuracy": outputs}
-        if isinstance(outputs, dict):
-            heads = {
-                "accuracy": outputs[COMPACT_OUTPUT],
-                "auxiliary_accuracy": outputs[AUXILIARY_OUTPUT],
-                "joint_accuracy": joint_logits(outputs),
-            }
-        for name, logits in heads.items():
+        for name, logits in predictions(predict(batch)).items():
             accuracies.setdefault(name, Accuracy()).update(np.asarray(logits), classes.numpy())
     return {"images": images.size} | {name: accuracy.result() for name, accuracy in accuracies.items()}

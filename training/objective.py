@@ -88,3 +88,14 @@ class Objective(Settings):
 def joint_logits(outputs):
     """Returns the joint prediction of a joint network's output dict: the mean of both heads' logits."""
     return (outputs[COMPACT_OUTPUT] + outputs[AUXILIARY_OUTPUT]) / 2
+
+
+def predictions(outputs):
+    """Returns metric name -> logits of every head that is measured: one of a compact network, three of a joint one."""
+    if not isinstance(outputs, dict):
+        return {"accuracy": outputs}
+    return {
+        "accuracy": outputs[COMPACT_OUTPUT],
+        "auxiliary_accuracy": outputs[AUXILIARY_OUTPUT],
+        "joint_accuracy": joint_logits(outputs),
+    }

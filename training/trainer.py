@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from auxzoo.errors import UserError
 
-from ..models.names import AUXILIARY_OUTPUT, COMPACT_OUTPUT
-from .objective import joint_logits
+from ..models.names import is_joint
+from .objective import predictions
 
 
 class Trainer(keras.Model):
@@ -92,15 +92,8 @@ class Trainer(keras.Model):
         batch_size = tf.shape(labels)[0]
         for name, metric in self._loss_metrics.items():
             metric.update_state(losses[name], sample_weight=batch_size)
-        predictions = {"accuracy": outputs}
-        if isinstance(outputs, dict):
-            predictions = {
-                "accuracy": outputs[COMPACT_OUTPUT],
-                "auxiliary_accuracy": outputs[AUXILIARY_OUTPUT],
-                "joint_accuracy": joint_logits(outputs),
-            }
-        for name, metric in self._accuracy_metrics.items():
-            metric.update_state(labels, predictions[name])
+        for name, logits in predictions(outputs).items():
+            self._accuracy_metrics[name].update_state(labels, logits)
         return {metric.name: metric.result() for metric in self.metrics}
 
 
@@ -110,8 +103,3 @@ def _images_and_labels(batch):
     if sample_weight is not None:
         raise UserError("`batch` must be a pair (images, labels). Received: sample weights beside them")
     return images, labels
-
-
-def is_joint(network):
-    """Returns whether `network` is a joint one, by the keys of its output."""
-    return isinstance(network.output, dict) and set(network.output) == {COMPACT_OUTPUT, AUXILIARY_OUTPUT}

@@ -80,8 +80,8 @@ def tiny(tmp_path_factory):
     network.get_layer("classes").set_weights([np.eye(3, dtype="float32"), np.zeros(3, "float32")])
     folder = tmp_path_factory.mktemp("tiny")
     files = {form: folder / f"tiny{FORMATS[form].suffix}" for form in FORMATS}
-    generator = np.random.default_rng(0)
-    convert(fold_batch_normalization(network), files, generator.uniform(-1, 1, (50, 4, 6, 3)).astype("float32"))
+    colours = np.random.default_rng(0).uniform(-1, 1, (100, 1, 1, 3)).astype("float32")
+    convert(fold_batch_normalization(network), files, np.tile(colours, (1, 4, 6, 1)))
     preprocessing = models.Preprocessing(height=4, width=6)
     return types.SimpleNamespace(
         network=network,

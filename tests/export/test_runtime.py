@@ -58,7 +58,7 @@ class TestGoodFiles:
     @pytest.mark.parametrize("form", ["tflite_int8", "tflite_int8_float_io"])
     def test_int8_is_quantised_and_dequantised_as_the_file_says(self, tiny, images, form):
         file = open_file(tiny.files[form])
-        # One step of the input, 2/255, is averaged away; what is left is a step of the output.
+        # Rounding the input is averaged away; what is left are steps of the mean and of the output.
         step = open_file(tiny.files["tflite_int8"]).tensors()["output"]["scale"]
         assert 0 < step < 0.01
         np.testing.assert_allclose(file.predict(images), images.mean(axis=(1, 2)), atol=2.5 * step)
@@ -67,8 +67,8 @@ class TestGoodFiles:
         file = open_file(tiny.files["tflite_int8"])
         values = np.array([-100, 100], "float32")[:, None, None, None] * np.ones((1, 4, 6, 3), "float32")
         low, high = file.predict(values)
-        assert (low < -0.4).all(), "wrapped round"
-        assert (high > 0.4).all(), "wrapped round"
+        assert (low < -0.9).all(), "wrapped round"
+        assert (high > 0.9).all(), "wrapped round"
 
     def test_operators_and_tensors(self, tiny):
         file = open_file(str(tiny.files["tflite_int8"]))
@@ -162,9 +162,7 @@ class TestForeignFiles:
 
     def test_tflite_without_a_signature(self, tmp_path):
         file = open_file(tflite_file(tmp_path / "plain.tflite", lambda one: one * 2, (1, 2, 2, 3)))
-        assert file.tensors()["input"] == {"name": "", "shape": [1, 2, 2, 3], "type": "float32"} or (
-            file.tensors()["input"]["shape"] == [1, 2, 2, 3]
-        )
+        assert file.tensors()["input"] == {"name": "", "shape": [1, 2, 2, 3], "type": "float32"}
         np.testing.assert_array_equal(file.predict(np.ones((2, 2, 2, 3))), 2 * np.ones((2, 2, 2, 3)))
 
 
@@ -225,15 +223,17 @@ class Reader:
         self._child.wait()
 
 
-class TestDamagedFiles:
-    """Of every 6,000 files with a few flipped bits one asks for gigabytes (a size of 2^27): that takes long, and ends."""
+@pytest.fixture(scope="module", params=DAMAGED)
+def good(request, tiny, images, tmp_path_factory):
+    """A child process that reads files, and the content and suffix of a good one."""
+    path = tiny.files[request.param]
+    reader = Reader(tmp_path_factory.mktemp("damaged"), images, open_file(path).predict(images))
+    yield reader, path.read_bytes(), path.suffix
+    reader.close()
 
-    @pytest.fixture(scope="class", params=DAMAGED)
-    def good(self, request, tiny, images, tmp_path_factory):
-        path = tiny.files[request.param]
-        reader = Reader(tmp_path_factory.mktemp("damaged"), images, open_file(path).predict(images))
-        yield reader, path.read_bytes(), path.suffix
-        reader.close()
+
+class TestDamagedFiles:
+    """A flipped bit in a size may ask for gigabytes (one in some thousands of such files): slow, but no crash."""
 
     def test_the_good_file_itself_is_read(self, good):
         reader, content, suffix = good

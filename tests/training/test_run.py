@@ -125,7 +125,7 @@ class TestFinishedRun:
 
     def test_moved_the_weights(self, finished_run):
         keras.utils.set_random_seed(0)
-        fresh = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+        fresh = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3)
         for trained, first in zip(auxzoo.load(finished_run).trainable_weights, fresh.trainable_weights, strict=True):
             assert not np.array_equal(trained.numpy(), first.numpy()), trained.path
 
@@ -134,7 +134,7 @@ class TestFinishedRun:
             names = []
             file.visit(names.append)
         assert not [name for name in names if "auxiliary" in name]
-        compact = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+        compact = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3)
         assert sum(array.size for array in weights_in(finished_run).values()) == compact.count_params()
 
     def test_the_auxiliary_changed_what_was_learnt(self, finished_runs):
@@ -250,7 +250,7 @@ class TestFolders:
 
     def test_a_recipe_made_in_python_claims_its_folder_again(self, recipe, tmp_path):
         # Its shape is a tuple, the one that was written is a list; it is the same run nevertheless.
-        arguments = recipe.network.arguments | {"input_shape": (8, 8, 3)}
+        arguments = recipe.network.arguments | {"input_shape": (16, 16, 3)}
         recipe = recipe.model_copy(update={"network": recipe.network.model_copy(update={"arguments": arguments})})
         claim_folder(tmp_path, recipe)
         assert claim_folder(tmp_path, recipe) == tmp_path

@@ -1,0 +1,316 @@
+"""What may not be exported, told by name before any converter starts, and with nothing left behind."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import auxzoo
+from auxzoo import models
+from auxzoo.errors import UserError
+from auxzoo.export import export_files, to_onnx, to_tflite
+
+SHAPE = (8, 10, 3)
+
+
+class Sharpen(layers.Layer):
+    def call(self, inputs):
+        return inputs * 2.0
+
+
+@pytest.fixture(autouse=True)
+def no_child(monkeypatch):
+    """Makes a child process fail at once: no test here may come so far."""
+    monkeypatch.setattr("sys.executable", "/bin/false")
+
+
+@pytest.fixture(scope="module")
+def compact():
+    return models.ResNet18(SHAPE, 0.125, "small", num_classes=3)
+
+
+@pytest.fixture(scope="module")
+def images(make_images):
+    return make_images(12, size=9, seed=1)
+
+
+def network_of(body, *inputs):
+    inputs = [keras.Input(shape) for shape in inputs or [SHAPE]]
+    outputs = body(*inputs)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs, name="network")
+
+
+def flat(x):
+    return layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+
+
+def joint():
+    network = models.ResNet18(SHAPE, 0.125, "small", num_classes=3)
+    return auxzoo.attach(network, auxzoo.Structure.default(network))
+
+
+def foreign_joint():
+    network = network_of(lambda x: flat(layers.Conv2D(4, 3, name="first")(x)))
+    return auxzoo.attach(network, auxzoo.Structure.default(network, taps=["first"]))
+
+
+def joint_inside():
+    inner = foreign_joint()
+    return network_of(lambda x: inner(x)["compact"])
+
+
+def auxiliary_alone():
+    network = joint()
+    return keras.Model(network.input, network.output["auxiliary"])
+
+
+def half_precision():
+    return network_of(lambda x: layers.Conv2D(3, 3, dtype="mixed_float16")(x))
+
+
+def not_functional():
+    class Network(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    return Network()
+
+
+HAND_OVER = r"`model` must be the compact network. Received: .*auxiliary; hand over the compact one, `auxzoo.detach"
+MODELS = {
+    "joint": (joint, HAND_OVER),
+    "joint of a foreign network": (foreign_joint, HAND_OVER),
+    "joint inside another": (joint_inside, HAND_OVER),
+    "auxiliary alone": (auxiliary_alone, HAND_OVER),
+    "nothing": (lambda: None, "`model` must be a functional keras.Model. Received: NoneType"),
+    "name": (lambda: "resnet18", "`model` must be a functional keras.Model. Received: str"),
+    "subclass": (not_functional, "`model` must be a functional keras.Model. Received: Network"),
+    "two outputs": (
+        lambda: network_of(lambda x: [flat(x), flat(x)]),
+        "`model` must have one input and one output. Received: 1 inputs, 2 outputs",
+    ),
+    "two inputs": (
+        lambda: network_of(lambda x, y: flat(layers.Add()([x, y])), SHAPE, SHAPE),
+        "`model` must have one input and one output. Received: 2 inputs, 1 outputs",
+    ),
+    "open size": (
+        lambda: network_of(flat, (None, None, 3)),
+        r"`model` must have static shapes but for the batch. Received: .*None, None, 3",
+    ),
+    "open output": (
+        lambda: network_of(lambda x: layers.Conv2D(3, 3)(x), (8, None, 3)),
+        "`model` must have static shapes but for the batch",
+    ),
+    "lambda": (
+        lambda: network_of(lambda x: flat(layers.Lambda(lambda y: y * 2, name="double")(x))),
+        "`model` must not hold a Lambda layer. Received: 'double'",
+    ),
+    "nested lambda": (
+        lambda: network_of(lambda x: flat(network_of(layers.Lambda(lambda y: y * 2, name="double"))(x))),
+        "`model` must not hold a Lambda layer. Received: 'double'",
+    ),
+    "custom layer": (
+        lambda: network_of(lambda x: flat(Sharpen(name="sharp")(x))),
+        "`model` must be made of Keras' own layers. Received: 'sharp' of class Sharpen",
+    ),
+    "mixed_float16": (
+        half_precision,
+        r"`model` must compute in float32; .*Received: layer 'conv2d.*' computes in float16",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_models_that_may_not_be_exported(kind, tmp_path):
+    build, message = MODELS[kind]
+    model = build()
+    with pytest.raises(UserError, match=message):
+        to_tflite(model, tmp_path / "a.tflite")
+    with pytest.raises(UserError, match=message):
+        to_onnx(model, tmp_path / "a.onnx")
+    with pytest.raises(UserError, match=message):
+        export_files(model, tmp_path / "out", ["onnx"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_detached_network_may_be_exported(tmp_path):
+    """The sentence above says so; the child that would convert it is stopped here."""
+    with pytest.raises(auxzoo.child_process.ChildFailed):
+        to_onnx(auxzoo.detach(joint()), tmp_path / "a.onnx")
+
+
+class TestArgumentsOfOneFile:
+    @pytest.mark.parametrize("quantization", ["int16", "INT8", "float32", 8, True])
+    def test_unknown_quantization(self, compact, tmp_path, quantization):
+        with pytest.raises(UserError, match=r"`quantization` must be one of None, 'float16', .*Received: "):
+            to_tflite(compact, tmp_path / "a.tflite", quantization=quantization)
+
+    @pytest.mark.parametrize("opset", [12, 19, 0, "17", 17.0, None])
+    def test_unknown_opset(self, compact, tmp_path, opset):
+        with pytest.raises(UserError, match=r"`opset` must be 13 to 18. Received: opset="):
+            to_onnx(compact, tmp_path / "a.onnx", opset=opset)
+
+    @pytest.mark.parametrize("name", ["a.onnx", "a", "a.tflite.gz", "tflite"])
+    def test_suffix_of_tflite(self, compact, tmp_path, name):
+        with pytest.raises(UserError, match=rf"`path` must end in .tflite. Received: `.*{name}`"):
+            to_tflite(compact, tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["a.tflite", "a", "a.onnx.json"])
+    def test_suffix_of_onnx(self, compact, tmp_path, name):
+        with pytest.raises(UserError, match=rf"`path` must end in .onnx. Received: `.*{name}`"):
+            to_onnx(compact, tmp_path / name)
+
+
+def dataset_of(*batches):
+    return tf.data.Dataset.from_generator(lambda: iter(batches), output_types=tf.float32)
+
+
+NAN = np.full((2, *SHAPE), np.nan, "float32")
+CALIBRATIONS = {
+    "missing": (None, "`calibration` must be real images for int8. Received: none"),
+    "no image": (np.zeros((0, *SHAPE)), r"`calibration` must be images of shape \[count, 8, 10, 3\]"),
+    "one image without a batch": (np.zeros(SHAPE), r"`calibration` must be .*Received: shape \(8, 10, 3\)"),
+    "turned": (np.zeros((2, 10, 8, 3)), r"`calibration` must be .*Received: shape \(2, 10, 8, 3\)"),
+    "grey": (np.zeros((2, 8, 10, 1)), r"`calibration` must be .*Received: shape \(2, 8, 10, 1\)"),
+    "nan": (NAN, "`calibration` must be finite numbers. Received: NaN or infinity"),
+    "infinity": (np.full((2, *SHAPE), np.inf), "`calibration` must be finite numbers"),
+    "ragged": ([np.zeros(SHAPE), np.zeros((2, 2, 3))], "`calibration` must be an ImageSet, .* or an array"),
+    "text": ("train", "`calibration` must be an ImageSet, .* or an array. Received: could not convert"),
+    "number": (3, "`calibration` must be "),
+    "empty data set": (lambda: dataset_of(), r"`calibration` must be images of shape"),
+    "data set of other shapes": (lambda: dataset_of(np.zeros((2, 4, 4, 3))), r"`calibration` must be .*\(2, 4, 4, 3\)"),
+    "data set of mixed shapes": (
+        lambda: dataset_of(np.zeros((2, *SHAPE)), np.zeros((2, 4, 4, 3))),
+        "`calibration` must be an ImageSet",
+    ),
+    "data set with nan": (lambda: dataset_of(NAN), "`calibration` must be finite numbers"),
+    "data set of dictionaries": (
+        lambda: tf.data.Dataset.from_tensors({"image": np.zeros((2, *SHAPE))}),
+        "`calibration` must be an ImageSet",
+    ),
+}
+
+
+@pytest.mark.parametrize("quantization", ["int8", "int8_float_io"])
+@pytest.mark.parametrize("kind", CALIBRATIONS)
+def test_calibration_that_does_not_fit(compact, tmp_path, kind, quantization):
+    calibration, message = CALIBRATIONS[kind]
+    with pytest.raises(UserError, match=message):
+        to_tflite(
+            compact, tmp_path / "a.tflite", quantization, calibration() if callable(calibration) else calibration
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_without_a_description(images, tmp_path):
+    foreign = network_of(flat)
+    with pytest.raises(UserError, match=r"pass `description=Description\(...\)`"):
+        to_tflite(foreign, tmp_path / "a.tflite", "int8", images)
+    description = models.Description((), models.Preprocessing(10, 8))
+    with pytest.raises(UserError, match=r"`description` must make images of shape \(8, 10, 3\).*\(10, 8, 3\)"):
+        to_tflite(foreign, tmp_path / "a.tflite", "int8", images, description)
+
+
+class TestArgumentsOfManyFiles:
+    @pytest.mark.parametrize(
+        ("formats", "named"),
+        [(["tflite_float32", "tflite_int4"], "tflite_int4"), ([], "none"), (["coreml", "onnx", "onx"], "coreml, onx")],
+    )
+    def test_unknown_format(self, compact, tmp_path, formats, named):
+        with pytest.raises(UserError, match=rf"`formats` must be among tflite_float32, .*onnx. Received: {named}$"):
+            export_files(compact, tmp_path / "out", formats)
+
+    @pytest.mark.parametrize("calibration", [None, np.zeros((2, *SHAPE)), "train"])
+    def test_missing_calibration(self, compact, images, tmp_path, calibration):
+        with pytest.raises(UserError, match="`calibration` must be an ImageSet of real images"):
+            export_files(compact, tmp_path / "out", ["onnx", "tflite_int8"], calibration=calibration, evaluation=images)
+
+    def test_overlap(self, compact, images, tmp_path):
+        rest, held_out = images.split(4, seed=0)
+        message = "`calibration` and `evaluation` must have no image in common"
+        for calibration, evaluation in ((images, images), (images, held_out), (images.sample(9, seed=1), rest)):
+            with pytest.raises(UserError, match=message):
+                export_files(compact, tmp_path / "out", calibration=calibration, evaluation=evaluation)
+        with pytest.raises(auxzoo.child_process.ChildFailed):  # disjoint parts of one set may be used
+            export_files(compact, tmp_path / "out", calibration=rest, evaluation=held_out)
+
+    @pytest.mark.parametrize("evaluation", [np.zeros((2, *SHAPE)), "test"])
+    def test_evaluation_of_another_kind(self, compact, images, tmp_path, evaluation):
+        with pytest.raises(UserError, match="`evaluation` must be an ImageSet. Received: "):
+            export_files(compact, tmp_path / "out", calibration=images, evaluation=evaluation)
+
+    def test_evaluation_of_other_classes(self, compact, images, make_images, tmp_path):
+        with pytest.raises(UserError, match="`evaluation` must have 3 classes, as resnet18. Received: 5"):
+            export_files(
+                compact, tmp_path / "out", calibration=images, evaluation=make_images(9, size=9, classes=5, seed=2)
+            )
+
+    def test_no_description_and_one_of_another_size(self, compact, tmp_path):
+        with pytest.raises(UserError, match=r"`model` must be a network that carries a description"):
+            export_files(network_of(flat), tmp_path / "out", ["onnx"])
+        description = auxzoo.describe(compact)
+        other = dataclasses.replace(description, preprocessing=models.Preprocessing(32, 32))
+        with pytest.raises(UserError, match=r"`description` must make images of shape \(8, 10, 3\)"):
+            export_files(compact, tmp_path / "out", ["onnx"], description=other)
+
+    def test_a_folder_that_is_a_file(self, compact, tmp_path):
+        (tmp_path / "out").write_text("mine")
+        with pytest.raises(UserError, match="`folder` must be a folder. Received: `.*out`, a file"):
+            export_files(compact, tmp_path / "out", ["onnx"])
+        assert (tmp_path / "out").read_text() == "mine"
+
+    def test_nothing_is_left_behind(self, compact, tmp_path):
+        for arguments in ({"formats": ["what"]}, {"formats": ["tflite_int8"]}, {"evaluation": "test"}):
+            with pytest.raises(UserError):
+                export_files(compact, tmp_path / "out", **arguments)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestCalibrationThatFits:
+    """What the converter gets, of each kind of calibration that is allowed."""
+
+    @pytest.fixture
+    def calibrated(self, compact, tmp_path, monkeypatch):
+        """A function that returns the images that a calibration hands to the child process."""
+        script = tmp_path / "python"
+        script.write_text(f'#!/bin/sh\nfor folder; do :; done\ncp "$folder/calibration.npy" "{tmp_path}"; exit 1\n')
+        script.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(script))
+
+        def images_of(calibration):
+            with pytest.raises(auxzoo.child_process.ChildFailed):
+                to_tflite(compact, tmp_path / "a.tflite", "int8", calibration)
+            return np.load(tmp_path / "calibration.npy")
+
+        return images_of
+
+    def test_image_set_is_preprocessed_and_sampled(self, compact, calibrated, make_images):
+        images = make_images(250, size=9, seed=1)
+        received = calibrated(images)
+        chosen = images.sample(200, seed=0)
+        expected = next(iter(chosen.batches(auxzoo.describe(compact).preprocessing, 200)))[0]
+        assert received.dtype == np.float32
+        np.testing.assert_array_equal(received, expected)
+
+    def test_array_of_many_is_sampled_from_all_of_it(self, calibrated):
+        """The first 200 might all be of one class."""
+        array = np.arange(1000)[:, None, None, None] * np.ones((1, *SHAPE))
+        places = calibrated(array)[:, 0, 0, 0]
+        assert len(set(places)) == 200
+        assert list(places) == sorted(places)
+        assert min(places) < 50
+        assert max(places) > 950
+
+    def test_small_array_is_taken_whole(self, calibrated):
+        array = np.random.default_rng(0).normal(size=(7, *SHAPE)).astype("float32")
+        np.testing.assert_array_equal(calibrated(array), array)
+
+    @pytest.mark.parametrize("labelled", [True, False])
+    def test_data_set_even_without_an_end(self, calibrated, labelled):
+        array = np.random.default_rng(0).normal(size=(64, *SHAPE)).astype("float32")
+        dataset = tf.data.Dataset.from_tensor_slices((array, np.arange(64)) if labelled else array)
+        received = calibrated(dataset.batch(48).repeat())
+        np.testing.assert_array_equal(received, np.concatenate([array] * 4)[:200])
