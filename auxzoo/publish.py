@@ -41,8 +41,8 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
         `Path` of the entry.
 
     Raises:
-        UserError: if the runs differ in more than the auxiliary, their weights were changed, or int8 loses more
-            than a point without a reason.
+        UserError: if the runs differ in more than the auxiliary, are swapped, not finished or not tested, their
+            weights were changed, or int8 loses more than a point without a reason.
     """
     from auxzoo import models
     from auxzoo.data import open_images
@@ -55,7 +55,11 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
     if recipe.model_copy(update={"auxiliary": plain_recipe.auxiliary}) != plain_recipe:
         raise UserError(f"`{plain_run}` must be of the recipe of `{auxiliary_run}` but for the auxiliary.")
     runs = {"auxiliary": read_json(auxiliary_run / "metrics.json"), "plain": read_json(plain_run / "metrics.json")}
-    for run, metrics in ((auxiliary_run, runs["auxiliary"]), (plain_run, runs["plain"])):
+    for run, metrics, is_joint in ((auxiliary_run, runs["auxiliary"], True), (plain_run, runs["plain"], False)):
+        if metrics["auxiliary"] is not is_joint:
+            raise UserError(f"`{run}` must be the run {'with' if is_joint else 'without'} the auxiliary.")
+        if metrics["test"] is None:
+            raise UserError(f"`{run}` must be measured on a test split.")
         if sha256(run / zoo.WEIGHTS_FILE) != metrics["weights_sha256"]:
             raise UserError(f"`{run / zoo.WEIGHTS_FILE}` is not the file that {run}/metrics.json speaks of.")
     network = models.load(auxiliary_run)

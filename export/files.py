@@ -6,6 +6,7 @@ import platform
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -242,7 +243,8 @@ def _parity_images(model, evaluation, preprocessing, calibration_images):
 
 def _keras_reference(model, images, evaluation, preprocessing):
     """Returns the Keras network's outputs for `images`, and its accuracy where it can be measured."""
-    predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
+    # The one output may be in a dict or a list.
+    predict = tf.function(lambda batch: keras.tree.flatten(model(batch, training=False))[0], reduce_retracing=True)
     accuracy = None
     if evaluation is not None and _is_classifier(model):
         accuracy = Accuracy()

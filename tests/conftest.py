@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from hypothesis import strategies as st
 
+from auxzoo.auxiliary import OPERATIONS, Node
 from auxzoo.data import ImageSet
 from auxzoo.models import zoo
 from auxzoo.training import read_recipe, train
@@ -144,3 +146,22 @@ def use_shelf(monkeypatch):
         return shelf
 
     return use
+
+
+@st.composite
+def draw_nodes(draw, taps):
+    """Draws nodes over the given taps, in any order, with any operation and width."""
+    names = [tap for tap, _ in taps]
+    nodes = []
+    for place in range(draw(st.integers(1, 4))):
+        links = draw(st.lists(st.sampled_from(names), min_size=place == 0, max_size=3, unique=True))
+        nodes.append(
+            Node(f"node{place}", tuple(links), draw(st.sampled_from(list(OPERATIONS))), draw(st.integers(1, 12)))
+        )
+    return tuple(nodes)
+
+
+@pytest.fixture(scope="session")
+def random_nodes():
+    """The strategy `draw_nodes`, a function of taps: random nodes of a structure."""
+    return draw_nodes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import models
-from auxzoo.auxiliary import OPERATIONS, Node, Structure
+from auxzoo.auxiliary import Node, Structure
 from auxzoo.auxiliary.structure import tap_pairs
 from auxzoo.models.names import AUXILIARY_PREFIX, is_joint
 
@@ -46,26 +46,13 @@ def compact(request, make_random):
     return network, tap_pairs(network, taps), build
 
 
-@st.composite
-def random_nodes(draw, taps):
-    """Draws nodes over the given taps, in any order, with any operation and width."""
-    names = [tap for tap, _ in taps]
-    nodes = []
-    for place in range(draw(st.integers(1, 4))):
-        links = draw(st.lists(st.sampled_from(names), min_size=place == 0, max_size=3, unique=True))
-        nodes.append(
-            Node(f"node{place}", tuple(links), draw(st.sampled_from(list(OPERATIONS))), draw(st.integers(1, 12)))
-        )
-    return tuple(nodes)
-
-
 def images_for(network, count=2):
     return np.random.default_rng(3).normal(size=(count, *network.input_shape[1:])).astype("float32")
 
 
 @PROPERTY
 @given(st.data())
-def test_attaching_changes_nothing(compact, data):
+def test_attaching_changes_nothing(compact, random_nodes, data):
     network, taps, _ = compact
     images = images_for(network)
     before = network(images).numpy()
@@ -84,7 +71,7 @@ def test_attaching_changes_nothing(compact, data):
 
 @PROPERTY
 @given(st.data())
-def test_no_path_leads_from_the_auxiliary_to_the_compact_output(compact, data):
+def test_no_path_leads_from_the_auxiliary_to_the_compact_output(compact, random_nodes, data):
     network, taps, _ = compact
     joint = auxzoo.attach(network, Structure(taps, data.draw(random_nodes(taps))))
     below_compact = operations_below(joint.output["compact"])
@@ -125,7 +112,7 @@ def gradients_of_auxiliary_loss(network, joint):
 
 @settings(PROPERTY, max_examples=6)
 @given(st.data())
-def test_gradient_of_the_auxiliary_reaches_every_tapped_stage(compact, data):
+def test_gradient_of_the_auxiliary_reaches_every_tapped_stage(compact, random_nodes, data):
     network, taps, build = compact
     # Dead units and untouched statistics may hide a path, so the weights are those of a fresh network.
     structure = Structure(taps, data.draw(random_nodes(taps)))

@@ -1,6 +1,7 @@
 """What may not be exported, told by name before any converter starts, and with nothing left behind."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras import layers
 
 import auxzoo
 from auxzoo import models
+from auxzoo.child_process import ChildFailed
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, to_onnx, to_tflite
 
@@ -24,7 +26,7 @@ class Sharpen(layers.Layer):
 @pytest.fixture(autouse=True)
 def no_child(monkeypatch):
     """Makes a child process fail at once: no test here may come so far."""
-    monkeypatch.setattr("sys.executable", "/bin/false")
+    monkeypatch.setattr("sys.executable", shutil.which("false"))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ def test_models_that_may_not_be_exported(kind, tmp_path):
 
 def test_detached_network_may_be_exported(tmp_path):
     """The sentence above says so; the child that would convert it is stopped here."""
-    with pytest.raises(auxzoo.child_process.ChildFailed):
+    with pytest.raises(ChildFailed):
         to_onnx(auxzoo.detach(joint()), tmp_path / "a.onnx")
 
 
@@ -234,7 +236,7 @@ class TestArgumentsOfManyFiles:
         for calibration, evaluation in ((images, images), (images, held_out), (images.sample(9, seed=1), rest)):
             with pytest.raises(UserError, match=message):
                 export_files(compact, tmp_path / "out", calibration=calibration, evaluation=evaluation)
-        with pytest.raises(auxzoo.child_process.ChildFailed):  # disjoint parts of one set may be used
+        with pytest.raises(ChildFailed):  # disjoint parts of one set may be used
             export_files(compact, tmp_path / "out", calibration=rest, evaluation=held_out)
 
     @pytest.mark.parametrize("evaluation", [np.zeros((2, *SHAPE)), "test"])
@@ -281,7 +283,7 @@ class TestCalibrationThatFits:
         monkeypatch.setattr("sys.executable", str(script))
 
         def images_of(calibration):
-            with pytest.raises(auxzoo.child_process.ChildFailed):
+            with pytest.raises(ChildFailed):
                 to_tflite(compact, tmp_path / "a.tflite", "int8", calibration)
             return np.load(tmp_path / "calibration.npy")
 

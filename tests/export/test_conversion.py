@@ -1,9 +1,12 @@
 """The converter's child process: quiet, and leaving nothing behind when it fails."""
 
+import hashlib
+import json
 import tempfile
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from keras import layers
 
@@ -47,35 +50,48 @@ def contents(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(network, tmp_path, capfd, recwarn):
     to_tflite(network, tmp_path / "a.tflite", quantization="int8", calibration=np.ones((2, 4, 6, 3)))
-    to_onnx(network, tmp_path / "b.onnx")
-    assert capfd.readouterr() == ("", "")
-    assert not [str(warning.message) for warning in recwarn if not issubclass(warning.category, DeprecationWarning)]
-    assert contents(tmp_path) == ["a.tflite", "b.onnx"]
-
-
-def test_opset_and_new_folders(network, tmp_path):
-    import onnx
-
     path = to_onnx(network, str(tmp_path / "new" / "folder" / "b.onnx"), opset=15)
+    assert capfd.readouterr() == ("", "")
+    # Python itself shows no DeprecationWarning of libraries.
+    assert not [str(warning.message) for warning in recwarn if not issubclass(warning.category, DeprecationWarning)]
     assert path == tmp_path / "new" / "folder" / "b.onnx"
+    assert contents(tmp_path) == [
+        "a.tflite",
+        "a.tflite.json",
+        "new",
+        "new/folder",
+        "new/folder/b.onnx",
+        "new/folder/b.onnx.json",
+    ]
     assert [opset.version for opset in onnx.load(path).opset_import if opset.domain == ""] == [15]
 
 
+def test_records_of_single_files_say_what_they_were_compared_on(network, tmp_path):
+    calibration = np.random.default_rng(0).uniform(-1, 1, (5, 4, 6, 3)).astype("float32")
+    path = to_tflite(network, tmp_path / "a.tflite", quantization="int8", calibration=calibration)
+    record = json.loads((tmp_path / "a.tflite.json").read_text())
+    assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record["calibration"]["count"] == 5
+    assert record["calibration"]["sha256"] == hashlib.sha256(calibration.tobytes()).hexdigest()
+    assert record["parity"]["source"] == "calibration images"
+    expected = network(calibration).numpy()
+    difference = np.abs(open_file(path).predict(calibration) - expected).max()
+    assert record["parity"]["largest_difference"] == pytest.approx(difference, rel=1e-3, abs=1e-5)
+    assert record["accuracy"] is record["keras_accuracy"] is None
+
+
+@pytest.mark.slow
 def test_same_network_same_bytes(network, tmp_path):
-    """Whatever else was built in the process in between."""
+    """Whatever else was built in the process in between; and an old file is replaced."""
+    weights = network.get_weights()
     first = to_tflite(network, tmp_path / "a.tflite").read_bytes()
     for _ in range(12):
         keras.Model(network.inputs, network.outputs)
+    (tmp_path / "b.tflite").write_bytes(b"old")
     assert to_tflite(network, tmp_path / "b.tflite").read_bytes() == first
-
-
-def test_export_replaces_a_file_and_leaves_the_network_alone(network, tmp_path):
-    (tmp_path / "a.tflite").write_bytes(b"old")
-    weights = network.get_weights()
-    to_tflite(network, tmp_path / "a.tflite", quantization="float16")
-    assert open_file(tmp_path / "a.tflite").tensors()["input"]["shape"] == [1, 4, 6, 3]
     for before, after in zip(weights, network.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
 
@@ -131,24 +147,30 @@ class TestNetworksOfOtherKinds:
     """Graphs that converters are known to stumble over: each as ONNX and TFLite, equal to Keras."""
 
     @staticmethod
-    def check(network, tmp_path, shape=(8, 10, 3)):
-        images = np.random.default_rng(0).normal(size=(3, *shape)).astype("float32")
-        convert(network, {"tflite_float32": tmp_path / "a.tflite", "onnx": tmp_path / "a.onnx"})
-        for path in (tmp_path / "a.tflite", tmp_path / "a.onnx"):
-            np.testing.assert_allclose(open_file(path).predict(images), network(images), atol=1e-5, err_msg=path.name)
+    def check(network, folder, shape):
+        images = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
+        description = models.Description((), models.Preprocessing(*shape[:2]))
+        export_files(network, folder, ["tflite_float32", "onnx"], description=description, name="net")
+        expected = keras.tree.flatten(network(images))[0]
+        assert np.std(expected) > 1e-3, "the comparison would see nothing"
+        for name in ("net_float32.tflite", "net.onnx"):
+            received = open_file(folder / name).predict(images)
+            np.testing.assert_allclose(received, expected, atol=1e-5, err_msg=name)
+        onnx.checker.check_model(folder / "net.onnx", full_check=True)
 
     def test_adapted_normalization_and_sizes_that_do_not_divide(self, tmp_path):
         """Statistics that are no variables must not become inputs; 5 rows times 7.2 must be 36 rows."""
-        import onnx
-
         normalization = layers.Normalization()
         normalization.adapt(np.random.default_rng(0).normal(3, 2, (20, 5, 7, 3)).astype("float32"))
         inputs = keras.Input((5, 7, 3))
         x = layers.Conv2D(2, 3, padding="same")(normalization(inputs))
-        network = keras.Model(inputs, layers.Resizing(36, 45)(x))
+        network = keras.Model(inputs, {"heights": layers.Resizing(36, 45)(x)})
         self.check(network, tmp_path, (5, 7, 3))
-        onnx.checker.check_model(tmp_path / "a.onnx", full_check=True)
-        assert open_file(tmp_path / "a.onnx").tensors()["output"]["shape"] == [1, 36, 45, 2]
+        assert open_file(tmp_path / "net.onnx").tensors()["output"] == {
+            "name": "logits",
+            "shape": [1, 36, 45, 2],
+            "type": "tensor(float)",
+        }
 
     def test_fixed_batch_dropout_nested_and_bare_operations(self, tmp_path, make_random):
         inner_inputs = keras.Input((8, 10, 3))
@@ -157,9 +179,4 @@ class TestNetworksOfOtherKinds:
         inputs = keras.Input(batch_shape=(4, 8, 10, 3))
         x = layers.PReLU(shared_axes=(1, 2))(inner(inputs))
         x = keras.ops.mean(x[:, :, ::2], axis=(1, 2)) * 2
-        network = make_random(keras.Model(inputs, layers.Dense(3)(x)))
-        images = np.random.default_rng(0).normal(size=(4, 8, 10, 3)).astype("float32")
-        to_onnx(network, tmp_path / "a.onnx")
-        to_tflite(network, tmp_path / "a.tflite")
-        for name in ("a.onnx", "a.tflite"):
-            np.testing.assert_allclose(open_file(tmp_path / name).predict(images), network(images), atol=1e-5)
+        self.check(make_random(keras.Model(inputs, layers.Dense(3)(x))), tmp_path, (8, 10, 3))

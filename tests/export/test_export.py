@@ -256,7 +256,7 @@ class TestEveryNetwork:
             assert parity["mean_difference"] == pytest.approx(difference.mean(), rel=1e-3, abs=1e-5)
             same = (received.argmax(-1) == exported.expected.argmax(-1)).mean()
             assert parity["same_prediction"] == pytest.approx(same, abs=1e-3)
-            assert parity["images"] == len(exported.images)
+            assert (parity["images"], parity["source"]) == (len(exported.images), exported.evaluation.name)
 
     def test_recorded_accuracy_is_that_of_the_file(self, exported):
         if len(exported.network.output_shape) != 2:

@@ -1,5 +1,6 @@
 """What is measured on a file, against values computed by hand with a network whose logits are channel means."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -30,8 +31,6 @@ def test_accuracy_is_the_share_of_right_answers(tiny, form):
 
 
 def test_accuracy_uses_the_preprocessing(tiny):
-    import dataclasses
-
     red = pictures_of([(255, 0, 0)], [0])
     inverted = dataclasses.replace(tiny.preprocessing, scale=(-1 / 127.5,) * 3, offset=(1.0,) * 3)
     assert evaluate_file(tiny.files["onnx"], red, tiny.preprocessing)["accuracy"] == 1
@@ -102,8 +101,6 @@ class TestBadInput:
             evaluate_file(tiny.files["onnx"], images, tiny.preprocessing)
 
     def test_preprocessing_of_another_network(self, tiny):
-        import dataclasses
-
         wider = dataclasses.replace(tiny.preprocessing, width=7)
         for form in ("tflite_float32", "onnx"):
             with pytest.raises(UserError, match=r"`images` must be of shape \[count, 4, 6, 3\]"):

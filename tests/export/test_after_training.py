@@ -1,0 +1,79 @@
+"""Promise 3 of the design: training with an auxiliary leaves no trace in what is exported, whatever its structure."""
+
+import types
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import models
+from auxzoo.auxiliary import Structure
+from auxzoo.auxiliary.structure import tap_pairs
+from auxzoo.export import export_files, open_file
+from auxzoo.models.names import AUXILIARY_PREFIX
+
+FORMATS = ["tflite_float32", "tflite_int8", "onnx"]
+NETWORKS = {
+    "resnet18": lambda: models.ResNet18((12, 16, 3), 0.125, "small", num_classes=3),
+    "mobilenet_v2": lambda: models.MobileNetV2((32, 32, 3), 0.35, num_classes=3),
+}
+
+
+def shape_list(path):
+    """Returns number type and shape of every tensor of a TFLite file, or of every weight of an ONNX one, in order."""
+    if path.suffix == ".onnx":
+        import onnx
+
+        graph = onnx.load(path).graph
+        return [(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer]
+    graph = schema.Model.GetRootAs(path.read_bytes(), 0).Subgraphs(0)
+    tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
+    return [(tensor.Name(), tensor.Type(), tuple(tensor.ShapeAsNumpy())) for tensor in tensors]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def plain(request, tmp_path_factory, make_images):
+    """A compact network trained for a few steps alone, exported."""
+    case = types.SimpleNamespace(build=NETWORKS[request.param], images=make_images(24, size=12, seed=1))
+
+    def export(network, folder):
+        export_files(network, folder, FORMATS, calibration=case.images, name="net")
+        return {path.name: path for path in folder.iterdir() if path.suffix != ".json"}
+
+    def train(network):
+        weights = network.get_weights()
+        auxzoo.fit(network, case.images, epochs=1, batch_size=8, compilation="graph", verbose=0)
+        assert all(np.isfinite(weight).all() for weight in network.get_weights())
+        assert any((one != two).any() for one, two in zip(weights, network.get_weights(), strict=True))
+
+    case.export, case.train = export, train
+    network = case.build()
+    train(network)
+    case.files = export(network, tmp_path_factory.mktemp("plain"))
+    return case
+
+
+@pytest.mark.slow  # every example trains, and converts to three formats
+@settings(derandomize=True, deadline=None, max_examples=2, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_nodes, tmp_path_factory, data):
+    compact = plain.build()
+    taps = tap_pairs(compact)
+    structure = Structure(taps, data.draw(random_nodes(taps)))
+    joint = auxzoo.attach(compact, structure)
+    plain.train(joint)
+    # The network that was attached to, and the one taken out again, are equally good to hand over.
+    handed_over = data.draw(st.sampled_from([compact, auxzoo.detach(joint)]))
+    files = plain.export(handed_over, tmp_path_factory.mktemp("after"))
+    assert files.keys() == plain.files.keys()
+    for name, path in files.items():
+        other = plain.files[name]
+        assert open_file(path).operators() == open_file(other).operators(), name
+        assert open_file(path).tensors()["output"]["shape"] == open_file(other).tensors()["output"]["shape"], name
+        assert shape_list(path) == shape_list(other), name
+        assert path.stat().st_size == other.stat().st_size, name
+        assert AUXILIARY_PREFIX.encode() not in path.read_bytes(), name
+        assert path.read_bytes() != other.read_bytes(), "both hold the same weights: nothing was compared"
