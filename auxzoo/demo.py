@@ -8,7 +8,7 @@ import keras
 
 from auxzoo import models
 from auxzoo.auxiliary import Structure, attach
-from auxzoo.commands.common import make_table, percent, print_table, record_rows
+from auxzoo.commands.common import keras_verbosity, make_table, percent, print_table, record_rows
 from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file
@@ -61,7 +61,7 @@ def run_demo(folder=None):
             augmentation=Augmentation(flip=True, shift=2),
             seed=SEED,
             compilation="graph",
-            verbose=2 if os.environ.get("CI") else "auto",
+            verbose=keras_verbosity(),
         )
         accuracies[arm] = evaluate(compact, test)["accuracy"]
 

@@ -199,7 +199,9 @@ class _Data:
             elif isinstance(images, tf.data.Dataset):
                 _check_elements(images, network.input_shape, argument)
             elif images is not None or argument == "train":
-                allowed = "an ImageSet, a tf.data.Dataset" + (" or None" if argument == "validation" else "")
+                allowed = {"train": "an ImageSet or a tf.data.Dataset"}.get(
+                    argument, "an ImageSet, a tf.data.Dataset or None"
+                )
                 raise UserError(f"`{argument}` must be {allowed}. Received: {type(images).__name__}")
         if isinstance(train, ImageSet):
             self.batch_size = batch_size

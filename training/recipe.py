@@ -140,10 +140,15 @@ class Recipe(Settings):
     seed: int = pydantic.Field(0, ge=0, lt=2**32)
     """Of the first weights, the data order and the augmentation."""
 
+    def __eq__(self, other):
+        # As they would be written: a shape may be a tuple in Python, and is a list in YAML.
+        return isinstance(other, Recipe) and self.model_dump(mode="json") == other.model_dump(mode="json")
+
     def save(self, path):
         """Writes the recipe as YAML, every setting spelled out."""
         Path(path).write_text(
-            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            # Escaped: written as they are, some line separators do not come back.
+            yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=False),
             encoding="utf-8",
         )
 

@@ -7,6 +7,8 @@ import yaml
 
 from auxzoo.errors import UserError
 
+RECIPES = Path(__file__).parent / "recipes"
+
 
 def read_settings(source, overrides=()):
     """Returns the settings of a recipe as plain types, overrides applied, not yet checked.
@@ -14,17 +16,17 @@ def read_settings(source, overrides=()):
     The arguments and errors are those of `read_recipe`.
     """
     path = Path(source)
-    packaged = Path(__file__).parent / "recipes" / f"{source}.yaml"
-    if not path.is_file() and os.sep not in str(source) and packaged.exists():
-        path = packaged
+    packaged = RECIPES / f"{source}.yaml"
     try:
+        if not path.is_file() and os.sep not in str(source) and packaged.is_file():
+            path = packaged
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = sorted(file.stem for file in packaged.parent.glob("*.yaml"))
+        known = sorted(file.stem for file in RECIPES.glob("*.yaml"))
         raise UserError(
             f"`recipe` must be a YAML file or one of {', '.join(known)}. Received: {str(source)!r}"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a date that does not exist is a `ValueError`
         raise UserError(f"`{path}` cannot be read as YAML: {error}") from None
     if not isinstance(value, dict):
         raise UserError(f"`{path}` must hold settings by name. Received: {type(value).__name__}")
@@ -44,5 +46,5 @@ def _apply(override, value):
             raise UserError(f"`--set` must name a setting of a recipe. Received: {override!r}")
     try:
         value[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"`--set` must have a YAML value. Received: {override!r}: {error}") from None

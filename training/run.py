@@ -114,6 +114,11 @@ def open_data(recipe):
     train_images, validation_images = images.split(data.validation_count, seed=data.validation_seed)
     if data.train_count is not None:
         train_images = train_images.sample(data.train_count, seed=data.validation_seed)
+    if recipe.batch_size > train_images.size:
+        raise UserError(
+            f"`batch_size` must be at most the number of training images, {train_images.size}. "
+            f"Received: batch_size={recipe.batch_size}"
+        )
     test_images = open_images(data.source, data.test_split, **options) if data.test_split else None
     return train_images, validation_images, test_images
 

@@ -35,6 +35,7 @@ def claim_folder(folder, recipe, overwrite=False):
 
     Raises:
         UserError: if it holds a finished run, a run of another recipe, or anything else.
+        OSError: if it cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -52,13 +53,15 @@ def claim_folder(folder, recipe, overwrite=False):
             raise UserError(f"`{folder}` holds a run of another recipe; choose another folder or give --overwrite.")
         elif is_finished:
             raise UserError(f"`{folder}` holds a finished run; choose another folder or give --overwrite.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / MARKER_FILE, {"auxzoo": auxzoo.__version__})
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / MARKER_FILE, {"auxzoo": auxzoo.__version__})
         with written_aside(recipe_file) as temporary:
             recipe.save(temporary)
-    except OSError as error:
-        raise UserError(f"The output folder `{folder}` cannot be written: {error.strerror}") from None
+    except BaseException:
+        if not recipe_file.exists():
+            (folder / MARKER_FILE).unlink()
+        raise
     return folder
 
 

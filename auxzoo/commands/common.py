@@ -1,5 +1,7 @@
 """What several commands share: arguments, tables, and getting TensorFlow quietly."""
 
+import sys
+
 from auxzoo.machine import quiet_stderr
 
 _WIDTH = 100  # columns of a table that goes to a pipe or a log
@@ -33,6 +35,11 @@ def load_tensorflow():
     """Imports TensorFlow without its lines on the terminal."""
     with quiet_stderr():
         import tensorflow  # noqa: F401  (imported for its effect: everything after finds it loaded)
+
+
+def keras_verbosity():
+    """Returns Keras' `verbose`: a progress bar on a terminal, a line an epoch where it would fill a log."""
+    return 1 if sys.stdout.isatty() else 2
 
 
 def make_table(title, *columns, caption=None):

@@ -2,7 +2,7 @@
 
 import os
 
-from auxzoo.commands.common import load_tensorflow, make_table, percent, print_table
+from auxzoo.commands.common import keras_verbosity, load_tensorflow, make_table, percent, print_table
 
 
 def add_arguments(parser):
@@ -57,7 +57,7 @@ def run(arguments):
     recipe = Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
     folder = Path(arguments.to) if arguments.to else numbered_folder("runs", recipe.name)
     print(f"The run goes to {folder}; if it is cut off, the same command with --to {folder} continues it.", flush=True)
-    verbose = arguments.verbose if arguments.verbose == "auto" else int(arguments.verbose)
+    verbose = keras_verbosity() if arguments.verbose == "auto" else int(arguments.verbose)
     train(recipe, folder, overwrite=arguments.overwrite, measured=measured, verbose=verbose)
     metrics = read_json(folder / METRICS_FILE)
     table = make_table(recipe.name, "images", "network", "accuracy %>", caption=metrics["title"])

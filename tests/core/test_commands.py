@@ -253,6 +253,11 @@ class TestTrain:
         assert (recipe.compute.compilation, recipe.compute.onednn) == ("xla", False)
         assert (str(call.folder), call.overwrite, call.verbose, call.measured) == ("run", True, 2, None)
 
+    def test_a_log_gets_a_line_an_epoch_and_no_progress_bar(self, command, trained, work_folder):
+        command("train", "tiny.yaml")
+        command("train", "tiny.yaml", "--verbose", "1")
+        assert [call.verbose for call in trained] == [2, 1]
+
     def test_a_packaged_recipe_is_found_by_its_name(self, command, trained, work_folder):
         assert command("train", NAME, "--set", "epochs=1").code == 130
         assert (trained[0].recipe.name, trained[0].recipe.epochs) == (NAME, 1)

@@ -84,7 +84,14 @@ def test_the_table_has_both_arms_and_every_file(ended):
         ]
     with_auxiliary = table["fine-tuned with auxiliary (Keras)"][3]
     assert with_auxiliary == f"{100 * record['keras_accuracy']:.2f}", "another network was exported"
-    assert max(map(len, outcome.output.splitlines())) <= 100
+    assert max(len(line) for line in outcome.output.splitlines() if "│" in line) <= 100
+
+
+def test_a_pipe_gets_no_progress_bar(ended):
+    outcome, _ = ended
+    assert not {"\x1b", "\r", "\b"} & set(outcome.output)
+    assert outcome.error == ""
+    assert "accuracy: " in outcome.output, "the epochs are not told"
 
 
 def test_the_figures_are_those_of_the_files_that_are_there(ended):

@@ -3,9 +3,10 @@
 import types
 
 import numpy as np
+import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import auxzoo
@@ -22,13 +23,14 @@ NETWORKS = {
 }
 
 
-def shape_list(path):
-    """Returns number type and shape of every tensor of a TFLite file, or of every weight of an ONNX one, in order."""
-    if path.suffix == ".onnx":
-        import onnx
+def shapes_in(path):
+    """Returns name, number type and shape of every tensor of a TFLite file.
 
-        graph = onnx.load(path).graph
-        return [(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer]
+    Of an ONNX file number type and shape of every weight, sorted: names and order differ from one conversion of the
+    same network to the next, as tf2onnx walks through sets.
+    """
+    if path.suffix == ".onnx":
+        return sorted((tensor.data_type, tuple(tensor.dims)) for tensor in onnx.load(path).graph.initializer)
     graph = schema.Model.GetRootAs(path.read_bytes(), 0).Subgraphs(0)
     tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
     return [(tensor.Name(), tensor.Type(), tuple(tensor.ShapeAsNumpy())) for tensor in tensors]
@@ -56,8 +58,18 @@ def plain(request, tmp_path_factory, make_images):
     return case
 
 
-@pytest.mark.slow  # every example trains, and converts to three formats
-@settings(derandomize=True, deadline=None, max_examples=2, suppress_health_check=list(HealthCheck))
+# Every example trains, and converts to three formats; looking for a smaller one that fails would take an hour.
+PROPERTY = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=2,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.slow
+@PROPERTY
 @given(st.data())
 def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_nodes, tmp_path_factory, data):
     compact = plain.build()
@@ -73,7 +85,8 @@ def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_nodes, tmp_path
         other = plain.files[name]
         assert open_file(path).operators() == open_file(other).operators(), name
         assert open_file(path).tensors()["output"]["shape"] == open_file(other).tensors()["output"]["shape"], name
-        assert shape_list(path) == shape_list(other), name
-        assert path.stat().st_size == other.stat().st_size, name
+        assert shapes_in(path) == shapes_in(other), name
+        # An ONNX file is as large but for those names, in which numbers of one to three digits are counted up.
+        assert path.stat().st_size == pytest.approx(other.stat().st_size, abs=512 if path.suffix == ".onnx" else 0), name
         assert AUXILIARY_PREFIX.encode() not in path.read_bytes(), name
         assert path.read_bytes() != other.read_bytes(), "both hold the same weights: nothing was compared"

@@ -139,8 +139,8 @@ def test_a_place_that_cannot_be_written_takes_the_others_back(network, tmp_path,
     description = models.Description((), models.Preprocessing(4, 6))
     with pytest.raises(UserError, match=r"net.onnx` cannot be written: "):
         export_files(network, tmp_path / "out", ["tflite_float32", "onnx"], description=description, name="net")
-    assert contents(tmp_path / "out") == ["net.onnx"]
     assert contents(temporary) == []
+    assert contents(tmp_path / "out") == ["net.onnx"]
 
 
 class TestNetworksOfOtherKinds:

@@ -348,7 +348,7 @@ class TestBadInput:
     )
     def test_arguments_are_named(self, images, arguments, message):
         with pytest.raises(auxzoo.UserError, match=message):
-            fit(compact_network(), **{"train": images, "epochs": 1, "verbose": 0} | arguments)
+            fit(compact_network(), **{"train": images, "epochs": 1, "batch_size": 32, "verbose": 0} | arguments)
 
     def test_another_number_of_classes(self, make_images):
         with pytest.raises(auxzoo.UserError, match="`train` must have as many classes as .* logits, 3"):
