@@ -59,6 +59,9 @@ def move_together(moves):
     Raises:
         UserError: if a target cannot be written; then every target is as it was.
     """
+    for target in moves.values():
+        if target.is_dir():  # the one thing that a rename, once all are written, would stumble over
+            raise UserError(f"`{target}` cannot be written: it is a folder")
     try:
         with contextlib.ExitStack() as stack:  # renames when all are written
             for source, target in moves.items():

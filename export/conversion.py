@@ -112,6 +112,7 @@ def _onnx(network, opset):
     if [tensor.name for tensor in model.graph.input] != [INPUT_NAME]:
         raise RuntimeError(f"tf2onnx made inputs of {[tensor.name for tensor in model.graph.input]}")
     _round_scales_up(model.graph)
+    _split_double_biases(model.graph)
     return model.SerializeToString()
 
 
@@ -130,6 +131,30 @@ def _round_scales_up(graph):
             whole = scales == np.round(scales)
             scales = np.where(whole, scales, np.nextafter(scales, np.float32(np.inf)))
             tensor.CopyFrom(onnx.numpy_helper.from_array(scales, tensor.name))
+
+
+def _split_double_biases(graph):
+    """Gives a convolution with two biases one, and an Add after it.
+
+    Keras adds a feature map of one pixel, `[1, 1, 1, channels]`, as if it were a bias, and tf2onnx puts that
+    into the convolution before it, which has its bias already: four inputs, which no reader takes.
+    """
+    import onnx
+
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type != "Conv" or len(node.input) < 4:
+            continue
+        (summand,) = node.input[3:]
+        del node.input[3:]
+        result, node.output[0] = node.output[0], f"{node.output[0]}_convolved"
+        axes = onnx.numpy_helper.from_array(np.array([0, 2, 3], np.int64), f"{result}_axes")
+        graph.initializer.append(axes)
+        as_map = onnx.helper.make_node("Unsqueeze", [summand, axes.name], [f"{result}_summand"])
+        nodes += [as_map, onnx.helper.make_node("Add", [node.output[0], as_map.output[0]], [result])]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 if __name__ == "__main__":

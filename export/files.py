@@ -243,8 +243,10 @@ def _parity_images(model, evaluation, preprocessing, calibration_images):
 
 def _keras_reference(model, images, evaluation, preprocessing):
     """Returns the Keras network's outputs for `images`, and its accuracy where it can be measured."""
-    # The one output may be in a dict or a list.
-    predict = tf.function(lambda batch: keras.tree.flatten(model(batch, training=False))[0], reduce_retracing=True)
+    # The one output may be in a dict or a list. Concrete: from the fifth export on TensorFlow would warn of retracing.
+    predict = tf.function(lambda batch: keras.tree.flatten(model(batch, training=False))[0]).get_concrete_function(
+        tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
+    )
     accuracy = None
     if evaluation is not None and _is_classifier(model):
         accuracy = Accuracy()

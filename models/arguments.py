@@ -17,7 +17,7 @@ def check_input_shape(input_shape, smallest):
     """
     try:
         height, width, channels = (int(size) for size in input_shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         height = width = channels = 0
     if channels != 3 or height < smallest or width < smallest:
         raise UserError(

@@ -63,6 +63,9 @@ def randomize(model, seed=0):
             fan_in = max(int(np.prod(variable.shape[:-1])), 1)
             value = generator.normal(0, fan_in**-0.5, variable.shape)
         variable.assign(value.astype("float32"))
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with constants made of its weights
     return model
 
 

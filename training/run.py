@@ -55,6 +55,12 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     compact = build_compact(recipe, train_images.labels)
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
+    augmentation = Augmentation(**recipe.data.augmentation)
+    preprocessing = models.describe(compact).preprocessing
+    # Made once before the folder is claimed: images that do not fit the network leave nothing behind.
+    train_images.training_batches(preprocessing, recipe.batch_size, recipe.seed, augmentation)
+    for images in filter(None, (validation_images, test_images)):
+        images.batches(preprocessing, recipe.batch_size)
     folder = claim_folder(folder or numbered_folder("runs", recipe.name), recipe, overwrite)
     if structure is not None:
         structure.save(folder / STRUCTURE_FILE)
@@ -69,7 +75,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
         batch_size=recipe.batch_size,
         objective=recipe.objective,
         optimization=recipe.optimization,
-        augmentation=Augmentation(**recipe.data.augmentation),
+        augmentation=augmentation,
         seed=recipe.seed,
         folder=folder,
         compilation=recipe.compute.compilation if measured is None else measured["compilation"],

@@ -201,9 +201,7 @@ CALIBRATIONS = {
 def test_calibration_that_does_not_fit(compact, tmp_path, kind, quantization):
     calibration, message = CALIBRATIONS[kind]
     with pytest.raises(UserError, match=message):
-        to_tflite(
-            compact, tmp_path / "a.tflite", quantization, calibration() if callable(calibration) else calibration
-        )
+        to_tflite(compact, tmp_path / "a.tflite", quantization, calibration() if callable(calibration) else calibration)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from auxzoo.child_process import ChildFailed
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file, to_onnx, to_tflite
 from auxzoo.export.conversion import convert
+from auxzoo.export.files import _keras_reference
 
 
 @pytest.fixture
@@ -67,6 +68,16 @@ def test_nothing_is_printed(network, tmp_path, capfd, recwarn):
         "new/folder/b.onnx.json",
     ]
     assert [opset.version for opset in onnx.load(path).opset_import if opset.domain == ""] == [15]
+
+
+def test_many_exports_in_one_process_do_not_make_tensorflow_warn(capfd, caplog):
+    """It counts functions that are traced again and again; from the fifth on it would print a paragraph."""
+    images = np.zeros((2, 4, 6, 3), "float32")
+    for _ in range(7):
+        inputs = keras.Input((4, 6, 3))
+        _keras_reference(keras.Model(inputs, layers.Flatten()(inputs)), images, None, None)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
 
 
 def test_records_of_single_files_say_what_they_were_compared_on(network, tmp_path):

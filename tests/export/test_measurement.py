@@ -78,7 +78,9 @@ def test_parity_images_are_the_first_256(tiny):
 def test_latency_is_that_of_single_runs_after_the_warm_up(tiny, monkeypatch):
     durations = [1, 2, 4, 3, 10]  # milliseconds
     # The clock is read before and after each run; nothing reads it during the warm-up.
-    readings = itertools.chain.from_iterable((100 + index, 100 + index + ms / 1e3) for index, ms in enumerate(durations))
+    readings = itertools.chain.from_iterable(
+        (100 + index, 100 + index + ms / 1e3) for index, ms in enumerate(durations)
+    )
     with monkeypatch.context() as patch:
         patch.setattr(measurement.time, "perf_counter", lambda: next(readings))
         latency = measure_latency(tiny.files["onnx"], runs=5, warm_up=3, threads=2)

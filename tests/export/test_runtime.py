@@ -110,7 +110,9 @@ class TestForeignFiles:
             open_file(path)
 
     @pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
-    @pytest.mark.parametrize("content", [b"", b"\0", b"TFL3", b"....TFL3", b"{}\n" * 100, b"\x89PNG\r\n\x1a\n" + bytes(99)])
+    @pytest.mark.parametrize(
+        "content", [b"", b"\0", b"TFL3", b"....TFL3", b"{}\n" * 100, b"\x89PNG\r\n\x1a\n" + bytes(99)]
+    )
     def test_other_content(self, tmp_path, suffix, content, capfd):
         path = tmp_path / f"network{suffix}"
         path.write_bytes(content)
