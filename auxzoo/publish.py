@@ -199,4 +199,7 @@ if __name__ == "__main__":
     parser.add_argument("--int8-reason", help="why int8 loses more than a point, if it does")
     given = parser.parse_args()
     load_tensorflow()
-    print(publish(given.auxiliary_run, given.plain_run, given.to, given.note, given.int8_reason))
+    try:
+        print(publish(given.auxiliary_run, given.plain_run, given.to, given.note, given.int8_reason))
+    except UserError as error:
+        parser.error(str(error))

@@ -58,7 +58,7 @@ def print_table(table):
     """Prints a `rich` table; where nobody looks (a pipe, a log) 100 columns wide, or as wide as its longest words."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a folder may be called `[red]`
     if not console.is_terminal:
         spare = _WIDTH - (3 * len(table.columns) + 1)  # less borders and margins
         for column in table.columns:
@@ -68,7 +68,7 @@ def print_table(table):
             whole = max(len(line) for cell in [column.header, *column.cells] for line in ["", *cell.splitlines()])
             widened = min(whole - column.width, max(spare, 0))
             column.width, spare = column.width + widened, spare - widened
-        console = Console(width=_WIDTH - min(spare, 0))
+        console.width = _WIDTH - min(spare, 0)
     console.print(table)
 
 

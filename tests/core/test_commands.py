@@ -187,6 +187,10 @@ class TestShow:
             assert outcome.code == 0
             assert title in outcome.output
 
+    def test_a_name_in_brackets_is_printed_as_it_is(self, command, work_folder):
+        (work_folder / "[red]:boom:").symlink_to(work_folder / "plain")
+        assert "[red]:boom:: classification" in command("show", "[red]:boom:").output
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

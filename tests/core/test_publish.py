@@ -1,7 +1,9 @@
 """Publishing: an entry of the zoo from two finished runs, every figure in it from the runs and the files."""
 
 import json
+import runpy
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -205,3 +207,13 @@ def test_a_large_loss_of_int8_wants_a_reason(finished_runs, tmp_path, monkeypatc
     with pytest.raises(auxzoo.UserError, match=r"`int8_reason` must say why int8 loses 2.00 points, more than 1"):
         publish.publish(finished_runs["auxiliary"], finished_runs["plain"], shelf)
     assert [path.name for path in shelf.iterdir()] == [zoo.INDEX_FILE]
+
+
+def test_as_a_program_it_tells_a_mistake_without_a_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["publish", str(tmp_path / "one"), str(tmp_path / "other"), "--to", str(tmp_path)])
+    # As a module of its own name it is loaded already.
+    monkeypatch.delitem(sys.modules, "auxzoo.publish")
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("auxzoo.publish", run_name="__main__")
+    assert stop.value.code == 2
+    assert "`recipe` must be a YAML file" in capsys.readouterr().err

@@ -191,3 +191,11 @@ class TestNetworksOfOtherKinds:
         x = layers.PReLU(shared_axes=(1, 2))(inner(inputs))
         x = keras.ops.mean(x[:, :, ::2], axis=(1, 2)) * 2
         self.check(make_random(keras.Model(inputs, layers.Dense(3)(x))), tmp_path, (8, 10, 3))
+
+    def test_sum_of_maps_of_one_pixel(self, tmp_path, make_random):
+        """tf2onnx takes the one for a second bias of the other, and no reader takes two."""
+        inputs = keras.Input((6, 5, 3))
+        pooled = layers.GlobalAveragePooling2D(keepdims=True)(inputs)
+        x = layers.Add()([layers.Conv2D(4, 1)(pooled), layers.Conv2D(4, 1)(pooled)])
+        x = layers.Flatten()(layers.ReLU()(x))
+        self.check(make_random(keras.Model(inputs, layers.Dense(3)(x))), tmp_path, (6, 5, 3))

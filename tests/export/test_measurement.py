@@ -92,7 +92,8 @@ def test_latency_is_that_of_single_runs_after_the_warm_up(tiny, monkeypatch):
 @pytest.mark.parametrize("form", ALL)
 def test_latency_is_measured_on_every_kind_of_file(tiny, form):
     latency = measure_latency(tiny.files[form], runs=20, warm_up=1)
-    assert 0 < latency["median_ms"] <= latency["p95_ms"] < 1000
+    # A run of so small a network may be shorter than a tick of the clock.
+    assert 0 <= latency["median_ms"] <= latency["p95_ms"] < 1000
     assert (latency["runs"], latency["threads"]) == (20, 1)
 
 
