@@ -114,7 +114,7 @@ def _save_contact_sheet(file, images, compact, path):
         text = images.labels[predicted[place]]
         if not right:
             text += f"\n(is {images.labels[int(classes[place])]})"
-        axis.set_title(text, fontsize=9, color="darkgreen" if right else "firebrick", y=-0.02, va="top")
+        axis.set_title(text, fontsize=9, color="darkgreen" if right else "firebrick", y=-0.04, va="top", pad=0)
         axis.set_axis_off()
     correct = int((predicted == classes.numpy()).sum())
     figure.suptitle(f"{file.name}: {correct} of {_PICTURES} test pictures right")
