@@ -4,15 +4,16 @@
 
 Arms, each on the same network and batch: a bare `tf.function` step; the plain step of our loop; the joint step
 with the default structure; Keras' `fit` with its defaults; PyTorch (channels last) where it is installed. Each
-of the first three at its best compile setting, found by a probe. A round runs some steps of every arm in turn,
-and a ratio is taken within a round, so what slows the machine for a while slows both of its sides. oneDNN must
-be chosen before TensorFlow is imported, so it is switched between alternating processes.
+of the first three at its best compile setting, found by a probe. A round runs some steps of every arm in turn;
+the first step after a change of arm, and what `fit` does before it, is not counted. oneDNN must be chosen before
+TensorFlow is imported, so it is switched between alternating processes.
 
 Let nothing else run meanwhile.
 """
 
 import argparse
 import datetime
+import functools
 import importlib.util
 import json
 import os
@@ -48,8 +49,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--processes", type=int, default=2, help="for each setting of oneDNN (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="in each process (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2, help="of each arm in a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="in each process (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=8, help="of each arm in a round (default: %(default)s)")
     parser.add_argument("--to", type=Path, help="JSON file of everything measured")
     arguments = parser.parse_args()
     results, chosen = [], {}
@@ -111,7 +112,6 @@ def measure(job):
             probes[arm] = {}
             for compilation in ("graph", "xla"):
                 run = make(build(job["network"]), images, labels, compilation)
-                run(1)
                 probes[arm][compilation] = max(images_per_second(run, 1) for _ in range(PROBE_ROUNDS))
             compilations[arm] = max(probes[arm], key=probes[arm].get)
     for arm, make in makers.items():
@@ -120,12 +120,11 @@ def measure(job):
     if importlib.util.find_spec("torch"):
         arms["pytorch"] = make_pytorch(build(job["network"]), images, labels)
     for run in arms.values():
-        run(2)
+        run(1)
     rounds = []
     for _ in range(job["rounds"]):
         rounds.append({})
         for arm, run in arms.items():
-            run(1)  # lets the threads of the arm before come to rest
             rounds[-1][arm] = images_per_second(run, job["steps"])
     versions = {"keras": keras.__version__, "tensorflow": tf.__version__}
     if "pytorch" in arms:
@@ -143,10 +142,17 @@ def build(name):
 
 
 def images_per_second(run, steps):
-    """Times some steps of an arm."""
+    """Times some steps of an arm, after one that is not counted."""
+    return round(steps * BATCH_SIZE / run(steps), 1)
+
+
+def timed(step, steps):
+    """Runs a function once, then so many times; returns the seconds of the latter."""
+    step()
     start = time.perf_counter()
-    run(steps)
-    return round(steps * BATCH_SIZE / (time.perf_counter() - start), 1)
+    for _ in range(steps):
+        step()
+    return time.perf_counter() - start
 
 
 def make_bare(network, images, labels, compilation):
@@ -172,12 +178,7 @@ def make_bare(network, images, labels, compilation):
 
     images, labels = tf.constant(images), tf.constant(labels)
 
-    def run(steps):
-        for _ in range(steps):
-            loss = step(images, labels)
-        loss.numpy()
-
-    return run
+    return functools.partial(timed, lambda: step(images, labels).numpy())
 
 
 def make_plain(network, images, labels, compilation):
@@ -213,10 +214,18 @@ def make_keras_fit(network, images, labels):
 
 def make_fit(model, images, labels, callbacks=()):
     """Runs a compiled Keras model's `fit` on one batch, again and again."""
+    import keras
     import tensorflow as tf
 
     dataset = tf.data.Dataset.from_tensors((images, labels)).repeat().prefetch(2)
-    return lambda steps: model.fit(dataset, epochs=1, steps_per_epoch=steps, callbacks=list(callbacks), verbose=0)
+
+    def run(steps):
+        ends = []
+        clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
+        model.fit(dataset, epochs=1, steps_per_epoch=steps + 1, callbacks=[*callbacks, clock], verbose=0)
+        return ends[-1] - ends[0]
+
+    return run
 
 
 def make_pytorch(network, images, labels):
@@ -237,15 +246,14 @@ def make_pytorch(network, images, labels):
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     loss_function = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
 
-    def run(steps):
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss = loss_function(twin(torch_images), torch_labels)
-            loss.backward()
-            optimizer.step()
+    def step():
+        optimizer.zero_grad()
+        loss = loss_function(twin(torch_images), torch_labels)
+        loss.backward()
+        optimizer.step()
         loss.item()
 
-    return run
+    return functools.partial(timed, step)
 
 
 def print_results(results):

@@ -38,6 +38,20 @@ def shapes_in(path):
     return [(tensor.Name(), tensor.Type(), tuple(tensor.ShapeAsNumpy())) for tensor in tensors]
 
 
+def size_without_names(path):
+    """Returns the bytes of a file; of an ONNX file without names, in which tf2onnx counts up numbers of any length."""
+    if path.suffix != ".onnx":
+        return path.stat().st_size
+    graph = onnx.load(path).graph
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = ["" for _ in node.input]
+        node.output[:] = ["" for _ in node.output]
+    for value in [*graph.initializer, *graph.value_info]:
+        value.name = ""
+    return graph.ByteSize()
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
 def plain(request, tmp_path_factory, make_images):
     """A compact network trained for a few steps alone, exported."""
@@ -92,9 +106,6 @@ def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_nodes, tmp_path
         assert open_file(path).operators() == open_file(other).operators(), name
         assert open_file(path).tensors()["output"]["shape"] == open_file(other).tensors()["output"]["shape"], name
         assert shapes_in(path) == shapes_in(other), name
-        # An ONNX file is as large but for those names, in which numbers of one to three digits are counted up.
-        assert path.stat().st_size == pytest.approx(other.stat().st_size, abs=512 if path.suffix == ".onnx" else 0), (
-            name
-        )
+        assert size_without_names(path) == size_without_names(other), name
         assert AUXILIARY_PREFIX.encode() not in path.read_bytes(), name
         assert path.read_bytes() != other.read_bytes(), "both hold the same weights: nothing was compared"
