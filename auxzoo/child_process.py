@@ -11,13 +11,14 @@ class ChildFailed(RuntimeError):
     """A child process failed or was killed; the message holds the end of its log."""
 
 
-def run_module(module, folder, environment=None):
+def run_module(module, folder, environment=None, arguments=None):
     """Runs `python -m module folder` and waits for its end.
 
     Args:
         module: `str`, dotted name.
         folder: `Path`, its only argument; its log is written there as `log.txt`.
         environment: `dict` of environment variables to set or change.
+        arguments: list of `str`, its arguments instead of `folder`.
 
     Raises:
         ChildFailed: if it does not end with exit code 0.
@@ -29,7 +30,7 @@ def run_module(module, folder, environment=None):
     with open(log, "wb") as output:
         child = subprocess.run(
             # -P: a folder `auxzoo` where the user happens to stand must not hide the installed package.
-            [sys.executable, "-P", "-m", module, str(folder)],
+            [sys.executable, "-P", "-m", module, *([str(folder)] if arguments is None else arguments)],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

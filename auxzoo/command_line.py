@@ -16,6 +16,8 @@ COMMANDS = {
     "show": ("auxzoo.commands.show", "show a network: layers, taps, parameters, multiplications, memory"),
     "pull": ("auxzoo.commands.pull", "copy a published network to a folder, checked"),
     "train": ("auxzoo.commands.train", "carry out a training recipe, or continue it"),
+    "search": ("auxzoo.commands.search", "find the structure of the auxiliary for a recipe"),
+    "study": ("auxzoo.commands.study", "train arms on the same seeds and compare them, resumably"),
     "evaluate": ("auxzoo.commands.evaluate", "measure a network or an exported file on images"),
     "export": ("auxzoo.commands.export", "write TFLite and ONNX files, each measured"),
     "demo": ("auxzoo.commands.demo", "the whole road in minutes on packaged images"),

@@ -63,22 +63,18 @@ def main():
                 result = run_child(job, onednn)
                 chosen[network, onednn] = result["compilations"]
                 results.append({"onednn": bool(onednn), **result})
-    if arguments.to:
-        # Imported late: the parent has no need of TensorFlow.
-        from auxzoo.files import write_json
-        from auxzoo.machine import processor_name
-
-        write_json(
-            arguments.to,
-            {
-                "date": datetime.date.today().isoformat(),
-                "processor": processor_name(),
-                "cores": os.cpu_count(),
-                "batch_size": BATCH_SIZE,
-                "results": results,
-            },
-        )
+                if arguments.to:
+                    save(arguments.to, results)
     print_results(results)
+
+
+def save(path, results):
+    """Writes what was measured so far."""
+    from auxzoo.files import write_json
+    from auxzoo.machine import processor_name
+
+    measured = {"date": datetime.date.today().isoformat(), "processor": processor_name(), "cores": os.cpu_count()}
+    write_json(path, {**measured, "batch_size": BATCH_SIZE, "results": results})
 
 
 def run_child(job, onednn):

@@ -4,12 +4,20 @@
 # the auxiliary's code, knows a joint network.
 AUXILIARY_PREFIX = "auxiliary_"
 
-# Keys of a joint network's outputs.
+# Keys of a joint network's outputs. An auxiliary with several heads has one key a head, which begin with the second.
 COMPACT_OUTPUT = "compact"
 AUXILIARY_OUTPUT = "auxiliary"
+
+
+def auxiliary_outputs(outputs):
+    """Returns the values of the auxiliary's heads in a joint network's output dict, in their order."""
+    return [value for name, value in outputs.items() if name.startswith(AUXILIARY_OUTPUT)]
 
 
 def is_joint(model):
     """Returns whether `model` is a joint network, by the keys of its output; `False` for whatever is no model."""
     output = getattr(model, "output", None)
-    return isinstance(output, dict) and set(output) == {COMPACT_OUTPUT, AUXILIARY_OUTPUT}
+    if not isinstance(output, dict) or COMPACT_OUTPUT not in output:
+        return False
+    heads = auxiliary_outputs(output)
+    return bool(heads) and len(output) == 1 + len(heads)

@@ -115,14 +115,44 @@ def fit(
     }
 
     trainer = Trainer(network, objective, total_steps)
-    optimizer = optimization.build(total_steps, network.trainable_variables)
-    optimizer.build(network.trainable_variables)
-    trainer.compile(optimizer=optimizer, jit_compile=compilation == "xla")
-    progress = restore_run_state(state_file, trainer, settings) if is_continued else Progress(settings)
-
     averaging = None
     if optimization.ema_momentum is not None:
         averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES))
+    return run_trainer(
+        trainer,
+        optimization,
+        data,
+        epochs=epochs,
+        settings=settings,
+        state_file=state_file,
+        averaging=averaging,
+        callbacks=lambda progress: callbacks,
+        verbose=verbose,
+    )
+
+
+def run_trainer(trainer, optimization, data, *, epochs, settings, state_file, averaging, callbacks, verbose):
+    """Compiles a trainer and runs it from where its state file, if there is one, stopped.
+
+    Args:
+        trainer: `Trainer`.
+        optimization: `Optimization` of the weights.
+        data: has `steps_per_epoch`, `training_batches(first_epoch)` and `validation_batches()`.
+        epochs: `int`, of the whole run.
+        settings: `dict` of all that the run depends on; `compilation` in it is carried out.
+        state_file: `Path` of the run state, or `None`.
+        averaging: `AveragedWeights`, or `None`.
+        callbacks: function of the `Progress` that returns more Keras callbacks.
+        verbose: as of `keras.Model.fit`.
+
+    Returns:
+        `dict` of metric name to a list of floats, one an epoch.
+    """
+    optimizer = optimization.build(trainer.total_steps, trainer.trained_variables)
+    optimizer.build(trainer.trained_variables)
+    trainer.compile(optimizer=optimizer, jit_compile=settings["compilation"] == "xla")
+    is_continued = state_file is not None and state_file.exists()
+    progress = restore_run_state(state_file, trainer, settings) if is_continued else Progress(settings)
     keras_history = _fit(
         trainer,
         data.training_batches(progress.epoch),
@@ -134,7 +164,7 @@ def fit(
         callbacks=[
             StopOnNaN(),
             *([averaging] if averaging else []),
-            *callbacks,
+            *callbacks(progress),
             *([SaveRunState(state_file, progress, averaging)] if state_file else []),
         ],
         verbose=verbose,

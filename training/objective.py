@@ -5,7 +5,7 @@ from typing import Literal
 import keras
 import pydantic
 
-from ..models.names import AUXILIARY_OUTPUT, COMPACT_OUTPUT
+from ..models.names import COMPACT_OUTPUT, auxiliary_outputs
 from .settings import Settings
 
 
@@ -13,11 +13,11 @@ class Objective(Settings):
     """The loss of a compact or joint network for classification.
 
     For a joint network `loss = compact + weight(t) * auxiliary + distillation_weight * distillation`, one
-    backward pass, nothing but the teacher detached. Without an auxiliary only the first term is left, so the
-    same objective serves both arms of a comparison.
+    backward pass, nothing but the teacher detached. Of several auxiliary heads the mean of their losses counts. Without
+    an auxiliary only the first term is left, so the same objective serves both arms of a comparison.
 
     Source: an auxiliary loss beside the main one, removed at inference: arXiv:1909.02214, 1:1 in
-    arXiv:1903.11236. Distillation with temperature: arXiv:1503.02531; the teacher is the mean of both heads.
+    arXiv:1903.11236. Distillation with temperature: arXiv:1503.02531; the teacher is the mean of all heads.
 
     Example:
         >>> Objective(auxiliary_schedule="decay_to_zero").auxiliary_weight
@@ -50,35 +50,37 @@ class Objective(Settings):
             return self.auxiliary_weight * keras.ops.maximum(1.0 - progress, 0.0)
         return self.auxiliary_weight
 
-    def losses(self, labels, outputs, progress):
+    def losses(self, labels, outputs, progress, detached=keras.ops.stop_gradient):
         """Returns the terms of the loss, each a scalar, with their sum as `"loss"`.
 
         Args:
             labels: integers, shape `[batch]`, 0 to classes - 1.
             outputs: logits, shape `[batch, classes]`, of a compact network, or the dict of a joint one.
             progress: scalar, 0 to 1.
+            detached: function that cuts the teacher's prediction off the gradient.
         """
         if not isinstance(outputs, dict):
-            return {"loss": self._cross_entropy(labels, outputs)}
-        compact, auxiliary = outputs[COMPACT_OUTPUT], outputs[AUXILIARY_OUTPUT]
+            return {"loss": self.cross_entropy(labels, outputs)}
+        compact, heads = outputs[COMPACT_OUTPUT], auxiliary_outputs(outputs)
         terms = {
-            "compact_loss": self._cross_entropy(labels, compact),
-            "auxiliary_loss": self._cross_entropy(labels, auxiliary),
+            "compact_loss": self.cross_entropy(labels, compact),
+            "auxiliary_loss": sum(self.cross_entropy(labels, head) for head in heads) / len(heads),
         }
         loss = terms["compact_loss"] + self.auxiliary_weight_at(progress) * terms["auxiliary_loss"]
         if self.distillation_weight:
-            terms["distillation_loss"] = self._distillation(compact, joint_logits(outputs))
+            terms["distillation_loss"] = self._distillation(compact, detached(joint_logits(outputs)))
             loss = loss + self.distillation_weight * terms["distillation_loss"]
         return {"loss": loss, **terms}
 
-    def _cross_entropy(self, labels, logits):
+    def cross_entropy(self, labels, logits):
+        """Returns the mean cross-entropy of logits `[batch, classes]` with integers `[batch]`, labels smoothed."""
         targets = keras.ops.one_hot(labels, logits.shape[-1], dtype="float32")
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=self.label_smoothing)
         return loss(targets, logits)
 
     def _distillation(self, student_logits, teacher_logits):
         temperature = self.distillation_temperature
-        teacher = keras.ops.softmax(keras.ops.stop_gradient(teacher_logits) / temperature)
+        teacher = keras.ops.softmax(teacher_logits / temperature)
         student = keras.ops.log_softmax(student_logits / temperature)
         # Cross-entropy less the teacher's own entropy: the divergence is zero where both agree.
         divergence = keras.ops.sum(teacher * (keras.ops.log(teacher + 1e-12) - student), axis=-1)
@@ -86,8 +88,9 @@ class Objective(Settings):
 
 
 def joint_logits(outputs):
-    """Returns the joint prediction of a joint network's output dict: the mean of both heads' logits."""
-    return (outputs[COMPACT_OUTPUT] + outputs[AUXILIARY_OUTPUT]) / 2
+    """Returns the joint prediction of a joint network's output dict: the mean of all heads' logits."""
+    heads = [outputs[COMPACT_OUTPUT], *auxiliary_outputs(outputs)]
+    return sum(heads) / len(heads)
 
 
 def predictions(outputs):
@@ -96,6 +99,6 @@ def predictions(outputs):
         return {"accuracy": outputs}
     return {
         "accuracy": outputs[COMPACT_OUTPUT],
-        "auxiliary_accuracy": outputs[AUXILIARY_OUTPUT],
+        "auxiliary_accuracy": sum(auxiliary_outputs(outputs)),
         "joint_accuracy": joint_logits(outputs),
     }

@@ -140,6 +140,14 @@ class Recipe(Settings):
     seed: int = pydantic.Field(0, ge=0, lt=2**32)
     """Of the first weights, the data order and the augmentation."""
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _without_search(cls, value):
+        # One file may serve `auxzoo search` and then `auxzoo train`, which has no use for that group.
+        if cls is Recipe and isinstance(value, dict):
+            return {name: setting for name, setting in value.items() if name != "search"}
+        return value
+
     def __eq__(self, other):
         # As they would be written: a shape may be a tuple in Python, and is a list in YAML.
         return isinstance(other, Recipe) and self.model_dump(mode="json") == other.model_dump(mode="json")

@@ -31,20 +31,26 @@ def read_settings(source, overrides=()):
     if not isinstance(value, dict):
         raise UserError(f"`{path}` must hold settings by name. Received: {type(value).__name__}")
     for override in overrides:
-        _apply(override, value)
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise UserError(f"`--set` must be KEY=VALUE. Received: {override!r}")
+        try:
+            override_value = yaml.safe_load(text)
+        except (ValueError, yaml.YAMLError) as error:
+            raise UserError(f"`--set` must have a YAML value. Received: {override!r}: {error}") from None
+        set_value(value, key, override_value)
     return value
 
 
-def _apply(override, value):
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"`--set` must be KEY=VALUE. Received: {override!r}")
+def set_value(settings, key, value):
+    """Puts a value at a dotted key of nested settings.
+
+    Raises:
+        UserError: if a part of the key but the last names a value, not a group.
+    """
     *groups, last = key.split(".")
     for group in groups:
-        value = value.setdefault(group, {})
-        if not isinstance(value, dict):
-            raise UserError(f"`--set` must name a setting of a recipe. Received: {override!r}")
-    try:
-        value[last] = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(f"`--set` must have a YAML value. Received: {override!r}: {error}") from None
+        settings = settings.setdefault(group, {})
+        if not isinstance(settings, dict):
+            raise UserError(f"`{key}` must name a setting of a recipe. Received: {key}={value!r}")
+    settings[last] = value

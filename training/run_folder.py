@@ -10,15 +10,23 @@ from auxzoo.files import write_json, written_aside
 from ..models.zoo import CONFIG_FILE, WEIGHTS_FILE
 from .compilation import COMPUTE_FILE
 from .loop import RUN_STATE_FILE
-from .recipe import read_recipe
+from .recipe_file import read_settings
 
 MARKER_FILE = "run.json"  # tells a run from a folder of the user's that happens to hold a recipe
 RECIPE_FILE = "recipe.yaml"
 STRUCTURE_FILE = "structure.json"
 METRICS_FILE = "metrics.json"  # written last: it marks the run as finished
 TENSORBOARD_FOLDER = "tensorboard"
-# All that a run writes, and so all that `--overwrite` may delete; the marker goes last.
-_OWN_FILES = (METRICS_FILE, RUN_STATE_FILE, COMPUTE_FILE, CONFIG_FILE, WEIGHTS_FILE, STRUCTURE_FILE, RECIPE_FILE)
+# What a search writes besides.
+GATES_PICTURE = "gates.png"
+STRUCTURE_PICTURES = ("structure.png", "structure.svg")
+CANDIDATES_FOLDER = "candidates"
+# All that a run or search writes, and so all that `--overwrite` may delete; the marker goes last.
+_OWN_FILES = (
+    *(METRICS_FILE, RUN_STATE_FILE, COMPUTE_FILE, CONFIG_FILE, WEIGHTS_FILE, STRUCTURE_FILE),
+    *(GATES_PICTURE, *STRUCTURE_PICTURES, RECIPE_FILE),
+)
+_OWN_FOLDERS = (TENSORBOARD_FOLDER, CANDIDATES_FOLDER)
 
 
 def claim_folder(folder, recipe, overwrite=False):
@@ -26,7 +34,7 @@ def claim_folder(folder, recipe, overwrite=False):
 
     Args:
         folder: `str` or `Path`.
-        recipe: `Recipe` of the run.
+        recipe: `Recipe` of the run, or `SearchRecipe` of a search.
         overwrite: delete a finished run, or one of another recipe. An unfinished one of the same recipe is continued
             all the same.
 
@@ -46,7 +54,8 @@ def claim_folder(folder, recipe, overwrite=False):
             raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
     recipe_file = folder / RECIPE_FILE
     if recipe_file.exists():
-        is_same, is_finished = read_recipe(recipe_file) == recipe, (folder / METRICS_FILE).exists()
+        kept = type(recipe).parse(read_settings(recipe_file), f"The recipe `{recipe_file}`")
+        is_same, is_finished = kept == recipe, (folder / METRICS_FILE).exists()
         if overwrite and (is_finished or not is_same):
             _delete_run(folder)
         elif not is_same:
@@ -68,7 +77,8 @@ def claim_folder(folder, recipe, overwrite=False):
 def _delete_run(folder):
     for name in _OWN_FILES:
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
+    for name in _OWN_FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
     (folder / MARKER_FILE).unlink(missing_ok=True)
 
 

@@ -117,11 +117,8 @@ def _variables(trainer):
     Keras numbers what has no name by the order in which the process made it (`sgd_1`, `conv2d_1`), so names
     differ between two builds of one network.
     """
-    named = {}
-    for owner, variables in (
-        ("network", trainer.network.variables),
-        ("optimizer", trainer.optimizer.variables),
-    ):
-        for position, variable in enumerate(variables):
-            named[f"{owner}.{position:04d}"] = variable
-    return named
+    return {
+        f"{owner}.{position:04d}": variable
+        for owner, variables in trainer.state.items()
+        for position, variable in enumerate(variables)
+    }

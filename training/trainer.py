@@ -17,7 +17,7 @@ class Trainer(keras.Model):
 
     Metrics: `loss` and `accuracy` (of the compact network, in either case); for a joint network also
     `compact_loss`, `auxiliary_loss`, `distillation_loss`, `auxiliary_accuracy` and `joint_accuracy` (of the
-    mean of both heads).
+    mean of all heads).
 
     Args:
         network: functional `keras.Model` with logits as output, or a joint network.
@@ -68,14 +68,26 @@ class Trainer(keras.Model):
             `dict` of metric name to its mean since the start of the epoch.
         """
         images, labels = _images_and_labels(batch)
-        progress = tf.cast(self.optimizer.iterations, tf.float32) / self.total_steps
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
-            losses = self._all_losses(labels, outputs, progress)
+            losses = self._all_losses(labels, outputs, self.progress())
             scaled_loss = self.optimizer.scale_loss(losses["loss"])
-        variables = self.network.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled_loss, variables), variables)
+        self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
         return self._update_metrics(labels, outputs, losses)
+
+    @property
+    def trained_variables(self):
+        """What the optimiser moves: the trainable variables of the network."""
+        return self.network.trainable_variables
+
+    @property
+    def state(self):
+        """All that a run state keeps: `dict` of owner to the list of its variables."""
+        return {"network": self.network.variables, "optimizer": self.optimizer.variables}
+
+    def progress(self):
+        """Returns how much of the training is done, a scalar tensor 0 to 1."""
+        return tf.cast(self.optimizer.iterations, tf.float32) / self.total_steps
 
     def test_step(self, batch):
         """Measures one batch without training; the arguments and results of `train_step`."""
@@ -83,8 +95,8 @@ class Trainer(keras.Model):
         outputs = self.network(images, training=False)
         return self._update_metrics(labels, outputs, self._all_losses(labels, outputs, progress=1.0))
 
-    def _all_losses(self, labels, outputs, progress):
-        losses = self.objective.losses(labels, outputs, progress)
+    def _all_losses(self, labels, outputs, progress, detached=keras.ops.stop_gradient):
+        losses = self.objective.losses(labels, outputs, progress, detached)
         # What the network adds of its own: regularisers of a foreign one.
         return losses | {"loss": losses["loss"] + sum(self.network.losses)} if self.network.losses else losses
 

@@ -2,7 +2,9 @@
 
 import keras
 
+from auxzoo.auxiliary.gates import LinkGate, OperationChoice
 from auxzoo.auxiliary.operations import OPERATIONS, convolution, normalization
+from auxzoo.auxiliary.search_space import SearchSpace
 from auxzoo.auxiliary.structure import tap_tensor
 from auxzoo.errors import UserError
 
@@ -21,14 +23,16 @@ def attach(compact, structure):
     Args:
         compact: functional `keras.Model` with one output: logits `[batch, classes]`, or
             `[batch, rows, columns, classes]` at every pixel.
-        structure: `Structure`; its taps name layers of `compact`.
+        structure: `Structure`; its taps name layers of `compact`. Or a `SearchSpace`: then every link that it allows
+            is there, behind a `LinkGate`, and every node has an `OperationChoice`.
 
     Returns:
-        functional `keras.Model` with outputs `{"compact": ..., "auxiliary": ...}` of equal shape. It carries
-        the compact network's description if there is one.
+        functional `keras.Model` with outputs `{"compact": ..., "auxiliary": ...}` of equal shape; with deep
+        supervision, `"auxiliary_NODE"` for every node. It carries the compact network's description if there is one.
 
     Raises:
-        UserError: if `compact` is not functional, is a joint network, or lacks a tap of the structure.
+        UserError: if `compact` is not functional, is a joint network, or lacks a tap of the structure, or a node
+            reads one of a lower resolution than its own.
 
     Source: arXiv:1909.02214 (an auxiliary over the hidden layers, removed at inference); the nodes are those of
     arXiv:1903.11236 with an operation of their own.
@@ -43,7 +47,7 @@ def attach(compact, structure):
     taps = {
         tap: tap_tensor(compact, tap, layer)
         for tap, layer in structure.taps
-        if any(tap in node.links for node in structure.nodes)
+        if any(tap in (*node.links, node.resolution) for node in structure.nodes)
     }
     name = f"{compact.name}{JOINT_SUFFIX}"
     try:
@@ -96,33 +100,53 @@ def _check_compact(compact):
 
 def _outputs(compact, structure, taps, numbered=False):
     """Returns the outputs of the joint network, having built the auxiliary; `taps` are tap name to tensor."""
-    features = None
+    outputs, features = {COMPACT_OUTPUT: compact.output}, None
     for place, node in enumerate(structure.nodes):
         prefix = f"{AUXILIARY_PREFIX}{place}_{node.name}" if numbered else f"{AUXILIARY_PREFIX}{node.name}"
-        features = _node(node, prefix, features, [(tap, taps[tap]) for tap in node.links])
-    return {COMPACT_OUTPUT: compact.output, AUXILIARY_OUTPUT: _head(features, compact.output)}
+        previous = features if structure.supervision == "hierarchical" else None
+        links = [(tap, taps[tap]) for tap in node.links]
+        features = _node(node, prefix, previous, links, taps.get(node.resolution), structure)
+        if structure.supervision == "deep":
+            outputs[f"{AUXILIARY_OUTPUT}_{node.name}"] = _head(features, compact.output, f"{prefix}_")
+    if structure.supervision == "hierarchical":
+        outputs[AUXILIARY_OUTPUT] = _head(features, compact.output, AUXILIARY_PREFIX)
+    return outputs
 
 
-def _node(node, prefix, previous, links):
-    """Adds up the previous node and the links, each adapted to the node's shape, and applies its operation."""
-    sources = [(f"{prefix}_from_{tap}", tensor) for tap, tensor in links]
+def _node(node, prefix, previous, links, size, structure):
+    """Adds up the previous node and the links, each adapted to the node's shape, and applies its operation.
+
+    `size` is the tensor whose rows and columns the node has, or `None` for the lowest of its sources.
+    """
+    sources = list(links)
     if previous is not None:
         source = "previous"
         while source in node.links:  # a tap may be called so
             source += "_"
-        sources.append((f"{prefix}_from_{source}", previous))
-    rows = min(tensor.shape[1] for _, tensor in sources)
-    columns = min(tensor.shape[2] for _, tensor in sources)
+        sources.append((source, previous))
+    sizes = [tensor.shape[1:3] for _, tensor in sources]
+    rows, columns = size.shape[1:3] if size is not None else map(min, zip(*sizes, strict=True))
+    if any(height < rows or width < columns for height, width in sizes):
+        raise UserError(
+            f"`resolution` of node {node.name!r} must not be higher than that of anything it reads. "
+            f"Received: {node.resolution!r} of {rows}x{columns}, reading {sizes}"
+        )
+    is_searched = isinstance(structure, SearchSpace)
     terms = []
-    for name, tensor in sources:
-        if tensor is previous and tensor.shape[1:] == (rows, columns, node.channels):
-            terms.append(tensor)  # the identity of the published structure
-            continue
-        tensor = _pooled(tensor, rows, columns, f"{name}_pooling")
-        tensor = convolution(tensor, node.channels, 1, f"{name}_adapter")
-        terms.append(normalization(tensor, f"{name}_normalization"))
+    for source, tensor in sources:
+        name, term = f"{prefix}_from_{source}", tensor
+        # The previous node of the same shape is added as it is: the identity of the published structure.
+        if tensor is not previous or tensor.shape[1:] != (rows, columns, node.channels):
+            term = _pooled(term, rows, columns, f"{name}_pooling")
+            term = convolution(term, node.channels, 1, f"{name}_adapter")
+            term = normalization(term, f"{name}_normalization")
+        if is_searched and tensor is not previous:
+            term = LinkGate(structure.relaxation, link=(node.name, source), name=f"{name}_gate")(term)
+        terms.append(term)
     merged = terms[0] if len(terms) == 1 else keras.layers.Add(name=f"{prefix}_sum")(terms)
     merged = keras.layers.ReLU(name=f"{prefix}_relu")(merged)
+    if is_searched:
+        return OperationChoice(node.operations, node=node.name, name=f"{prefix}_operation")(merged)
     return OPERATIONS[node.operation](merged, f"{prefix}_operation")
 
 
@@ -142,14 +166,14 @@ def _pooled(tensor, rows, columns, name):
     return keras.layers.AveragePooling2D(windows, strides=strides, padding="valid", name=name)(tensor)
 
 
-def _head(features, compact_output):
+def _head(features, compact_output, prefix):
     """Returns the auxiliary's own logits, of the shape of the compact network's output."""
-    name = f"{AUXILIARY_PREFIX}logits"
+    name = f"{prefix}logits"
     classes = compact_output.shape[-1]
     if len(compact_output.shape) == 2:
-        pooled = keras.layers.GlobalAveragePooling2D(name=f"{AUXILIARY_PREFIX}global_pooling")(features)
+        pooled = keras.layers.GlobalAveragePooling2D(name=f"{prefix}global_pooling")(features)
         return keras.layers.Dense(classes, name=name)(pooled)
     logits = keras.layers.Conv2D(classes, 1, name=name)(features)
-    return keras.layers.Resizing(
-        *compact_output.shape[1:3], interpolation="bilinear", name=f"{AUXILIARY_PREFIX}upsampling"
-    )(logits)
+    return keras.layers.Resizing(*compact_output.shape[1:3], interpolation="bilinear", name=f"{prefix}upsampling")(
+        logits
+    )

@@ -14,6 +14,7 @@ from ..models.costs import measure_costs
 
 # Of the JSON file; another number means a file that this version cannot read.
 FORMAT = 1
+SUPERVISIONS = ("hierarchical", "deep")
 # A 3x3 convolution in every node, as long as all of the auxiliary's stays within this share of the compact
 # network's own multiplications; beyond it the costliest nodes take a 1x1 convolution instead.
 DEFAULT_COST_SHARE = 0.35
@@ -28,12 +29,14 @@ class Node:
         links: names of the taps it reads, besides the previous node.
         operation: one of `OPERATIONS`.
         channels: its width, 1 or more.
+        resolution: name of the tap whose rows and columns it has; the lowest of all that it reads if `None`.
     """
 
     name: str
     links: tuple[str, ...]
     operation: str
     channels: int
+    resolution: str | None = None
 
     def __post_init__(self):
         if not (isinstance(self.name, str) and self.name.isidentifier()):
@@ -45,6 +48,11 @@ class Node:
             )
         if not isinstance(self.channels, int) or isinstance(self.channels, bool) or self.channels < 1:
             raise UserError(f"`channels` of node {self.name!r} must be 1 or more. Received: channels={self.channels!r}")
+        if not isinstance(self.resolution, str | None):
+            raise UserError(
+                f"`resolution` of node {self.name!r} must be the name of a tap or None. "
+                f"Received: resolution={self.resolution!r}"
+            )
         if not isinstance(self.links, (list, tuple)) or not all(isinstance(link, str) for link in self.links):
             raise UserError(
                 f"`links` of node {self.name!r} must be a list of names of taps. Received: links={self.links!r}"
@@ -59,11 +67,13 @@ class Structure:
     """The structure of a hierarchical auxiliary (arXiv:1909.02214; nodes as in arXiv:1903.11236, equation 3).
 
     Every node reads the previous node and its links. Its resolution is the lowest among them, so the auxiliary
-    runs downward beside the compact network, and ends in a head of its own.
+    runs downward beside the compact network, and ends in a head of its own. With `supervision="deep"` the nodes do not
+    read each other, and each has a head (deeply supervised networks, arXiv:1409.5185): the older idea, to compare with.
 
     Attributes:
         taps: pairs `(tap, layer name)` of every tap that a link may name, from input to output.
         nodes: the nodes, first to last; the first has a link.
+        supervision: `"hierarchical"` or `"deep"`.
         provenance: how the structure came to be (search space, seed, data, versions, cost), an object of plain
             JSON types, or `None`. Two structures are equal whatever theirs.
 
@@ -77,23 +87,34 @@ class Structure:
 
     taps: tuple[tuple[str, str], ...]
     nodes: tuple[Node, ...]
+    supervision: str = "hierarchical"
     provenance: dict | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self):
         object.__setattr__(self, "taps", _checked_taps(self.taps))
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "provenance", _checked_provenance(self.provenance))
+        if self.supervision not in SUPERVISIONS:
+            raise UserError(
+                f"`supervision` must be one of {', '.join(SUPERVISIONS)}. Received: supervision={self.supervision!r}"
+            )
         known = dict(self.taps)
         if len(known) != len(self.taps):
             raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
         if not self.nodes:
             raise UserError("`nodes` must hold at least one node. Received: nodes=()")
-        if not self.nodes[0].links:
-            raise UserError(f"`links` of the first node, {self.nodes[0].name!r}, must name a tap. Received: ()")
+        for node in self.nodes if self.supervision == "deep" else self.nodes[:1]:
+            if not node.links:
+                raise UserError(f"`links` of node {node.name!r}, which reads no other, must name a tap. Received: ()")
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names):
             raise UserError(f"`nodes` must have a name each. Received: {names}")
         for node in self.nodes:
+            if node.resolution not in (None, *known):
+                raise UserError(
+                    f"`resolution` of node {node.name!r} must be among the taps {', '.join(known)}. "
+                    f"Received: {node.resolution!r}"
+                )
             for link in node.links:
                 if link not in known:
                     raise UserError(
@@ -148,8 +169,12 @@ class Structure:
         value = {
             "format": FORMAT,
             "taps": dict(self.taps),
-            "nodes": [dataclasses.asdict(node) for node in self.nodes],
+            "nodes": [
+                {key: item for key, item in dataclasses.asdict(node).items() if item is not None} for node in self.nodes
+            ],
         }
+        if self.supervision != "hierarchical":
+            value["supervision"] = self.supervision
         return value if self.provenance is None else {**value, "provenance": copy.deepcopy(self.provenance)}
 
     @classmethod
@@ -162,10 +187,11 @@ class Structure:
         keys = set(value) if isinstance(value, dict) else set()
         if "format" in keys and (type(value["format"]) is not int or value["format"] != FORMAT):
             raise UserError(f"`format` of a structure must be {FORMAT}. Received: format={value['format']!r}")
-        if keys - {"provenance"} != {"format", "taps", "nodes"}:
+        if keys - {"provenance", "supervision"} != {"format", "taps", "nodes"}:
             received = sorted(map(str, keys)) if isinstance(value, dict) else type(value).__name__
             raise UserError(
-                f"A structure must have the keys format, taps and nodes, and may have provenance. Received: {received}"
+                f"A structure must have the keys format, taps and nodes, and may have supervision and provenance. "
+                f"Received: {received}"
             )
         if not isinstance(value["taps"], dict) or not isinstance(value["nodes"], list):
             received = f"{type(value['taps']).__name__} and {type(value['nodes']).__name__}"
@@ -173,11 +199,15 @@ class Structure:
         keys = {field.name for field in dataclasses.fields(Node)}
         nodes = []
         for node in value["nodes"]:
-            if not isinstance(node, dict) or set(node) != keys:
+            if not isinstance(node, dict) or set(node) | {"resolution"} != keys:
                 received = sorted(map(str, node)) if isinstance(node, dict) else node
-                raise UserError(f"A node must have the keys {', '.join(sorted(keys))}. Received: {received}")
+                raise UserError(
+                    f"A node must have the keys {', '.join(sorted(keys - {'resolution'}))}, and may have resolution. "
+                    f"Received: {received}"
+                )
             nodes.append(Node(**node))
-        return cls(taps=tuple(value["taps"].items()), nodes=tuple(nodes), provenance=value.get("provenance"))
+        optional = {key: value[key] for key in ("supervision", "provenance") if key in value}
+        return cls(taps=tuple(value["taps"].items()), nodes=tuple(nodes), **optional)
 
     def to_json(self):
         """Returns the structure as JSON text."""

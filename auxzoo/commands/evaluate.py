@@ -1,11 +1,11 @@
 """`auxzoo evaluate NAME|FOLDER|FILE`."""
 
-from auxzoo.commands.common import add_data_arguments, load_tensorflow, open_split, percent
+from auxzoo.commands.common import add_data_arguments, load_network, load_tensorflow, open_split, percent
 
 
 def add_arguments(parser):
     """Adds the command's arguments."""
-    parser.add_argument("name", help="a published network, a folder of one, or a .tflite or .onnx file")
+    parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     parser.add_argument("--network", help="for a file: the network it was exported from, whose preprocessing it needs")
     parser.add_argument("--split", default="test", help="(default: %(default)s)")
     add_data_arguments(parser)
@@ -25,15 +25,16 @@ def run(arguments):
     from auxzoo.export.measurement import evaluate_file
     from auxzoo.export.runtime import open_file
     from auxzoo.training.evaluation import evaluate
+    from auxzoo.training.loop import number_of_classes
 
     if is_file:
         open_file(arguments.name)  # a broken file is told before any image is read
-    network = models.load(arguments.network if is_file else arguments.name)
+    network = load_network(arguments.network if is_file else arguments.name)
     task = models.describe(network).task
     if task != "classification":
         raise UserError(f"`name` must be a classifier. Received: {network.name}, {task}")
     images = open_split(arguments, arguments.split)
-    classes = network.output.shape[-1]
+    classes = number_of_classes(network)
     if len(images.labels) != classes:
         raise UserError(f"`--data` must have {classes} classes, as {network.name}. Received: {len(images.labels)}")
     if is_file:

@@ -3,6 +3,7 @@
 from auxzoo.commands.common import (
     RECORD_COLUMNS,
     add_data_arguments,
+    load_network,
     load_tensorflow,
     make_table,
     open_split,
@@ -42,15 +43,11 @@ def run(arguments):
             "Received: none; --no-accuracy with --formats tflite_float32,onnx needs none."
         )
     load_tensorflow()
-    from auxzoo import models
     from auxzoo.export import export_files
     from auxzoo.export.checks import check_exportable
 
-    if arguments.name.endswith(".keras"):
-        network, name = models.load_keras_file(arguments.name), Path(arguments.name).stem
-    else:
-        # Resolved, so that `.` has a name too.
-        network, name = models.load(arguments.name), Path(arguments.name).resolve().name
+    network = load_network(arguments.name)
+    name = Path(arguments.name).resolve().name.removesuffix(".keras")  # resolved, so that `.` has a name too
     check_exportable(network)
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
     existing = [form for form in formats if (folder / f"{name}{FORMATS[form].suffix}").exists()]

@@ -1,13 +1,13 @@
 """`auxzoo show NAME`."""
 
-from auxzoo.commands.common import load_tensorflow, make_table, print_table
+from auxzoo.commands.common import load_network, load_tensorflow, make_table, print_table
 
 
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument(
         "name",
-        help="a published network, a folder of one, or an architecture: MobileNetV2, ResNet18, "
+        help="a published network, a folder of one, a .keras file, or an architecture: MobileNetV2, ResNet18, "
         "DeepLabLite (over --set backbone=MobileNetV2 or ResNet18)",
     )
     parser.add_argument(
@@ -27,14 +27,14 @@ def run(arguments):
     load_tensorflow()
     from auxzoo.models import measure_costs
     from auxzoo.models.costs import BYTES
-    from auxzoo.models.description import describe
 
     network = _network(arguments)
     costs = measure_costs(network)
-    description = describe(network)
-    tap_of = {layer: tap for tap, layer in description.taps}
+    description = getattr(network, "description", None)  # none of a foreign `.keras` file
+    tap_of = {layer: tap for tap, layer in description.taps} if description else {}
     table = make_table(
-        f"{arguments.name}: {description.task}, input {'x'.join(map(str, network.input_shape[1:]))}",
+        f"{arguments.name}: {f'{description.task}, ' if description else ''}"
+        f"input {'x'.join(map(str, network.input_shape[1:]))}",
         *(["layer", "kind"] if arguments.layers else []),
         *["tap", "output", "parameters>", "million MACs>", "activations kB>"],
     )
@@ -77,7 +77,7 @@ def _network(arguments):
     if arguments.name not in architectures:
         if arguments.set:
             raise UserError("`--set` may be given only with an architecture.")
-        return models.load(arguments.name)
+        return load_network(arguments.name)
     values = {}
     for text in arguments.set:
         key, separator, value = text.partition("=")

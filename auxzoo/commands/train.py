@@ -91,8 +91,10 @@ def _measure(settings, arguments, measure_compute):
         # Most likely the recipe is wrong: then its own message is the one to read.
         load_tensorflow()
         from auxzoo.training.recipe import Recipe
+        from auxzoo.training.run import build_compact, build_structure
 
-        Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
+        recipe = Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
+        build_structure(recipe, build_compact(recipe, labels=("one", "two")))
         raise
     for setting, rate in measured["images_per_second"].items():
         print(f"  {setting}: {rate} images/s")

@@ -5,6 +5,7 @@ import shutil
 import sys
 import types
 
+import keras
 import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings
@@ -187,6 +188,14 @@ class TestShow:
             assert outcome.code == 0
             assert title in outcome.output
 
+    def test_any_keras_file_is_shown(self, command, work_folder):
+        inputs = keras.Input((8, 8, 3))
+        keras.Model(inputs, keras.layers.Conv2D(4, 1, name="mix")(inputs)).save(work_folder / "foreign.keras")
+        outcome = command("show", "foreign.keras", "--layers")
+        assert outcome.code == 0, outcome
+        assert row_of(outcome, "mix")[1:] == ["Conv2D", "output", "8x8x4", "16", "0.00", "1.0"]
+        assert_refused(command("show", "lost.keras"), "`lost.keras` cannot be loaded")
+
     def test_a_name_in_brackets_is_printed_as_it_is(self, command, work_folder):
         (work_folder / "[red]:boom:").symlink_to(work_folder / "plain")
         assert "[red]:boom:: classification" in command("show", "[red]:boom:").output
@@ -306,7 +315,12 @@ class TestTrain:
             raise ChildFailed("The child process failed.")
 
         monkeypatch.setattr(compilation, "measure_compute", fail)
-        assert_refused(command("train", "tiny.yaml", "--onednn", "auto", "--set", "epochs=many"), "`epochs`", "'many'")
+        for setting, *words in (
+            ("epochs=many", "`epochs`", "'many'"),
+            ("network.arguments.width=3", "`width` must be", "width=3"),
+            ("auxiliary.structure=nowhere.json", "nowhere.json` does not exist"),
+        ):
+            assert_refused(command("train", "tiny.yaml", "--onednn", "auto", "--set", setting), *words)
         outcome = command("train", "tiny.yaml", "--onednn", "auto")
         assert (outcome.code, outcome.error) == (1, "auxzoo train: The child process failed.\n")
         assert trained == []
@@ -417,6 +431,15 @@ class TestEvaluate:
         expected = f"{arm}: {100 * metrics['test']['accuracy']:.2f} % of 24 images of folder:pictures/test\n"
         assert (outcome.code, outcome.output, outcome.error) == (0, expected, "")
         assert_fits(outcome)
+
+    def test_a_keras_file_is_measured_too(self, command, work_folder):
+        network = auxzoo.load("auxiliary")
+        network.save(work_folder / "compact.keras")
+        auxzoo.attach(network, auxzoo.Structure.default(network)).save(work_folder / "joint.keras")
+        accuracy = read_json(work_folder / "auxiliary" / "metrics.json")["test"]["accuracy"]
+        for name in ("compact.keras", "joint.keras"):
+            outcome = command("evaluate", name, "--data", "folder:pictures")
+            assert f"{name}: {100 * accuracy:.2f} % of 24 images" in outcome.output, outcome
 
     def test_another_split_is_measured(self, command, work_folder):
         outcome = command("evaluate", "plain", "--data", "folder:pictures", "--split", "train")

@@ -93,7 +93,7 @@ class TestOverrides:
         [
             ("epochs", "`--set` must be KEY=VALUE. Received: 'epochs'"),
             ("=3", "`--set` must be KEY=VALUE. Received: '=3'"),
-            ("epochs.more=3", "`--set` must name a setting of a recipe. Received: 'epochs.more=3'"),
+            ("epochs.more=3", "`epochs.more` must name a setting of a recipe. Received: epochs.more=3"),
             ("epochs=[", r"`--set` must have a YAML value. Received: 'epochs=\['"),
             # YAML reads these as a date and as a hexadecimal number, and then cannot make one of them.
             ("seed=2020-99-99", "`--set` must have a YAML value. Received: 'seed=2020-99-99'"),

@@ -1,0 +1,47 @@
+"""`auxzoo study STUDY`."""
+
+from auxzoo.commands.common import load_tensorflow, make_table, print_table
+
+
+def add_arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("study", help="YAML file of the study: a recipe, arms that change it, seeds")
+    parser.add_argument("--to", metavar="DIR", help="folder of records, table and plot (default: the study's own)")
+    parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
+    parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
+    parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
+
+
+def run(arguments):
+    """Runs what is missing of a study, and writes its table and plot."""
+    import time
+    from pathlib import Path
+
+    load_tensorflow()
+    from auxzoo.files import write_json, written_aside
+    from auxzoo.training.study import Study
+    from auxzoo.training.study_report import HEADER, caption, plot, summarize, table_rows, write_markdown
+    from auxzoo.training.study_runner import run_study
+
+    overrides = [f"data.data_dir={arguments.data_dir}"] if arguments.data_dir else []
+    overrides += ["data.download=true"] if arguments.download else []
+    study = Study(arguments.study, overrides)
+    folder = Path(arguments.to) if arguments.to else Path(arguments.study).parent
+    records, costs = run_study(
+        study,
+        folder,
+        processes=arguments.processes,
+        progress=lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True),
+    )
+    summary = summarize(study, records, costs)
+    write_json(folder / "results.json", summary)
+    with written_aside(folder / "results.md") as temporary:
+        write_markdown(temporary, study, summary)
+    with written_aside(folder / "results.png") as temporary:
+        plot(temporary, study, summary)
+    table = make_table(study.settings.name, *[f"{name}>" if name != "arm" else name for name in HEADER])
+    table.caption = caption(study, summary)
+    for row in table_rows(summary):
+        table.add_row(*row)
+    print_table(table)
+    print(f"Table, plot and every run's record are in {folder}.")

@@ -1,0 +1,173 @@
+"""Searching by trying: structures are scored by the compact network's accuracy after short training with them."""
+
+import random
+import shutil
+import time
+
+import keras
+
+from auxzoo.auxiliary import Structure, attach
+from auxzoo.errors import UserError
+from auxzoo.files import read_json, write_json
+
+from .loop import fit
+from .run_folder import CANDIDATES_FOLDER
+
+_ATTEMPTS = 50  # draws before a budget of step time counts as one that cannot be met
+
+
+def search_by_halving(case, folder, progress):
+    """Random structures; the better half of every round is trained twice as long in the next (arXiv:1502.07943).
+
+    The last round trains half as long as the recipe.
+
+    Args:
+        case: `SearchCase`.
+        folder: `Path` of the search; records of candidates are found there again.
+        progress: function of a line of text.
+
+    Returns:
+        `(structure, what was found, what it cost)`.
+    """
+    scorer = _Scorer(case, folder, progress)
+    settings = case.recipe.search
+    generator = random.Random(case.recipe.seed)
+    structures = [_affordable(case, generator) for _ in range(settings.candidates)]
+    for place in range(settings.rounds):
+        epochs = max(1, case.recipe.epochs // 2 ** (settings.rounds - place))
+        progress(f"Round {place + 1} of {settings.rounds}: {len(structures)} structures, {epochs} epochs each")
+        scores = [scorer.score(structure, epochs) for structure in structures]
+        ranked = sorted(range(len(structures)), key=lambda index: -scores[index])
+        structures = [structures[index] for index in ranked[: max(1, len(structures) // 2)]]
+    return structures[0], scorer.found, scorer.cost
+
+
+def search_by_evolution(case, folder, progress):
+    """The best of three members of a population gets a child with one change; the oldest dies (arXiv:1802.01548).
+
+    The arguments and the result are those of `search_by_halving`; every structure is trained as long as in its first
+    round.
+    """
+    scorer = _Scorer(case, folder, progress)
+    settings = case.recipe.search
+    generator = random.Random(case.recipe.seed)
+    epochs = max(1, case.recipe.epochs // 2**settings.rounds)
+    population = []
+    for _ in range(settings.candidates):
+        structure = _affordable(case, generator)
+        population.append((scorer.score(structure, epochs), structure))
+    everyone = list(population)
+    for child in range(settings.candidates * settings.rounds):
+        progress(f"Child {child + 1} of {settings.candidates * settings.rounds}")
+        parents = generator.sample(population, min(3, len(population)))
+        _, parent = max(parents, key=lambda pair: pair[0])
+        structure = _affordable(case, generator, parent)
+        population.append((scorer.score(structure, epochs), structure))
+        everyone.append(population[-1])
+        population.pop(0)
+    _, best = max(everyone, key=lambda pair: pair[0])
+    return best, scorer.found, scorer.cost
+
+
+def mutate(space, structure, generator):
+    """Returns a structure with one link moved, or one node's operation changed.
+
+    Args:
+        space: `SearchSpace`.
+        structure: `Structure` of the space.
+        generator: `random.Random`.
+    """
+    links = [(node.name, tap) for node in structure.nodes for tap in node.links]
+    operations = {node.name: node.operation for node in structure.nodes}
+    closed = [link for link in space.links if link not in links]
+    nodes = [node for node in space.nodes if len(node.operations) > 1]
+    if closed and (not nodes or generator.random() < 0.5):
+        first = space.nodes[0].name
+        only = [link for link in links if link[0] == first]
+        # The first node's only link may move to another tap of that node, but not go away.
+        leaving = generator.choice(links)
+        allowed = [link for link in closed if link[0] == first] if leaving in only and len(only) == 1 else closed
+        if allowed:
+            links.remove(leaving)
+            links.append(generator.choice(allowed))
+    elif nodes:
+        node = generator.choice(nodes)
+        operations[node.name] = generator.choice([one for one in node.operations if one != operations[node.name]])
+    return space.structure(links, operations)
+
+
+def _affordable(case, generator, parent=None):
+    """Returns a random structure, or a changed parent, that meets the budget of links and of step time."""
+    for _ in range(_ATTEMPTS):
+        if parent is None:
+            structure = case.space.random(case.recipe.search.links, seed=generator.randrange(2**31))
+        else:
+            structure = mutate(case.space, parent, generator)
+        if case.is_affordable(structure):
+            return structure
+    raise UserError(
+        f"`search.step_cost` was met by none of {_ATTEMPTS} structures of {case.recipe.search.links} links. "
+        f"Received: step_cost={case.recipe.search.step_cost}"
+    )
+
+
+class _Scorer:
+    """Trains with structures and keeps the scores in the folder, so that a search that was killed finds them again."""
+
+    def __init__(self, case, folder, progress):
+        self.case, self.progress = case, progress
+        self.folder = folder / CANDIDATES_FOLDER
+        self.records = []
+
+    def score(self, structure, epochs):
+        """Returns the compact network's accuracy on the held-out images after so many epochs with the structure."""
+        case, recipe = self.case, self.case.recipe
+        number = len(self.records) + 1
+        file = self.folder / f"{number:03d}.json"
+        plain = Structure(structure.taps, structure.nodes).to_dict()
+        record = read_json(file) if file.exists() else None
+        if record is not None and (record["structure"], record["epochs"]) != (plain, epochs):
+            raise UserError(f"`{file}` is the record of another candidate; delete the folder of the search.")
+        if record is None:
+            keras.utils.set_random_seed(recipe.seed)
+            start = time.monotonic()
+            work = self.folder / f"{number:03d}"
+            history = fit(
+                attach(case.compact(), structure),
+                case.train,
+                case.gates,
+                epochs=epochs,
+                batch_size=recipe.batch_size,
+                objective=recipe.objective,
+                optimization=recipe.optimization,
+                augmentation=case.augmentation,
+                seed=recipe.seed,
+                folder=work,
+                compilation="graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation,
+                verbose=0,
+            )
+            record = {
+                "structure": plain,
+                "epochs": epochs,
+                "accuracy": history["val_accuracy"][-1],
+                "steps": case.train.size // recipe.batch_size * epochs,
+                "seconds": round(time.monotonic() - start, 1),
+            }
+            write_json(file, record)
+            shutil.rmtree(work)
+        self.records.append(record)
+        self.progress(f"  candidate {number}: {100 * record['accuracy']:.2f} % after {epochs} epochs")
+        return record["accuracy"]
+
+    @property
+    def found(self):
+        """Every candidate with its score."""
+        return {"candidates": self.records}
+
+    @property
+    def cost(self):
+        """Steps and seconds of all candidates."""
+        return {
+            "steps": sum(record["steps"] for record in self.records),
+            "seconds": round(sum(record["seconds"] for record in self.records), 1),
+        }

@@ -1,0 +1,304 @@
+"""`search`: find the structure of the auxiliary for a recipe, in a folder; the same call continues a killed search."""
+
+import time
+
+import keras
+import tensorflow as tf
+
+import auxzoo
+from auxzoo.auxiliary import LinkGate, OperationChoice, Relaxation, SearchSpace, attach
+from auxzoo.auxiliary.drawing import draw_structure, plot_gates
+from auxzoo.data import Augmentation
+from auxzoo.errors import UserError
+from auxzoo.files import numbered_folder, write_json
+from auxzoo.machine import processor_name
+
+from .. import models
+from .black_box import search_by_evolution, search_by_halving
+from .compute import apply_compute, describe_compute
+from .gate_trainer import GateTrainer
+from .loop import RUN_STATE_FILE, number_of_classes, run_trainer
+from .perturbation import link_worths
+from .run import build_compact, open_data
+from .run_folder import GATES_PICTURE, METRICS_FILE, STRUCTURE_FILE, STRUCTURE_PICTURES, claim_folder
+from .run_state import read_progress
+from .step_cost import seconds_per_step
+from .unrolled import exact_batch_normalization
+
+METHODS = {"halving": search_by_halving, "evolution": search_by_evolution}
+
+
+def search(recipe, folder=None, *, overwrite=False, progress=print, verbose="auto"):
+    """Searches a structure and leaves it in a folder, for `auxzoo train --structure`.
+
+    Args:
+        recipe: `SearchRecipe`.
+        folder: where the search goes; as of `train`. A new numbered one under `runs/` if `None`.
+        overwrite: delete a finished or foreign run or search in `folder` first.
+        progress: function of a line of text.
+        verbose: as of `keras.Model.fit`.
+
+    Returns:
+        `Path` of the folder. In it: `structure.json` with its provenance (space, settings, seed, data, versions, what
+        the search cost, what was found of every link and operation), `structure.png` and `.svg`, `metrics.json`,
+        `recipe.yaml`; of the gradient search `gates.png`, of the others every candidate's record.
+
+    Raises:
+        UserError: if the recipe, its data or the folder are not right, or the budget cannot be met.
+        TrainingDiverged: if a loss, a weight or a gate becomes NaN or infinite.
+
+    Example:
+        >>> recipe = SearchRecipe.parse(read_settings("resnet18_025_cifar10"), "The recipe")
+        >>> structure = auxzoo.Structure.read(search(recipe, "found") / "structure.json")
+    """
+    apply_compute(recipe.compute)
+    keras.utils.set_random_seed(recipe.seed)
+    case = SearchCase(recipe)
+    folder = claim_folder(folder or numbered_folder("runs", f"{recipe.name}_search"), recipe, overwrite)
+    if recipe.search.method == "gradient":
+        structure, found, cost = _search_by_gradient(case, folder, progress, verbose)
+    else:
+        structure, found, cost = METHODS[recipe.search.method](case, folder, progress)
+    provenance = {
+        "made_by": "auxzoo search",
+        "recipe": recipe.model_dump(mode="json"),
+        "space": case.space.to_dict(),
+        "data": {name: images.manifest() for name, images in (("train", case.train), ("gates", case.gates))},
+        "found": found,
+        "cost": cost,
+        "links": sum(len(node.links) for node in structure.nodes),
+        "step_cost": round(case.step_cost(structure), 3),
+        "made_with": {
+            "auxzoo": auxzoo.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "processor": processor_name(),
+            **describe_compute(),
+        },
+    }
+    structure = type(structure)(structure.taps, structure.nodes, provenance=provenance)
+    for name in STRUCTURE_PICTURES:
+        draw_structure(structure, folder / name, title=recipe.name)
+    structure.save(folder / STRUCTURE_FILE)
+    keys = ("cost", "links", "step_cost", "found")
+    write_json(folder / METRICS_FILE, {key: provenance[key] for key in keys})  # last: it marks the search as finished
+    return folder
+
+
+class SearchCase:
+    """What every method of searching works on.
+
+    Args:
+        recipe: `SearchRecipe`.
+
+    Attributes:
+        recipe: the same.
+        train: `ImageSet` that weights are trained on.
+        gates: `ImageSet` held out of the training images, that gates and structures are judged by.
+        validation: `ImageSet` of the recipe's validation, which the search does not choose by.
+        labels: names of the classes.
+        space: `SearchSpace`.
+
+    Raises:
+        UserError: if the recipe or its data are not right, or no structure of the space meets the budget.
+    """
+
+    def __init__(self, recipe):
+        settings = recipe.search
+        self.recipe = recipe
+        self._step_costs = {}
+        train, self.validation, _ = open_data(recipe.model_copy(update={"data": _without_test(recipe.data)}))
+        self.labels = train.labels
+        if not settings.gate_count <= train.size - recipe.batch_size:
+            raise UserError(
+                f"`search.gate_count` must be 1 to {train.size - recipe.batch_size}, so that a batch of the "
+                f"{train.size} training images is left. Received: gate_count={settings.gate_count}"
+            )
+        self.train, self.gates = train.split(settings.gate_count, seed=recipe.data.validation_seed)
+        compact = self.compact()
+        self.preprocessing = models.describe(compact).preprocessing
+        self.space = SearchSpace.default(
+            compact,
+            taps=settings.taps,
+            width_multiplier=settings.width_multiplier,
+            operations=settings.operations,
+            relaxation=Relaxation(settings.relaxation, settings.straight_through),
+        )
+        self.space.check_budget(settings.links)
+        self.augmentation = Augmentation(**recipe.data.augmentation)
+        self.macs = _macs_of_operations(attach(compact, self.space))
+        if settings.step_cost is not None:
+            self._check_step_cost()
+
+    def compact(self):
+        """Returns a new compact network."""
+        return build_compact(self.recipe, self.labels)
+
+    def step_cost(self, structure):
+        """Returns the time of a joint step as a multiple of the plain step, measured in turn, once for a structure."""
+        if structure not in self._step_costs:
+            networks = [self.compact(), attach(self.compact(), structure)]
+            plain, joint = seconds_per_step([(network, self.recipe) for network in networks])
+            self._step_costs[structure] = joint / plain
+        return self._step_costs[structure]
+
+    def is_affordable(self, structure):
+        """Returns whether a structure's step costs no more than the budget allows, by measurement."""
+        return self.recipe.search.step_cost is None or self.step_cost(structure) <= self.recipe.search.step_cost
+
+    def cheaper_operation(self, node, operation):
+        """Returns the next operation of a node with fewer multiplications than this, or `None`."""
+        costs = self.macs[node]
+        cheaper = [other for other in costs if costs[other] < costs[operation]]
+        return max(cheaper, key=costs.get, default=None)
+
+    def _check_step_cost(self):
+        cheapest = {node: min(costs, key=costs.get) for node, costs in self.macs.items()}
+        first = self.space.nodes[0]
+        cost = self.step_cost(self.space.structure([(first.name, first.links[-1])], cheapest))
+        if cost > self.recipe.search.step_cost:
+            raise UserError(
+                f"`search.step_cost` must be at least {cost:.2f}, what the cheapest structure of the search space "
+                f"costs here. Received: step_cost={self.recipe.search.step_cost}"
+            )
+
+
+def _without_test(data):
+    # The test images are not for choosing.
+    return data.model_copy(update={"test_split": None})
+
+
+def _macs_of_operations(network):
+    """Returns node -> operation -> multiplications of a super-network's choices."""
+    return {
+        choice.node: {
+            operation: models.measure_costs(branch).macs
+            for operation, branch in zip(choice.operations, choice.branches, strict=True)
+        }
+        for choice in network.layers
+        if isinstance(choice, OperationChoice)
+    }
+
+
+class _Batches:
+    """The data of a `GateTrainer`: pairs of a batch to train on and a batch to judge by."""
+
+    def __init__(self, case):
+        self.case = case
+        self.steps_per_epoch = case.train.size // case.recipe.batch_size
+
+    def training_batches(self, first_epoch):
+        """Returns the endless pairs from an epoch on; a batch to judge by comes again until the gates have moved."""
+        case, recipe = self.case, self.case.recipe
+        every = recipe.search.every
+        train = case.train.training_batches(
+            case.preprocessing, recipe.batch_size, recipe.seed, case.augmentation, first_epoch
+        )
+        gates = case.gates.training_batches(
+            case.preprocessing, min(recipe.batch_size, case.gates.size), recipe.seed + 1, case.augmentation
+        )
+        gates = gates.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(every))
+        return tf.data.Dataset.zip(train, gates.skip(first_epoch * self.steps_per_epoch))
+
+    def validation_batches(self):
+        """Returns the validation images in order."""
+        return self.case.validation.batches(self.case.preprocessing, self.case.recipe.batch_size)
+
+
+class _GateHistory(keras.callbacks.Callback):
+    """Adds every gate's probability to the history of the run, at the end of each epoch."""
+
+    def __init__(self, progress):
+        super().__init__()
+        self.progress = progress
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds a value to each series."""
+        for name, value in gate_probabilities(self.model.network).items():
+            self.progress.history.setdefault(name, []).append(value)
+
+
+def gate_probabilities(network):
+    """Returns series name -> probability of every link and operation of a super-network, 0 to 1."""
+    values = {}
+    for layer in network.layers:
+        if isinstance(layer, LinkGate):
+            node, tap = layer.link
+            values[f"link {node} <- {tap}"] = round(float(layer.probability_open()), 5)
+        elif isinstance(layer, OperationChoice):
+            for operation, value in zip(layer.operations, layer.probabilities(), strict=True):
+                values[f"operation {layer.node} {operation}"] = round(float(value), 5)
+    return values
+
+
+def _search_by_gradient(case, folder, progress, verbose):
+    """Returns `(structure, what was found, what it cost)`."""
+    recipe = case.recipe
+    network = attach(case.compact(), case.space)
+    number_of_classes(network)
+    batches = _Batches(case)
+    trainer = GateTrainer(network, recipe.objective, batches.steps_per_epoch * recipe.epochs, recipe.search)
+    optimization = recipe.optimization.model_copy(update={"ema_momentum": None})
+    compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
+    state_file = folder / RUN_STATE_FILE
+    with exact_batch_normalization(network):
+        run_trainer(
+            trainer,
+            optimization,
+            batches,
+            epochs=recipe.epochs,
+            settings={"search": recipe.model_dump(mode="json"), "compilation": compilation},
+            state_file=state_file,
+            averaging=None,
+            callbacks=lambda progress: [_GateHistory(progress)],
+            verbose=verbose,
+        )
+    run_progress = read_progress(state_file)
+    history = {
+        name: values for name, values in run_progress.history.items() if name.startswith(("link ", "operation "))
+    }
+    plot_gates(history, folder / GATES_PICTURE, title=recipe.name, warm_up=recipe.search.warm_up * recipe.epochs)
+    operations = {
+        choice.node: choice.operations[int(keras.ops.argmax(choice.logits))] for choice in trainer.gates.choices
+    }
+    progress("Taking out each link in turn ...")
+    start = time.monotonic()
+    worths = link_worths(network, operations, case)
+    structure = _choose(case, worths, operations, progress)
+    steps = batches.steps_per_epoch * recipe.epochs
+    cost = {
+        "steps": steps,
+        "gate_steps": sum(step % recipe.search.every == 0 for step in range(trainer.warm_up_steps, steps)),
+        "perturbation_steps": recipe.search.perturbation_steps * (len(worths) + 1),
+        "seconds": round(run_progress.seconds + time.monotonic() - start, 1),
+    }
+    found = {
+        "link_worths": [{"node": node, "tap": tap, "worth": worth} for (node, tap), worth in worths.items()],
+        "gate_history": history,
+    }
+    return structure, found, cost
+
+
+def _choose(case, worths, operations, progress):
+    """Returns the structure of the most valuable links, made cheaper until its step fits the budget."""
+    first = case.space.nodes[0].name
+    ranked = sorted(worths, key=worths.get, reverse=True)
+    # The first node reads nothing else, so its best link stays, whatever it is worth.
+    kept = [next(link for link in ranked if link[0] == first)]
+    kept += [link for link in ranked if link not in kept][: case.recipe.search.links - 1]
+    operations = dict(operations)
+    while not case.is_affordable(structure := case.space.structure(kept, operations)):
+        costliest = max(operations, key=lambda node: case.macs[node][operations[node]])
+        cheaper = case.cheaper_operation(costliest, operations[costliest])
+        if cheaper is not None:
+            progress(f"Over the budget of step time: {costliest} takes {cheaper} for {operations[costliest]}.")
+            operations[costliest] = cheaper
+        elif len(kept) > 1:
+            node, tap = kept.pop()
+            progress(f"Over the budget of step time: {node} goes without {tap}.")
+        else:
+            raise UserError(
+                f"`search.step_cost` cannot be met by measurement: {case.step_cost(structure):.2f} for the cheapest "
+                f"structure. Received: step_cost={case.recipe.search.step_cost}"
+            )
+    return structure

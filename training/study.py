@@ -1,0 +1,200 @@
+"""Studies: several arms trained on the same seeds, what each run measured, and what the pairs say."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from auxzoo.auxiliary import Structure
+from auxzoo.errors import UserError
+from auxzoo.files import read_json
+
+from .recipe import Recipe
+from .recipe_file import read_settings, set_value
+from .run import build_compact, build_structure
+from .settings import Settings
+
+_NAME = r"^[a-z0-9_]+$"
+# Where and how a run was computed, not what: a study may go on with another folder of data.
+_OF_THE_MACHINE = ("data_dir", "download")
+
+
+class StudySettings(Settings):
+    """A study: one recipe, arms that change some of its settings, and the seeds that every arm is trained on."""
+
+    name: str = pydantic.Field(pattern=_NAME)
+    """Name of the study, the title of its table."""
+
+    recipe: str
+    """YAML file of the recipe, relative to the study's, or the name of a packaged one."""
+
+    seeds: list[int] = pydantic.Field(min_length=1)
+    """Seeds of the runs, the same for every arm, so that differences are taken within a seed."""
+
+    arms: dict[str, dict[str, Any]] = pydantic.Field(min_length=1)
+    """Name of the arm -> settings of the recipe that it changes, dotted key -> value. A structure's JSON file is
+    relative to the study's."""
+
+    baselines: list[str] = pydantic.Field(min_length=1)
+    """Arms without an auxiliary, at several schedules, say; every other is compared with the best of them."""
+
+    designs_tried: int | None = pydantic.Field(None, ge=0)
+    """How many designs were tried on validation before this study: the table says it."""
+
+    @pydantic.field_validator("seeds")
+    @classmethod
+    def _different_seeds(cls, value):
+        if len(set(value)) != len(value):
+            raise ValueError("seeds must differ from each other")
+        return value
+
+    @pydantic.field_validator("arms")
+    @classmethod
+    def _plain_names(cls, value):
+        for name in value:
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f"names of arms must be letters, digits and `_`, not {name!r}")
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _known_baselines(self):
+        for name in self.baselines:
+            if name not in self.arms:
+                raise ValueError(f"`baselines` must be among the arms {', '.join(self.arms)}, not {name!r}")
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of a study.
+
+    Attributes:
+        arm: name of the arm.
+        seed: its seed.
+        settings: `dict`, the whole recipe as it is written down in the record; paths as in the study.
+        recipe: the same as `Recipe`, with paths that hold here.
+        structure: `Structure` that is attached, or `None`.
+    """
+
+    arm: str
+    seed: int
+    settings: dict
+    recipe: Recipe
+    structure: Structure | None
+
+    @property
+    def name(self):
+        """Name of its folder and record."""
+        return f"{self.arm}-seed{self.seed}"
+
+
+class Study:
+    """A study read from its file, every recipe and structure checked.
+
+    Args:
+        path: `str` or `Path` of the YAML file.
+        overrides: strings `key=value` for the recipe of every arm, such as `"data.data_dir=sets"`.
+
+    Attributes:
+        settings: `StudySettings`.
+        runs: tuple of `Run`, seed by seed, so that pairs are complete early.
+
+    Raises:
+        UserError: if the file, a recipe or a structure is not right; the message names it.
+
+    Example:
+        >>> study = Study("training/studies/saturation/study.yaml")
+        >>> [run.name for run in study.runs][:2]
+        ['plain_60-seed0', 'plain_120-seed0']
+    """
+
+    def __init__(self, path, overrides=()):
+        path = Path(path)
+        try:
+            value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"`study` must be a YAML file. Received: {str(path)!r}") from None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"`{path}` cannot be read as YAML: {error}") from None
+        self.settings = StudySettings.parse(value, f"The study `{path}`")
+        recipe_file = path.parent / self.settings.recipe
+        source = recipe_file if recipe_file.is_file() else self.settings.recipe
+        base = read_settings(source, overrides)
+        runs = [self._run(arm, seed, base, path) for seed in self.settings.seeds for arm in self.settings.arms]
+        self.runs = tuple(runs)
+
+    def _run(self, arm, seed, base, path):
+        settings = copy.deepcopy(base)
+        for key, value in (self.settings.arms[arm] | {"seed": seed}).items():
+            set_value(settings, key, value)
+        local = copy.deepcopy(settings)
+        structure_name = str(local.get("auxiliary", {}).get("structure", "default"))
+        if structure_name.endswith(".json"):
+            local["auxiliary"]["structure"] = str((path.parent / structure_name).resolve())
+        source = f"Arm {arm!r} of the study `{path}`"
+        recipe = Recipe.parse(local, source)
+        structure = build_structure(recipe, _compact(recipe))
+        spelled_out = recipe.model_dump(mode="json")
+        spelled_out["auxiliary"]["structure"] = structure_name
+        for name in _OF_THE_MACHINE:
+            del spelled_out["data"][name]
+        return Run(arm, seed, spelled_out, recipe, structure)
+
+
+def _compact(recipe):
+    """Returns the compact network of an arm as far as its structure depends on it."""
+    return build_compact(recipe, labels=tuple(f"class{index}" for index in range(10)))
+
+
+def make_record(run, metrics):
+    """Returns what is kept of a finished run: plain JSON types.
+
+    Args:
+        run: `Run`.
+        metrics: `dict`, its `metrics.json`.
+    """
+    history = {name: [round(value, 5) for value in values] for name, values in metrics["history"].items()}
+    return {
+        "arm": run.arm,
+        "seed": run.seed,
+        "settings": run.settings,
+        "structure": None if run.structure is None else run.structure.to_dict(),
+        "metrics": {**metrics, "history": history},
+    }
+
+
+def read_record(path, run):
+    """Returns the record of a run, or `None` if there is none yet.
+
+    Raises:
+        UserError: if it is the record of other settings or of another structure.
+    """
+    if not Path(path).exists():
+        return None
+    record = read_json(path)
+    structure = None if run.structure is None else run.structure.to_dict()
+    for name, value in (("settings", run.settings), ("structure", structure)):
+        received = record.get(name) if isinstance(record, dict) else None
+        # How a structure came to be does not change what was trained.
+        if _without_provenance(received) != _without_provenance(value):
+            raise UserError(
+                f"`{path}` is the record of other {name} than arm {run.arm!r} has now"
+                f"{_difference(received, value)}. Delete it to run the arm again, or give the arm another name."
+            )
+    return record
+
+
+def _without_provenance(value):
+    return {key: item for key, item in value.items() if key != "provenance"} if isinstance(value, dict) else value
+
+
+def _difference(one, other, path=""):
+    """Returns the first setting in which two differ, as text for a message."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            if one.get(key) != other.get(key):
+                return _difference(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+    return f" (`{path}` was {one!r} and is {other!r})" if path else ""

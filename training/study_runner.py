@@ -1,0 +1,228 @@
+"""Carrying out a study: what a step of every arm costs, the runs, several side by side, and a record of each."""
+
+import concurrent.futures
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from auxzoo.child_process import ChildFailed, run_module
+from auxzoo.errors import UserError
+from auxzoo.files import read_json, write_json
+from auxzoo.machine import processor_name
+
+from .compute import ONEDNN_VARIABLE
+from .run_folder import METRICS_FILE, RUN_STATE_FILE
+from .run_state import read_progress
+from .study import make_record, read_record
+
+COSTS_FILE = "costs.json"
+RECORDS_FOLDER = "records"
+RUNS_FOLDER = "runs"
+_POLL_SECONDS = 2.0
+
+
+class StudyFailed(RuntimeError):
+    """Some runs of a study failed; the others are kept."""
+
+
+def run_study(study, folder, *, processes=2, progress=print):
+    """Runs what is missing of a study; the same call goes on where a killed one stopped.
+
+    First a step of every arm is timed, in turn, with nothing beside it. Each run is a child process, in
+    `folder/runs/ARM-seedN`, resumed if it was cut off; what it measured is kept in `folder/records/ARM-seedN.json`,
+    and the folder of the run is removed.
+
+    Args:
+        study: `Study`.
+        folder: `str` or `Path`.
+        processes: `int`, runs side by side; give the recipe as many threads as leave each of them its own core.
+        progress: function of a line of text, called when runs start and end, and once a minute between.
+
+    Returns:
+        `(records, costs)`: list of `dict`, one a run, and `dict` of arm to seconds a step.
+
+    Raises:
+        UserError: if a record in `folder` is of other settings.
+        StudyFailed: after all others are done, if a run failed.
+    """
+    if processes < 1:
+        raise UserError(f"`processes` must be 1 or more. Received: processes={processes}")
+    folder = Path(folder)
+    records = {run.name: read_record(_record_file(folder, run), run) for run in study.runs}
+    missing = [run for run in study.runs if records[run.name] is None]
+    costs = measure_costs_of_arms(study, folder, progress)
+    progress(f"{len(study.runs) - len(missing)} of {len(study.runs)} runs are done, {len(missing)} are to be run.")
+    failures = []
+    watch = _Watch(folder, len(missing), progress)
+    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
+        futures = {pool.submit(_carry_out, run, folder, watch): run for run in missing}
+        try:
+            waiting = set(futures)
+            while waiting:
+                done, waiting = concurrent.futures.wait(waiting, _POLL_SECONDS, concurrent.futures.FIRST_COMPLETED)
+                watch.look()
+                for future in done:
+                    run = futures[future]
+                    if (error := future.exception()) is None:
+                        records[run.name] = future.result()
+                    elif isinstance(error, (ChildFailed, UserError)):
+                        progress(f"{run.name} failed")
+                        failures.append(f"{run.name}: {error}")
+                    else:
+                        raise error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if failures:
+        raise StudyFailed("\n".join([f"{len(failures)} runs failed; all others are kept.", *failures]))
+    return list(records.values()), costs
+
+
+def _record_file(folder, run):
+    return folder / RECORDS_FOLDER / f"{run.name}.json"
+
+
+def _carry_out(run, folder, watch):
+    """Trains in a child process, by the same command that a user would type; returns the record."""
+    work = folder / RUNS_FOLDER / run.name
+    work.mkdir(parents=True, exist_ok=True)
+    watch.start(run)
+    metrics_file = work / "run" / METRICS_FILE
+    if not metrics_file.exists():
+        settings = run.recipe.model_dump(mode="json")
+        if run.structure is not None:
+            run.structure.save(work / "structure.json")
+            settings["auxiliary"] = {"structure": str((work / "structure.json").resolve())}
+        (work / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+        arguments = ["train", str(work / "recipe.yaml"), "--to", str(work / "run"), "--verbose", "2"]
+        try:
+            run_module("auxzoo.command_line", work, arguments=arguments)
+        except ChildFailed:
+            watch.stop(run)
+            raise
+    record = make_record(run, read_json(metrics_file))
+    write_json(_record_file(folder, run), record)
+    shutil.rmtree(work)
+    watch.end(run, record)
+    return record
+
+
+class _Watch:
+    """Tells how the runs go: starts and ends, and once a minute the epoch of each and the time that is left."""
+
+    def __init__(self, folder, count, progress):
+        self.folder, self.count, self.progress = folder, count, progress
+        self.running, self.ended = {}, 0
+        self.started = self.told = time.monotonic()
+        self.lock = threading.Lock()
+
+    def start(self, run):
+        with self.lock:
+            self.running[run.name] = run
+        self.progress(f"{run.name} starts")
+
+    def stop(self, run):
+        with self.lock:
+            del self.running[run.name]
+            self.ended += 1
+
+    def end(self, run, record):
+        self.stop(run)
+        validation, minutes = record["metrics"]["validation"], record["metrics"]["training_seconds"] / 60
+        self.progress(
+            f"{run.name} ends: {100 * validation['accuracy']:.2f} % of validation, {minutes:.1f} minutes "
+            f"({self.ended} of {self.count})"
+        )
+
+    def look(self):
+        if time.monotonic() - self.told < 60:
+            return
+        self.told = time.monotonic()
+        with self.lock:
+            running = list(self.running.values())
+        parts, share = [], 0.0
+        for run in running:
+            state = self.folder / RUNS_FOLDER / run.name / "run" / RUN_STATE_FILE
+            epoch = read_progress(state).epoch if state.exists() else 0
+            parts.append(f"{run.name} {epoch}/{run.recipe.epochs}")
+            share += epoch / run.recipe.epochs
+        done = self.ended + share
+        left = (self.told - self.started) * (self.count - done) / done / 60 if done else None
+        self.progress(", ".join(parts) + ("" if left is None else f"; about {left:.0f} minutes left"))
+
+
+def measure_costs_of_arms(study, folder, progress=print):
+    """Times a training step of every arm, in turn in a child process, and keeps it in `folder/costs.json`.
+
+    Args:
+        study: `Study`.
+        folder: `Path`.
+        progress: function of a line of text.
+
+    Returns:
+        `dict` of arm to seconds a step, the fastest of some rounds.
+
+    Raises:
+        ChildFailed: if the child fails.
+    """
+    first_runs = {run.arm: run for run in study.runs[: len(study.settings.arms)]}
+    jobs = {arm: _job(run) for arm, run in first_runs.items()}
+    file = Path(folder) / COSTS_FILE
+    kept = read_json(file) if file.exists() else {"arms": {}}
+    if {arm: cost["job"] for arm, cost in kept["arms"].items()} != jobs:
+        progress(f"Timing a step of {len(jobs)} arms in turn ...")
+        onednn = {run.recipe.compute.onednn for run in first_runs.values()}
+        if len(onednn) > 1:
+            raise UserError("`compute.onednn` must be the same for every arm of a study, or steps cannot be compared.")
+        (onednn,) = onednn
+        with tempfile.TemporaryDirectory() as temporary:
+            # Arms that differ in the schedule alone share a step.
+            distinct = list(dict.fromkeys(map(json.dumps, jobs.values())))
+            (Path(temporary) / "jobs.json").write_text(json.dumps(distinct))
+            environment = {ONEDNN_VARIABLE: str(int(onednn))} if isinstance(onednn, bool) else {}
+            run_module("auxzoo.training.study_runner", Path(temporary), environment)
+            seconds = dict(zip(distinct, read_json(Path(temporary) / "seconds.json"), strict=True))
+        arms = {arm: {"seconds_per_step": seconds[json.dumps(job)], "job": job} for arm, job in jobs.items()}
+        kept = {"processor": processor_name(), "arms": arms}
+        write_json(file, kept)
+    return {arm: cost["seconds_per_step"] for arm, cost in kept["arms"].items()}
+
+
+def _job(run):
+    """Returns all that the time of a step depends on."""
+    return {
+        "recipe": run.settings
+        | {"epochs": 1, "seed": 0, "name": "cost", "auxiliary": {"structure": "none"}}
+        | {"optimization": run.settings["optimization"] | {"learning_rate": 0.01}},
+        "structure": None if run.structure is None else {**run.structure.to_dict(), "provenance": None},
+    }
+
+
+def _measure(folder):
+    """Runs in the child: times a step of every job, in turn."""
+    from auxzoo.auxiliary import Structure, attach
+
+    from .compute import apply_compute
+    from .recipe import Recipe
+    from .run import build_compact
+    from .step_cost import seconds_per_step
+
+    cases = []
+    for text in read_json(folder / "jobs.json"):
+        job = json.loads(text)
+        recipe = Recipe.parse(job["recipe"], "The recipe")
+        if not cases:
+            apply_compute(recipe.compute)
+        network = build_compact(recipe, labels=tuple(f"class{index}" for index in range(10)))
+        if job["structure"] is not None:
+            network = attach(network, Structure.from_dict(job["structure"]))
+        cases.append((network, recipe))
+    write_json(folder / "seconds.json", [round(seconds, 6) for seconds in seconds_per_step(cases)])
+
+
+if __name__ == "__main__":
+    _measure(Path(sys.argv[1]))
