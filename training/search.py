@@ -28,13 +28,14 @@ from .unrolled import exact_batch_normalization
 METHODS = {"halving": search_by_halving, "evolution": search_by_evolution}
 
 
-def search(recipe, folder=None, *, overwrite=False, progress=print, verbose="auto"):
+def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print, verbose="auto"):
     """Searches a structure and leaves it in a folder, for `auxzoo train --structure`.
 
     Args:
         recipe: `SearchRecipe`.
         folder: where the search goes; as of `train`. A new numbered one under `runs/` if `None`.
         overwrite: delete a finished or foreign run or search in `folder` first.
+        callbacks: Keras callbacks of the gradient search.
         progress: function of a line of text.
         verbose: as of `keras.Model.fit`.
 
@@ -56,7 +57,7 @@ def search(recipe, folder=None, *, overwrite=False, progress=print, verbose="aut
     case = SearchCase(recipe)
     folder = claim_folder(folder or numbered_folder("runs", f"{recipe.name}_search"), recipe, overwrite)
     if recipe.search.method == "gradient":
-        structure, found, cost = _search_by_gradient(case, folder, progress, verbose)
+        structure, found, cost = _search_by_gradient(case, folder, callbacks, progress, verbose)
     else:
         structure, found, cost = METHODS[recipe.search.method](case, folder, progress)
     provenance = {
@@ -231,7 +232,7 @@ def gate_probabilities(network):
     return values
 
 
-def _search_by_gradient(case, folder, progress, verbose):
+def _search_by_gradient(case, folder, callbacks, progress, verbose):
     """Returns `(structure, what was found, what it cost)`."""
     recipe = case.recipe
     network = attach(case.compact(), case.space)
@@ -250,7 +251,7 @@ def _search_by_gradient(case, folder, progress, verbose):
             settings={"search": recipe.model_dump(mode="json"), "compilation": compilation},
             state_file=state_file,
             averaging=None,
-            callbacks=lambda progress: [_GateHistory(progress)],
+            callbacks=lambda progress: [_GateHistory(progress), *callbacks],
             verbose=verbose,
         )
     run_progress = read_progress(state_file)

@@ -72,10 +72,7 @@ class LinkGate(keras.layers.Layer):
         """Makes the weights, all scalars."""
         first = self.relaxation.first_probability
         logit = math.log(first / (1 - first))
-        temperature = 1.0
-        if self.relaxation.kind == "hard_concrete":
-            temperature = HARD_CONCRETE_TEMPERATURE
-            logit += temperature * math.log(-LOW / HIGH)
+        temperature = HARD_CONCRETE_TEMPERATURE if self.relaxation.kind == "hard_concrete" else 1.0
         self.logit = self.add_weight(name="logit", shape=(), initializer=keras.initializers.Constant(logit))
         for name, value in (("temperature", temperature), ("is_fixed", 0.0), ("drop", 0.0)):
             initializer = keras.initializers.Constant(value)
@@ -91,7 +88,8 @@ class LinkGate(keras.layers.Layer):
         if self.relaxation.kind == "sigmoid":
             gate = ops.sigmoid(self.logit / self.temperature)
         else:
-            score = self.logit
+            # Shifted so that the probability of being open does not move when the temperature falls.
+            score = self.logit + self.temperature * math.log(-LOW / HIGH)
             if training:
                 noise = keras.random.uniform((), 1e-6, 1 - 1e-6, dtype=self.logit.dtype, seed=self.seed_generator)
                 score = (score + ops.log(noise) - ops.log(1 - noise)) / self.temperature
@@ -109,8 +107,7 @@ class LinkGate(keras.layers.Layer):
         """Returns the probability that the gate is not zero (hard-concrete), or the gate itself (sigmoid)."""
         if self.relaxation.kind == "sigmoid":
             return keras.ops.sigmoid(self.logit / self.temperature)
-        # arXiv:1712.01312, equation 12
-        return keras.ops.sigmoid(self.logit - self.temperature * math.log(-LOW / HIGH))
+        return keras.ops.sigmoid(self.logit)  # arXiv:1712.01312, equation 12, with its shift taken out
 
     def get_config(self):
         """Returns the arguments as plain types."""

@@ -1,0 +1,142 @@
+"""What the gradient search costs beside plain training: time of a step, in turn in one process, and memory.
+
+    python benchmarks/search_step.py
+
+Arms: the plain step; the super-network's step with its gates fixed (as in the warm-up of a search); the step that
+moves the gates too. A whole search is the warm-up's steps at the second price, and after that in every
+`search.every`-th step the third: the ratio printed is of that mean to the plain step. Memory is the peak of a process
+that does nothing else, less that of a process that has only made the network.
+
+Let nothing else run meanwhile.
+"""
+
+import argparse
+import functools
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+BATCH_SIZE = 128
+NETWORKS = {
+    "resnet18_025": ("ResNet18", {"input_shape": (32, 32, 3), "width": 0.25, "stem": "small"}),
+    "resnet18_0125_24px": ("ResNet18", {"input_shape": (24, 24, 3), "width": 0.125, "stem": "small_stride2"}),
+    "mobilenet_v2_035_24px": ("MobileNetV2", {"input_shape": (24, 24, 3), "alpha": 0.35, "total_stride": 8}),
+}
+ARMS = ("plain", "super_network", "gate_step")
+TIME_GOAL, MEMORY_GOAL = 3.0, 2.0
+
+
+def main():
+    """Starts the child processes and prints what they measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=8, help="(default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=4, help="of each arm in a round (default: %(default)s)")
+    arguments = parser.parse_args()
+    from auxzoo.commands.common import make_table, print_table
+    from auxzoo.training.search_settings import SearchSettings
+
+    settings = SearchSettings()
+    table = make_table(
+        f"Batch {BATCH_SIZE}, {arguments.threads} thread, oneDNN on",
+        *["network", "plain ms>", "super-network>", "gate step>", "search, mean>", "goal", "memory>", "goal"],
+    )
+    for network in arguments.networks:
+        job = {"network": network, "threads": arguments.threads, "rounds": arguments.rounds, "steps": arguments.steps}
+        seconds = child({**job, "arms": ARMS})["seconds"]
+        base = child({**job, "arms": []})["peak"]
+        memory = {arm: child({**job, "arms": [arm], "rounds": 1, "steps": 1})["peak"] - base for arm in ARMS[1:]}
+        every = 1 / settings.every
+        after = (1 - every) * seconds["super_network"] + every * seconds["gate_step"]
+        mean = settings.warm_up * seconds["super_network"] + (1 - settings.warm_up) * after
+        time_ratio, memory_ratio = mean / seconds["plain"], memory["gate_step"] / memory["super_network"]
+        table.add_row(
+            network,
+            f"{1000 * seconds['plain']:.1f}",
+            *[f"{seconds[arm] / seconds['plain']:.2f}" for arm in ARMS[1:]],
+            f"{time_ratio:.2f}",
+            f"at most {TIME_GOAL:.0f}, {'met' if time_ratio <= TIME_GOAL else 'missed'}",
+            f"{memory_ratio:.2f}",
+            f"at most {MEMORY_GOAL:.0f}, {'met' if memory_ratio <= MEMORY_GOAL else 'missed'}",
+        )
+    print_table(table)
+    print("Times are multiples of the plain step; memory is the gate step's over the super-network's own.")
+
+
+def child(job):
+    """Returns what a new process measured."""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, __file__, "--child", json.dumps(job)]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(job):
+    """Runs in the child: times the arms in turn and prints seconds a step and the peak of memory in bytes."""
+    from auxzoo.training.compute import set_threads
+
+    set_threads(job["threads"])
+    import numpy as np
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+    network = build(job["network"])
+    images = tf.constant(generator.normal(size=(BATCH_SIZE, *network.input_shape[1:])).astype("float32"))
+    batch = (images, tf.constant(generator.integers(0, 10, BATCH_SIZE)))
+    steps = {arm: make_step(arm, build(job["network"]), batch) for arm in job["arms"]}
+    seconds = dict.fromkeys(steps, float("inf"))
+    for _ in range(job["rounds"] if steps else 0):
+        for arm, step in steps.items():
+            step()  # traced the first time; then it lets the arm before come to rest
+            start = time.perf_counter()
+            for _ in range(job["steps"]):
+                step()
+            seconds[arm] = min(seconds[arm], (time.perf_counter() - start) / job["steps"])
+    print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+
+
+def build(name):
+    """Returns one of `NETWORKS` with random weights."""
+    from auxzoo import models
+
+    constructor, arguments = NETWORKS[name]
+    return getattr(models, constructor)(**arguments, num_classes=10)
+
+
+def make_step(arm, network, batch):
+    """Returns a function that makes one step of an arm."""
+    import tensorflow as tf
+
+    import auxzoo
+    from auxzoo.auxiliary import SearchSpace
+    from auxzoo.training import Objective, Optimization, Trainer
+    from auxzoo.training.gate_trainer import GateTrainer
+    from auxzoo.training.search_settings import SearchSettings
+    from auxzoo.training.unrolled import exact_batch_normalization
+
+    if arm == "plain":
+        trainer = Trainer(network, Objective(), total_steps=1000)
+        data = batch
+    else:
+        joint = auxzoo.attach(network, SearchSpace.default(network))
+        settings = SearchSettings(warm_up=0.999 if arm == "super_network" else 0.0, every=1)
+        trainer = GateTrainer(joint, Objective(), 100_000, settings)
+        data = (batch, batch)
+    optimizer = Optimization().build(1000, trainer.trained_variables)
+    optimizer.build(trainer.trained_variables)
+    trainer.compile(optimizer=optimizer)
+    step = tf.function(trainer.train_step)
+    with exact_batch_normalization(trainer.network):
+        step(data)
+    return functools.partial(step, data)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        measure(json.loads(sys.argv[2]))
+    else:
+        main()

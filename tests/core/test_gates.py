@@ -1,0 +1,250 @@
+"""Gates and the search space: what they let through, how often, and which structures there are."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import models
+from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, Relaxation, SearchSpace
+from auxzoo.auxiliary.gates import HIGH, LOW
+from auxzoo.errors import UserError
+
+DRAWS = 4000
+
+
+@pytest.fixture(scope="module")
+def compact():
+    keras.utils.set_random_seed(3)
+    return models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3)
+
+
+@pytest.fixture(scope="module")
+def space(compact):
+    return SearchSpace.default(compact)
+
+
+@pytest.fixture(scope="module")
+def joint(compact, space):
+    return auxzoo.attach(compact, space)
+
+
+def built(layer, shape):
+    layer.build((None, *shape))
+    return layer
+
+
+def draws(gate, count=DRAWS):
+    """Values of a gate in so many steps of training."""
+    value = tf.function(lambda: gate.value(training=True))
+    return np.array([float(value()) for _ in range(count)])
+
+
+class TestLinkGate:
+    @pytest.mark.parametrize("probability", [0.2, 0.8])
+    @pytest.mark.parametrize("temperature", [0.2, 2 / 3])
+    def test_hard_concrete_is_open_as_often_as_it_says_at_any_temperature(self, probability, temperature):
+        gate = built(LinkGate(Relaxation(first_probability=probability), seed=1), (1,))
+        gate.temperature.assign(temperature)
+        assert float(gate.probability_open()) == pytest.approx(probability, abs=1e-5)
+        assert np.mean(draws(gate) > 0) == pytest.approx(probability, abs=4 * (0.25 / DRAWS) ** 0.5)
+
+    def test_hard_concrete_gives_true_zeros_and_ones_and_all_between(self):
+        values = draws(built(LinkGate(Relaxation(first_probability=0.5), seed=2), (1,)))
+        assert values.min() == 0.0
+        assert values.max() == 1.0
+        assert ((values > 0) & (values < 1)).any()
+
+    def test_sigmoid_has_no_noise_and_sharpens_with_the_temperature(self):
+        gate = built(LinkGate(Relaxation("sigmoid", first_probability=0.7)), (1,))
+        np.testing.assert_allclose(draws(gate, 5), 0.7, rtol=1e-6)
+        gate.temperature.assign(0.1)
+        assert float(gate.value(training=True)) > 0.999
+
+    @pytest.mark.parametrize("kind", ["hard_concrete", "sigmoid"])
+    def test_straight_through_shows_zero_or_one_and_has_a_gradient(self, kind):
+        gate = built(LinkGate(Relaxation(kind, straight_through=True, first_probability=0.6), seed=3), (1,))
+        gradients = []
+        for _ in range(50):
+            with tf.GradientTape() as tape:
+                value = gate.value(training=True)
+            assert float(value) in (0.0, 1.0)
+            gradients.append(float(tape.gradient(value, gate.logit.value)))
+        assert max(gradients) > 0
+
+    def test_a_fixed_gate_is_open_whatever_its_logit(self):
+        gate = built(LinkGate(seed=4), (1,))
+        gate.logit.assign(-50.0)
+        assert set(draws(gate, 20)) == {0.0}
+        gate.is_fixed.assign(1.0)
+        assert set(draws(gate, 20)) == {1.0}
+
+    def test_a_link_is_dropped_as_often_as_it_says_in_training_alone(self):
+        gate = built(LinkGate(Relaxation("sigmoid", first_probability=0.9), seed=5), (1,))
+        gate.drop.assign(0.3)
+        assert np.mean(draws(gate) == 0) == pytest.approx(0.3, abs=0.03)
+        assert float(gate.value(training=False)) == pytest.approx(0.9)
+        gate.drop.assign(1.0)
+        assert set(draws(gate, 20)) == {0.0}
+
+    def test_it_survives_saving(self, tmp_path):
+        inputs = keras.Input((2,))
+        gate = LinkGate(Relaxation("sigmoid", True, 0.3), link=("stage1", "stem"), name="gate")
+        keras.Model(inputs, gate(inputs)).save(tmp_path / "gate.keras")
+        loaded = keras.models.load_model(tmp_path / "gate.keras").get_layer("gate")
+        assert (loaded.relaxation, loaded.link) == (gate.relaxation, gate.link)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"kind": "soft"}, "`kind` must be hard_concrete or sigmoid. Received: kind='soft'"),
+            ({"first_probability": 1.0}, "`first_probability` must be above 0 and below 1.*1.0"),
+            ({"first_probability": float("nan")}, "`first_probability`.*nan"),
+            ({"straight_through": "yes"}, "`straight_through` must be true or false.*'yes'"),
+        ],
+    )
+    def test_wrong_arguments_are_named(self, arguments, message):
+        with pytest.raises(UserError, match=message):
+            Relaxation(**arguments)
+
+
+class TestOperationChoice:
+    OPERATIONS = ("convolution_1x1", "average_pooling", "identity")
+
+    @pytest.fixture
+    def choice(self):
+        return built(OperationChoice(self.OPERATIONS, node="stage1", seed=6), (4, 4, 2))
+
+    def test_a_step_runs_one_operation_and_draws_by_probability(self, choice):
+        choice.logits.assign([0.0, 1.0, 2.0])
+        inputs = np.random.default_rng(0).normal(size=(1, 4, 4, 2)).astype("float32")
+        results = [branch(inputs).numpy() for branch in choice.branches[1:]]
+        call = tf.function(lambda: choice(inputs, training=True))
+        counts = np.zeros(3)
+        for _ in range(600):
+            value = call().numpy()
+            same = [np.allclose(value, result) for result in results]
+            counts[1 + same.index(True) if any(same) else 0] += 1
+        expected = np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum()
+        np.testing.assert_allclose(counts / 600, expected, atol=0.08)
+
+    def test_outside_training_the_most_probable_is_taken(self, choice):
+        inputs = np.random.default_rng(0).normal(size=(1, 4, 4, 2)).astype("float32")
+        for place, branch in enumerate(choice.branches):
+            choice.logits.assign(np.eye(3)[place])
+            np.testing.assert_allclose(choice(inputs), branch(inputs), rtol=1e-6)
+
+    def test_a_fixed_choice_draws_all_equally_often(self, choice):
+        choice.logits.assign([0.0, 0.0, 9.0])
+        choice.is_fixed.assign(1.0)
+        np.testing.assert_allclose(choice.probabilities(), [1 / 3] * 3, rtol=1e-6)
+
+    def test_the_logits_learn_from_the_operation_that_was_drawn(self, choice):
+        inputs = np.ones((1, 4, 4, 2), "float32")
+        with tf.GradientTape() as tape:
+            result = tf.reduce_sum(choice(inputs, training=True))
+        gradient = tape.gradient(result, choice.logits.value).numpy()
+        assert abs(gradient).max() > 0
+        assert gradient.sum() == pytest.approx(0, abs=1e-4)  # a soft-max only moves probability about
+
+
+class TestSuperNetwork:
+    def test_it_has_a_gate_on_every_link_and_a_choice_in_every_node(self, joint, space):
+        gates = [layer.link for layer in joint.layers if isinstance(layer, LinkGate)]
+        choices = [layer.node for layer in joint.layers if isinstance(layer, OperationChoice)]
+        assert sorted(gates) == sorted(space.links)
+        assert sorted(choices) == sorted(node.name for node in space.nodes)
+
+    def test_attaching_changes_no_output_of_the_compact_network(self, compact, joint):
+        images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+        np.testing.assert_array_equal(joint(images)["compact"], compact(images))
+        assert auxzoo.detach(joint).count_params() == compact.count_params()
+
+    def test_every_structure_of_the_space_has_the_resolutions_of_the_super_network(self, compact, joint, space):
+        structure = space.structure([("stage1", "stem"), ("stage4", "stem")])
+        single = auxzoo.attach(compact, structure)
+        for node in space.nodes:
+            name = f"auxiliary_{node.name}_relu"
+            assert single.get_layer(name).output.shape == joint.get_layer(name).output.shape
+
+
+class TestSearchSpace:
+    def test_the_default_lets_a_node_read_its_tap_and_all_before(self, space):
+        assert [node.links for node in space.nodes] == [
+            ("stem", "stage1"),
+            ("stem", "stage1", "stage2"),
+            ("stem", "stage1", "stage2", "stage3"),
+            ("stem", "stage1", "stage2", "stage3", "stage4"),
+        ]
+        assert [node.channels for node in space.nodes] == [16, 32, 64, 128]
+        assert space.number_of_links == 14
+
+    def test_any_functional_network_has_one(self, foreign_model):
+        space = SearchSpace.default(foreign_model, taps=["first", "second"], operations=["identity"])
+        assert auxzoo.attach(foreign_model, space).output["auxiliary"].shape == (None, 3)
+
+    @given(data=st.data())
+    @settings(max_examples=30, deadline=None)
+    def test_a_random_structure_keeps_the_budget_and_comes_again(self, compact, space, data):
+        links, seed = data.draw(st.integers(1, space.number_of_links)), data.draw(st.integers(0, 2**31))
+        structure = space.random(links, seed)
+        assert sum(len(node.links) for node in structure.nodes) == links
+        assert structure.nodes[0].links
+        assert structure == space.random(links, seed)
+        assert auxzoo.Structure.from_json(structure.to_json()) == structure
+
+    def test_random_structures_differ(self, space):
+        assert len({space.random(6, seed) for seed in range(20)}) > 15
+
+    def test_its_dictionary_is_plain_json(self, space):
+        assert json.loads(json.dumps(space.to_dict()))["nodes"][0]["links"] == ["stem", "stage1"]
+
+    @pytest.mark.parametrize(
+        ("links", "message"),
+        [
+            (0, "`links` must be 1 to 14, the candidates of the search space. Received: links=0"),
+            (15, "`links` must be 1 to 14.*links=15"),
+        ],
+    )
+    def test_a_budget_that_cannot_be_met_is_refused(self, space, links, message):
+        with pytest.raises(UserError, match=message):
+            space.random(links, seed=0)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"taps": ["stem", "stage9"]}, "`taps` must be layers of 'resnet18'.*'stage9'"),
+            ({"taps": []}, "`taps` must name at least one layer"),
+            ({"operations": ["convolution_9x9"]}, "`operation` of node 'stage1' must be one of.*convolution_9x9"),
+            ({"operations": ["identity", "identity"]}, "must have links, and every operation once"),
+            ({"operations": []}, "`operation` of node 'stage1' must be one of"),
+            ({"width_multiplier": 0}, "`width_multiplier` must be above 0. Received: width_multiplier=0"),
+            ({"width_multiplier": float("inf")}, "`width_multiplier` must be above 0.*inf"),
+        ],
+    )
+    def test_wrong_arguments_are_named(self, compact, arguments, message):
+        with pytest.raises(UserError, match=message):
+            SearchSpace.default(compact, **arguments)
+
+    def test_a_link_that_is_no_candidate_is_named(self, space):
+        with pytest.raises(UserError, match="`links` must be among those of the search space.*stage4"):
+            space.structure([("stage1", "stage4")])
+
+    def test_a_node_without_candidates_is_refused(self):
+        with pytest.raises(UserError, match="Node 'a' of a search space must have links"):
+            NodeSpace("a", (), ("identity",), 4, "stem")
+
+    def test_a_node_may_not_read_a_tap_smaller_than_itself(self, compact):
+        pairs = tuple(compact.description.taps)
+        space = SearchSpace(pairs, (NodeSpace("a", ("stage4",), ("identity",), 4, "stem"),))
+        with pytest.raises(UserError, match="`resolution` of node 'a' must not be higher than that of anything it"):
+            auxzoo.attach(compact, space)
+
+
+def test_the_bounds_of_hard_concrete_are_those_of_the_paper():
+    assert (LOW, HIGH) == (-0.1, 1.1)

@@ -1,0 +1,350 @@
+"""The search: its loop, what it leaves behind, that it resumes bit-identically, and what it refuses."""
+
+import random
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import models
+from auxzoo.auxiliary import LinkGate, OperationChoice, SearchSpace, Structure
+from auxzoo.files import read_json
+from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box
+from auxzoo.training.black_box import mutate
+from auxzoo.training.gate_trainer import GateTrainer
+from auxzoo.training.perturbation import link_worths
+from auxzoo.training.recipe import Recipe
+from auxzoo.training.recipe_file import read_settings
+from auxzoo.training.search import SearchCase, search
+from auxzoo.training.search_settings import SearchRecipe, SearchSettings
+from auxzoo.training.unrolled import exact_batch_normalization
+
+# Two nodes and two operations: most of a test is tracing.
+SMALL = (
+    *("search.taps=[stem, stage1, stage2]", "search.operations=[convolution_1x1, identity]"),
+    *("search.width_multiplier=1", "search.links=3", "search.gate_count=12", "search.every=1"),
+    *("search.perturbation_steps=2", "search.candidates=2", "search.rounds=2", "epochs=4"),
+)
+LINKS = [("stage1", "stem"), ("stage1", "stage1"), *(("stage2", tap) for tap in ("stem", "stage1", "stage2"))]
+
+
+@pytest.fixture
+def make_recipe(recipe_file):
+    """A function of overrides that returns the tiny recipe with a small search."""
+    return lambda *overrides: SearchRecipe.parse(read_settings(recipe_file, [*SMALL, *overrides]), "The recipe")
+
+
+def run_search(recipe, folder, **options):
+    return search(recipe, folder, progress=lambda line: None, verbose=0, **options)
+
+
+class StopAt(keras.callbacks.Callback):
+    """Ends the work in the middle of an epoch, as a kill would."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (2, 1):
+            raise KeyboardInterrupt
+
+
+class SetGate(keras.callbacks.Callback):
+    """Puts a value into the first gate once an epoch has begun."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        next(layer for layer in self.model.network.layers if isinstance(layer, LinkGate)).logit.assign(float("nan"))
+
+
+class TestLoop:
+    WARM_UP, TOTAL, EVERY = 2, 8, 3
+
+    @pytest.fixture(scope="class")
+    def steps(self):
+        """What gates, weights, batch-norm and seeds were after every step of a short search."""
+        keras.utils.set_random_seed(0)
+        compact = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+        space = SearchSpace.default(compact, taps=["stem", "stage1"], operations=["identity", "convolution_1x1"])
+        network = auxzoo.attach(compact, space)
+        options = SearchSettings(links=1, warm_up=self.WARM_UP / self.TOTAL, every=self.EVERY, drop=0.0)
+        trainer = GateTrainer(network, Objective(), self.TOTAL, options)
+        optimizer = Optimization(schedule="constant").build(self.TOTAL, trainer.trained_variables)
+        optimizer.build(trainer.trained_variables)
+        trainer.compile(optimizer=optimizer)
+        generator = np.random.default_rng(0)
+        batch = tuple(
+            (tf.constant(generator.normal(size=(4, 8, 8, 3)), tf.float32), tf.constant(generator.integers(0, 3, 4)))
+            for _ in range(2)
+        )
+        seen = []
+
+        def look():
+            gates = np.concatenate([np.ravel(variable.numpy()) for variable in trainer.gates.variables])
+            fixed = {float(layer.is_fixed) for layer in (*trainer.gates.links, *trainer.gates.choices)}
+            temperature = float(trainer.gates.links[0].temperature)
+            kernel = compact.get_layer("stem_convolution").kernel.numpy()
+            mean = compact.get_layer("stem_normalization").moving_mean.numpy()
+            seen.append(
+                types.SimpleNamespace(gates=gates, fixed=fixed, temperature=temperature, kernel=kernel, mean=mean)
+            )
+
+        look()
+        with exact_batch_normalization(network):
+            step = tf.function(trainer.train_step)
+            for _ in range(self.TOTAL):
+                step(batch)
+                look()
+        return types.SimpleNamespace(seen=seen, trainer=trainer, batch=batch, compact=compact)
+
+    def test_the_weights_move_in_every_step(self, steps):
+        for before, after in zip(steps.seen, steps.seen[1:], strict=False):
+            assert not np.array_equal(before.kernel, after.kernel)
+
+    def test_the_gates_move_after_the_warm_up_in_every_so_manieth_step(self, steps):
+        moved = [
+            not np.array_equal(before.gates, after.gates)
+            for before, after in zip(steps.seen, steps.seen[1:], strict=False)
+        ]
+        expected = [step >= self.WARM_UP and step % self.EVERY == 0 for step in range(self.TOTAL)]
+        assert moved == expected
+        assert sum(expected) == 2
+
+    def test_the_gates_are_fixed_while_the_weights_warm_up(self, steps):
+        assert [one.fixed for one in steps.seen[1:]] == [{1.0}] * self.WARM_UP + [{0.0}] * (self.TOTAL - self.WARM_UP)
+
+    def test_the_temperature_falls_after_the_warm_up(self, steps):
+        values = [one.temperature for one in steps.seen[1:]]
+        assert values[: self.WARM_UP + 1] == [pytest.approx(2 / 3)] * (self.WARM_UP + 1)
+        assert all(one > two for one, two in zip(values[self.WARM_UP :], values[self.WARM_UP + 1 :], strict=False))
+        assert values[-1] > 0.3 * 2 / 3  # reached only when all steps are over
+
+    def test_the_optimiser_of_the_weights_has_no_gate(self, steps):
+        gates = {id(variable) for variable in steps.trainer.gates.variables}
+        trained = steps.trainer.trained_variables
+        assert not gates & {id(variable) for variable in trained}
+        assert len(trained) + len(gates) == len(steps.trainer.network.trainable_variables)
+
+    def test_judging_by_other_images_moves_no_statistics(self, steps):
+        # The statistics after the last step are those of the images that were trained on, in the step before.
+        momentum = steps.compact.get_layer("stem_normalization").momentum
+        kernel, before, after = steps.seen[-2].kernel, steps.seen[-2].mean, steps.seen[-1].mean
+        convolved = tf.nn.conv2d(steps.batch[0][0], kernel, 1, "SAME")
+        expected = momentum * before + (1 - momentum) * tf.reduce_mean(convolved, [0, 1, 2])
+        np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-6)
+
+    def test_the_budget_pulls_links_down_and_zero_one_pushes_off_the_middle(self, steps):
+        gates = steps.trainer.gates
+        before = [gate.logit.numpy() for gate in gates.links]
+        for gate, logit in zip(gates.links, (1.0, -1.0), strict=True):
+            gate.logit.assign(logit)
+        with tf.GradientTape() as tape:
+            penalty = gates.penalty()
+        assert float(penalty) == pytest.approx(0, abs=1e-6)  # 0.73 + 0.27 links: as many as the budget
+        gates.links[1].logit.assign(1.0)
+        with tf.GradientTape() as tape:
+            penalty = gates.penalty()
+        assert float(penalty) == pytest.approx(2 * 0.731 - 1, abs=1e-3)
+        assert min(float(one) for one in tape.gradient(penalty, [gate.logit.value for gate in gates.links])) > 0
+        for gate, logit in zip(gates.links, before, strict=True):
+            gate.logit.assign(logit)
+
+
+@pytest.mark.slow
+class TestGradientSearch:
+    @pytest.fixture(scope="class")
+    def recipe(self, recipe_file):
+        return SearchRecipe.parse(read_settings(recipe_file, SMALL), "The recipe")
+
+    @pytest.fixture(scope="class")
+    def found(self, recipe, tmp_path_factory):
+        return run_search(recipe, tmp_path_factory.mktemp("search") / "found")
+
+    def test_leaves_the_structure_with_where_it_came_from(self, found, recipe):
+        structure = Structure.read(found / "structure.json")
+        assert sum(len(node.links) for node in structure.nodes) == recipe.search.links
+        assert structure.nodes[0].links
+        provenance = structure.provenance
+        assert provenance["recipe"]["seed"] == recipe.seed
+        assert provenance["space"]["nodes"][0]["links"] == ["stem", "stage1"]
+        assert provenance["cost"]["steps"] == 2 * recipe.epochs  # 24 images in batches of 12
+        assert provenance["cost"]["gate_steps"] == 6  # all but the 2 of the warm-up
+        assert provenance["cost"]["seconds"] > 0
+        assert provenance["step_cost"] > 0
+        assert {"auxzoo", "keras", "tensorflow", "processor"} <= set(provenance["made_with"])
+        images = provenance["data"]
+        assert images["train"]["images"] == 24
+        assert images["gates"]["images"] == 12
+
+    def test_keeps_the_best_links_by_perturbation(self, found):
+        structure = Structure.read(found / "structure.json")
+        worths = {(one["node"], one["tap"]): one["worth"] for one in structure.provenance["found"]["link_worths"]}
+        assert sorted(worths) == sorted(LINKS)
+        kept = [(node.name, tap) for node in structure.nodes for tap in node.links]
+        first = max((link for link in worths if link[0] == "stage1"), key=worths.get)
+        rest = sorted((link for link in worths if link != first), key=worths.get, reverse=True)
+        assert sorted(kept) == sorted([first, *rest[:2]])
+
+    def test_keeps_the_history_of_every_gate(self, found, recipe):
+        history = Structure.read(found / "structure.json").provenance["found"]["gate_history"]
+        assert set(history) == {
+            *(f"link {node} <- {tap}" for node, tap in LINKS),
+            *(f"operation {node} {one}" for node in ("stage1", "stage2") for one in ("convolution_1x1", "identity")),
+        }
+        assert {len(values) for values in history.values()} == {recipe.epochs}
+        assert all(0 <= value <= 1 for values in history.values() for value in values)
+
+    @pytest.mark.parametrize("name", ["gates.png", "structure.png", "structure.svg"])
+    def test_draws_what_it_found(self, found, name):
+        assert (found / name).stat().st_size > 3000
+
+    def test_a_killed_search_ends_the_same(self, found, recipe, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            run_search(recipe, tmp_path / "killed", callbacks=[StopAt()])
+        assert not (tmp_path / "killed" / "structure.json").exists()
+        run_search(recipe, tmp_path / "killed")
+        one, other = (Structure.read(folder / "structure.json") for folder in (found, tmp_path / "killed"))
+        assert one == other
+        assert one.provenance["found"] == other.provenance["found"]
+
+    def test_a_finished_search_is_refused(self, found, recipe):
+        with pytest.raises(auxzoo.UserError, match="holds a finished run; .* --overwrite"):
+            run_search(recipe, found)
+
+    def test_another_search_in_the_folder_is_refused(self, found, recipe):
+        other = recipe.model_copy(update={"search": recipe.search.model_copy(update={"links": 2})})
+        with pytest.raises(auxzoo.UserError, match="holds a run of another recipe"):
+            run_search(other, found)
+
+    def test_its_structure_is_trained_with(self, found, recipe_file, tmp_path):
+        # The same file serves both commands.
+        settings = read_settings(recipe_file, [*SMALL, f"auxiliary.structure={found / 'structure.json'}", "epochs=1"])
+        folder = auxzoo.train(Recipe.parse(settings, "The recipe"), tmp_path / "run", verbose=0)
+        assert Structure.read(folder / "structure.json") == Structure.read(found / "structure.json")
+        assert read_json(folder / "metrics.json")["auxiliary"] is True
+
+    def test_nan_in_a_gate_stops_it_and_it_can_be_continued(self, make_recipe, tmp_path):
+        with pytest.raises(TrainingDiverged, match=r"The loss became nan|_gate/logit. became NaN"):
+            run_search(make_recipe("search.warm_up=0"), tmp_path / "nan", callbacks=[SetGate()])
+        assert not (tmp_path / "nan" / "structure.json").exists()
+        assert not (tmp_path / "nan" / "run_state.npz").exists(), "no state with NaN is saved"
+
+
+def test_what_a_link_is_worth_leaves_the_network_as_it_was(make_recipe):
+    keras.utils.set_random_seed(0)
+    case = SearchCase(make_recipe())
+    network = auxzoo.attach(case.compact(), case.space)
+    before = [variable.numpy() for variable in network.variables]
+    worths = link_worths(network, {"stage1": "identity", "stage2": "convolution_1x1"}, case)
+    assert sorted(worths) == sorted(LINKS)
+    assert len(set(worths.values())) == len(LINKS), "every link makes a difference"
+    for variable, value in zip(network.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
+    again = link_worths(network, {"stage1": "identity", "stage2": "convolution_1x1"}, case)
+    assert again == worths
+
+
+@pytest.mark.slow
+class TestBlackBox:
+    @pytest.mark.parametrize(("method", "candidates"), [("halving", 3), ("evolution", 6)])
+    def test_takes_the_best_and_resumes(self, make_recipe, tmp_path, method, candidates, monkeypatch):
+        recipe = make_recipe(f"search.method={method}")
+        fits = []
+        real = black_box.fit
+
+        def counted(*arguments, **options):
+            fits.append(options["epochs"])
+            if len(fits) == 3 and not interrupted:
+                interrupted.append(True)
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        interrupted = []
+        monkeypatch.setattr(black_box, "fit", counted)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(recipe, tmp_path / "found")
+        run_search(recipe, tmp_path / "found")
+        assert len(fits) == candidates + 1, "what was scored is not scored again"
+        structure = Structure.read(tmp_path / "found" / "structure.json")
+        records = structure.provenance["found"]["candidates"]
+        assert len(records) == candidates
+        longest = [record for record in records if record["epochs"] == max(one["epochs"] for one in records)]
+        best = max(longest, key=lambda record: record["accuracy"])
+        assert Structure.from_dict(best["structure"]) == structure
+        assert structure.provenance["cost"]["steps"] == sum(2 * record["epochs"] for record in records)
+        assert sum(len(node.links) for node in structure.nodes) == recipe.search.links
+
+
+@given(seed=st.integers(0, 2**31), links=st.integers(1, 14))
+@settings(max_examples=40, deadline=None)
+def test_a_mutant_has_one_change_and_as_many_links(seed, links):
+    space = mutant_space()
+    parent = space.random(links, seed)
+    child = mutate(space, parent, random.Random(seed))
+    moved = {(a.name, tap) for a in parent.nodes for tap in a.links} ^ {
+        (b.name, tap) for b in child.nodes for tap in b.links
+    }
+    changed = sum(a.operation != b.operation for a, b in zip(parent.nodes, child.nodes, strict=True))
+    assert (len(moved), changed) in {(2, 0), (0, 1), (0, 0)}
+    assert sum(len(node.links) for node in child.nodes) == links
+    assert child.nodes[0].links
+
+
+_SPACES = []
+
+
+def mutant_space():
+    if not _SPACES:
+        _SPACES.append(SearchSpace.default(models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3)))
+    return _SPACES[0]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("overrides", "message"),
+        [
+            (["search.taps=[stem, stage9]"], "`taps` must be layers of 'resnet18'.*'stage9'"),
+            (["search.links=6"], "`links` must be 1 to 5, the candidates of the search space. Received: links=6"),
+            (["search.operations=[convolution_9x9]"], "`operation` of node 'stage1' must be one of"),
+            (["search.gate_count=30"], "`search.gate_count` must be 1 to 24.*gate_count=30"),
+            (["search.step_cost=1.0001"], "`search.step_cost` must be at least .*step_cost=1.0001"),
+        ],
+    )
+    def test_what_cannot_be_searched_is_refused_before_anything_is_written(
+        self, make_recipe, tmp_path, overrides, message
+    ):
+        with pytest.raises(auxzoo.UserError, match=message):
+            run_search(make_recipe(*overrides), tmp_path / "found")
+        assert not (tmp_path / "found").exists()
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("search.gate_count=0", "`search.gate_count`.*Received: 0"),
+            ("search.method=guess", "`search.method`.*'guess'"),
+            ("search.every=0", "`search.every`.*Received: 0"),
+            ("search.step_cost=1", "`search.step_cost`.*Received: 1"),
+            ("search.colour=red", "`search.colour`: no such setting"),
+            ("data.validation_count=0", "`data.validation_count`.*Received: 0"),
+        ],
+    )
+    def test_wrong_settings_are_named(self, make_recipe, override, message):
+        with pytest.raises(auxzoo.UserError, match=message):
+            make_recipe(override)
+
+    def test_a_structure_of_another_network_is_named(self, recipe_file, tmp_path):
+        mutant_space().random(4, 0).save(tmp_path / "structure.json")
+        overrides = ["network.architecture=MobileNetV2", "network.arguments={input_shape: [32, 32, 3], alpha: 0.35}"]
+        settings = read_settings(recipe_file, [*overrides, f"auxiliary.structure={tmp_path / 'structure.json'}"])
+        with pytest.raises(auxzoo.UserError, match="must be a layer of 'mobilenet_v2'"):
+            auxzoo.train(Recipe.parse(settings, "The recipe"), tmp_path / "run", verbose=0)
+        assert not (tmp_path / "run").exists()
+
+    def test_choices_of_a_super_network_name_their_node(self, make_recipe):
+        case = SearchCase(make_recipe())
+        network = auxzoo.attach(case.compact(), case.space)
+        assert sorted(one.node for one in network.layers if isinstance(one, OperationChoice)) == ["stage1", "stage2"]

@@ -1,0 +1,200 @@
+"""The gate gradient: zero without the unrolled step, right with it, in spite of what stops second derivatives."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import auxzoo
+from auxzoo.auxiliary import LinkGate, OperationChoice, Relaxation, SearchSpace
+from auxzoo.training import Objective
+from auxzoo.training.unrolled import exact_batch_normalization, unrolled_gradient
+
+LEARNING_RATE = 0.1
+DIFFERENCE = 1e-5  # of a logit, to each side
+
+
+class Problem:
+    """A toy network with batch-norm in float64, its super-network, and two batches."""
+
+    def __init__(self, kind, objective):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((6, 6, 3))
+        x = inputs
+        for place, stride in enumerate((1, 2, 1)):
+            # Smooth: on the corner of ReLU differences and derivatives disagree.
+            x = keras.layers.Conv2D(4, 3, strides=stride, padding="same", name=f"convolution{place}")(x)
+            x = keras.layers.BatchNormalization(name=f"normalization{place}")(x)
+            x = keras.layers.Activation("tanh", name=f"tap{place}")(x)
+        outputs = keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D()(x))
+        network = keras.Model(inputs, outputs, name="toy")
+        space = SearchSpace.default(
+            network,
+            # The second node reads the first through a batch-norm, whose second derivatives matter then: what it sees
+            # depends on the gates. So does what the operation sees.
+            taps=["tap0", "tap1", "tap2"],
+            operations=["convolution_3x3"],
+            relaxation=Relaxation(kind, first_probability=0.6),
+        )
+        self.joint = auxzoo.attach(network, space)
+        self.compact = auxzoo.detach(self.joint)
+        generator = np.random.default_rng(0)
+        for variable in self.joint.trainable_variables:
+            if variable.name in ("beta", "bias"):  # zeros leave units on a corner
+                variable.assign(generator.normal(0, 0.3, variable.shape))
+        self.objective = objective
+        self.batches = [
+            (tf.constant(generator.normal(size=(5, 6, 6, 3))), tf.constant(generator.integers(0, 3, 5)))
+            for _ in range(2)
+        ]
+        self.links = [layer for layer in self.joint.layers if isinstance(layer, LinkGate)]
+        self.gates = [layer.logit for layer in self.links]
+        switches = {id(gate) for gate in self.gates}
+        switches |= {id(layer.logits) for layer in self.joint.layers if isinstance(layer, OperationChoice)}
+        self.weights = [one for one in self.joint.trainable_variables if id(one) not in switches]
+        self.state = [(one, tf.identity(one.value)) for one in self.joint.non_trainable_variables]
+
+    def train_loss(self, detached=keras.ops.stop_gradient):
+        images, labels = self.batches[0]
+        return self.objective.losses(labels, self.joint(images, training=True), 0.5, detached)["loss"]
+
+    def validation_loss(self):
+        images, labels = self.batches[1]
+        return self.objective.cross_entropy(labels, self.compact(images, training=True))
+
+    def unrolled(self, **options):
+        return [
+            float(value)
+            for value in unrolled_gradient(
+                self.weights,
+                self.gates,
+                self.train_loss,
+                self.validation_loss,
+                LEARNING_RATE,
+                state=self.state,
+                **options,
+            )
+        ]
+
+    def loss_after_the_step(self):
+        """The compact validation loss after one real step of all weights; everything is as before then."""
+        before = [(one, one.numpy()) for one in self.joint.variables]
+        for variable, value in self.state:
+            variable.assign(value)
+        with tf.GradientTape() as tape:
+            loss = self.train_loss()
+        gradients = tape.gradient(loss, [weight.value for weight in self.weights])
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            if gradient is not None:
+                weight.assign(weight.value - LEARNING_RATE * tf.convert_to_tensor(gradient))
+        result = float(self.validation_loss())
+        for variable, value in before:
+            variable.assign(value)
+        return result
+
+    def brute_force(self):
+        results = []
+        for gate in self.gates:
+            value = float(gate)
+            losses = []
+            for sign in (1, -1):
+                gate.assign(value + sign * DIFFERENCE)
+                losses.append(self.loss_after_the_step())
+            gate.assign(value)
+            results.append((losses[0] - losses[1]) / (2 * DIFFERENCE))
+        return results
+
+
+@pytest.fixture(params=["sigmoid", "hard_concrete"])
+def make_problem(request):
+    """A function that makes a `Problem` in float64."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield lambda objective=Objective(): Problem(request.param, objective)  # noqa: B008 (frozen)
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy(policy)
+
+
+def test_the_first_order_gradient_is_nothing(make_problem):
+    problem = make_problem()
+    with tf.GradientTape() as tape:
+        loss = problem.objective.cross_entropy(
+            problem.batches[1][1], problem.joint(problem.batches[1][0], training=True)["compact"]
+        )
+    assert tape.gradient(loss, [gate.value for gate in problem.gates]) == [None] * len(problem.gates)
+
+
+@pytest.mark.parametrize("distillation_weight", [0.0, 1.0])
+def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillation_weight):
+    problem = make_problem(Objective(distillation_weight=distillation_weight))
+    with exact_batch_normalization(problem.joint):
+        eager = problem.unrolled()
+        graph = tf.function(
+            lambda: tf.stack(
+                unrolled_gradient(
+                    problem.weights,
+                    problem.gates,
+                    problem.train_loss,
+                    problem.validation_loss,
+                    LEARNING_RATE,
+                    state=problem.state,
+                )
+            )
+        )().numpy()
+    expected = problem.brute_force()
+    assert max(map(abs, expected)) > 1e-7
+    np.testing.assert_allclose(eager, expected, rtol=1e-4, atol=1e-4 * max(map(abs, expected)))
+    np.testing.assert_allclose(graph, eager, rtol=1e-9)
+
+
+def test_without_exact_moments_it_would_be_wrong(make_problem):
+    problem = make_problem(Objective(distillation_weight=0.0))
+    expected = problem.brute_force()
+    assert np.max(np.abs(np.array(problem.unrolled()) - expected)) > 1e-3 * max(map(abs, expected))
+
+
+def test_with_the_teacher_stopped_it_would_be_wrong(make_problem):
+    problem = make_problem()
+    stopped = problem.train_loss
+    problem.train_loss = lambda detached=None: stopped(keras.ops.stop_gradient)
+    with exact_batch_normalization(problem.joint):
+        wrong = problem.unrolled()
+    expected = problem.brute_force()
+    assert np.max(np.abs(np.array(wrong) - expected)) > 1e-3 * max(map(abs, expected))
+
+
+def test_it_changes_no_variable(make_problem):
+    problem = make_problem()
+    before = [one.numpy() for one in problem.joint.variables]
+    with exact_batch_normalization(problem.joint):
+        problem.unrolled()
+    for variable, value in zip(problem.joint.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
+
+
+def test_a_known_gradient_of_the_weights_gives_the_same(make_problem):
+    problem = make_problem()
+    with exact_batch_normalization(problem.joint):
+        with tf.GradientTape() as tape, keras.StatelessScope(problem.state):
+            loss = problem.train_loss()
+        known = tape.gradient(loss, [weight.value for weight in problem.weights])
+        np.testing.assert_allclose(problem.unrolled(train_gradient=known), problem.unrolled(), rtol=1e-9)
+
+
+def test_exact_moments_change_neither_values_nor_first_derivatives(make_problem):
+    problem = make_problem()
+
+    def measured():
+        with tf.GradientTape() as tape, keras.StatelessScope(problem.state):
+            loss = problem.train_loss()
+        gradients = tape.gradient(loss, [weight.value for weight in problem.weights])
+        return [loss, *[tf.convert_to_tensor(one) for one in gradients if one is not None]]
+
+    stock = measured()
+    with exact_batch_normalization(problem.joint):
+        exact = measured()
+    for one, other in zip(stock, exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    for one, other in zip(stock, measured(), strict=True):  # put back
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,46 @@
+"""Writes the structures that the studies compare, beside the recipe of a small network.
+
+python training/studies/make_structures.py training/studies/resnet18_small.yaml training/studies/structures/resnet18
+"""
+
+import sys
+from pathlib import Path
+
+import auxzoo
+from auxzoo.auxiliary import SearchSpace, Structure
+from auxzoo.training import read_recipe
+from auxzoo.training.run import build_compact
+
+WIDTHS = (1, 2, 4)
+RANDOM_SEEDS = (1, 2, 3)
+
+
+def structures(network, links):
+    """Yields `(name, structure)`; the random ones have so many links."""
+    for width in WIDTHS:
+        space = SearchSpace.default(network, width_multiplier=width, operations=["convolution_3x3"])
+        ends = [(node.name, node.resolution) for node in space.nodes]
+        stem = (space.nodes[0].name, space.nodes[0].links[0])
+        made_by = {"made_by": "training/studies/make_structures.py"}
+        yield f"ends_width{width}", space.structure([stem, *ends], provenance=made_by)
+        if width == 2:
+            yield f"open_width{width}", space.structure(space.links, provenance=made_by)
+        if width == 1:
+            nodes = space.structure(ends).nodes
+            yield "deep_supervision", Structure(space.taps, nodes, supervision="deep", provenance=made_by)
+    space = SearchSpace.default(network)
+    for seed in RANDOM_SEEDS:
+        yield f"random{seed}", space.random(links, seed)
+
+
+def main(recipe, folder):
+    """Writes every structure as JSON."""
+    network = build_compact(read_recipe(recipe), labels=tuple(map(str, range(10))))
+    stages = len(auxzoo.describe(network).taps)
+    for name, structure in structures(network, links=stages):
+        structure.save(Path(folder) / f"{name}.json")
+        print(name)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
