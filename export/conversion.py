@@ -113,6 +113,7 @@ def _onnx(network, opset):
         raise RuntimeError(f"tf2onnx made inputs of {[tensor.name for tensor in model.graph.input]}")
     _round_scales_up(model.graph)
     _split_double_biases(model.graph)
+    _drop_idle_reshapes(model)
     return model.SerializeToString()
 
 
@@ -155,6 +156,47 @@ def _split_double_biases(graph):
         nodes += [as_map, onnx.helper.make_node("Add", [node.output[0], as_map.output[0]], [result])]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _drop_idle_reshapes(model):
+    """Takes out whatever only writes a shape differently and ends at the shape that it began with.
+
+    Where a stage is one pixel tf2onnx turns transpositions into reshapes, and leaves some of them, another number each
+    time it converts the same network.
+    """
+    import onnx
+
+    graph = model.graph
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    values = [*inferred.input, *inferred.value_info, *inferred.output]
+    shapes = {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in values}
+    sources = {}  # what a tensor is but for its shape
+    for node in graph.node:  # in the order of computation
+        if node.op_type in ("Reshape", "Squeeze", "Unsqueeze"):
+            sources[node.output[0]] = sources.get(node.input[0], node.input[0])
+    outputs = {output.name for output in graph.output}
+    same = {
+        name: source
+        for name, source in sources.items()
+        # A size of 0 is one that could not be inferred.
+        if name not in outputs and 0 not in shapes.get(name, [0]) and shapes.get(name) == shapes.get(source)
+    }
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    _drop_unread(graph, outputs)
+
+
+def _drop_unread(graph, outputs):
+    """Removes nodes and weights that nothing reads any more."""
+    read, nodes = set(outputs), []
+    for node in reversed(graph.node):
+        if read.intersection(node.output):
+            read.update(node.input)
+            nodes.append(node)
+    weights = [weight for weight in graph.initializer if weight.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(weights)
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ class Structure:
     Attributes:
         taps: pairs `(tap, layer name)` of every tap that a link may name, from input to output.
         nodes: the nodes, first to last; the first has a link.
-        supervision: `"hierarchical"` or `"deep"`.
         provenance: how the structure came to be (search space, seed, data, versions, cost), an object of plain
             JSON types, or `None`. Two structures are equal whatever theirs.
+        supervision: `"hierarchical"` or `"deep"`.
 
     Example:
         >>> structure = Structure.default(auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10))
@@ -87,8 +87,8 @@ class Structure:
 
     taps: tuple[tuple[str, str], ...]
     nodes: tuple[Node, ...]
-    supervision: str = "hierarchical"
     provenance: dict | None = dataclasses.field(default=None, compare=False)
+    supervision: str = "hierarchical"
 
     def __post_init__(self):
         object.__setattr__(self, "taps", _checked_taps(self.taps))

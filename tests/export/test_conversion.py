@@ -192,6 +192,15 @@ class TestNetworksOfOtherKinds:
         x = keras.ops.mean(x[:, :, ::2], axis=(1, 2)) * 2
         self.check(make_random(keras.Model(inputs, layers.Dense(3)(x))), tmp_path, (8, 10, 3))
 
+    def test_stages_of_one_pixel_leave_no_idle_reshape(self, tmp_path, make_random):
+        """tf2onnx makes transpositions of maps of one pixel reshapes, of which some stay."""
+        network = models.MobileNetV2((32, 32, 3), 0.35, num_classes=3)
+        self.check(make_random(network), tmp_path, (32, 32, 3))
+        operators = open_file(tmp_path / "net.onnx").operators()
+        assert "Reshape" not in operators
+        assert operators["Transpose"] == 1  # of the image
+        assert operators["Conv"] == sum("Conv" in type(layer).__name__ for layer in network.layers)
+
     def test_sum_of_maps_of_one_pixel(self, tmp_path, make_random):
         """tf2onnx takes the one for a second bias of the other, and no reader takes two."""
         inputs = keras.Input((6, 5, 3))

@@ -55,6 +55,9 @@ tuples_are_no_json = pytest.mark.xfail(
 structures_are_not_attached = pytest.mark.xfail(
     strict=True, reason="`Study` reads a structure and does not check that the arm's network has its taps"
 )
+seeds_of_arms_are_ignored = pytest.mark.xfail(
+    strict=True, reason="`Study._run` puts the study's seed over one that an arm sets, and says nothing"
+)
 groups_are_taken_for_dicts = pytest.mark.xfail(
     strict=True, raises=AttributeError, reason="`Study._run` looks into `auxiliary` before the recipe is checked"
 )
@@ -206,11 +209,8 @@ class TestFile:
             *("plain-seed3", "plain_long-seed3", "hierarchical-seed3"),
             *("plain-seed0", "plain_long-seed0", "hierarchical-seed0"),
         ]
-        assert [(run.recipe.seed, run.recipe.epochs) for run in study.runs] == [(3, 3), (3, 4), (3, 3)] + [
-            (0, 3),
-            (0, 4),
-            (0, 3),
-        ]
+        assert [run.recipe.seed for run in study.runs] == [3, 3, 3, 0, 0, 0]
+        assert [run.recipe.epochs for run in study.runs] == [3, 4, 3, 3, 4, 3]
 
     def test_structures_are_relative_to_the_file(self, write_study, finished_runs, tmp_path, monkeypatch):
         write_study()
@@ -268,6 +268,9 @@ class TestFile:
                 {"arms": ARMS | {"other": {"auxiliary.structure": "other_network.json"}}},
                 ["other", "'another_layer'"],
                 marks=structures_are_not_attached,
+            ),
+            pytest.param(
+                {"arms": ARMS | {"lucky": {"seed": 7}}}, ["'lucky'", "`seed`"], marks=seeds_of_arms_are_ignored
             ),
             pytest.param(
                 {"arms": ARMS | {"typo": {"auxiliary": "none"}}},
@@ -400,9 +403,10 @@ class TestGoingOn:
     def test_an_arm_that_is_taken_out_is_in_no_table(self, write_study, carry_out, children):
         carry_out(write_study())
         children.take()
-        records, costs = carry_out(write_study(arms={"hierarchical": ARMS["hierarchical"]}, baselines=["hierarchical"]))
+        arms = {name: ARMS[name] for name in ("plain", "hierarchical")}
+        records, costs = carry_out(write_study(arms=arms, baselines=["plain"]))
         assert children.take() == ["costs"]
-        assert ([record["arm"] for record in records], list(costs)) == (["hierarchical"], ["hierarchical"])
+        assert ([record["arm"] for record in records], list(costs)) == (list(arms), list(arms))
 
     @tuples_are_no_json
     def test_the_data_may_lie_elsewhere(self, write_study, carry_out, children):
@@ -514,7 +518,7 @@ class TestGoingOn:
 class TestProgress:
     @pytest.fixture
     def watch(self, write_study, finished_runs, tmp_path, lines):
-        """A watch over the run of the plain arm, of which two epochs are done."""
+        """A watch over two runs, of which the first has done all its epochs and not yet ended."""
         (run,) = Study(write_study(arms={"plain": ARMS["plain"]}, baselines=["plain"])).runs
         work = tmp_path / "runs" / run.name / "run"
         work.mkdir(parents=True)
@@ -530,7 +534,7 @@ class TestProgress:
         watch.told, watch.started = watch.told - 60, watch.started - 60
         watch.look()
         watch.look()
-        assert lines == ["plain-seed0 3/3; about 1 minutes left"]  # one of two runs took a minute
+        assert lines == ["plain-seed0 3/3; about 1 minutes left"]  # half of the work took a minute
 
     @vanished_states_end_the_study
     def test_a_run_that_ends_meanwhile_does_no_harm(self, watch, lines, tmp_path, monkeypatch):
@@ -624,11 +628,10 @@ class TestRealRuns:
     def test_are_printed_in_a_table_that_fits(self, finished_study):
         output = finished_study.outcome.output
         assert finished_study.outcome.error == ""
-        assert max(map(len, output.splitlines())) <= max(WIDTH, len(str(finished_study.folder)) + 50)
-        table = [line for line in output.splitlines() if "│" in line or "┃" in line]
-        assert max(map(len, table)) <= WIDTH
-        first_cells = [line.split("│")[1].strip() for line in table if "│" in line]
-        assert first_cells == list(ARMS)
+        lines = [line for line in output.splitlines() if str(finished_study.folder) not in line]
+        assert max(map(len, lines)) <= WIDTH
+        assert [line.split("│")[1].strip() for line in lines if "│" in line] == list(ARMS)
+        assert "7 designs were tried" in " ".join(output.split())
 
     @tuples_are_no_json
     def test_are_not_done_again(self, finished_study, tmp_path, monkeypatch):
@@ -840,13 +843,15 @@ class TestSummary:
         assert report.rows["hierarchical"]["difference"] == pytest.approx(difference)
         assert report.rows["hierarchical"]["half_width"] == pytest.approx(half_width)
 
-    @pytest.mark.parametrize("order", itertools.permutations([2, 5, 8]))
+    @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
     def test_pairs_are_made_by_seed_and_not_by_order(self, report, order):
-        shuffled = [report.records[place] for place in (*order, 3, 4, 0, 1, 6, 7)]
-        row = Report(report.study, shuffled).rows["hierarchical"]
-        assert row["half_width"] == pytest.approx(report.rows["hierarchical"]["half_width"])
-        for name, seed in zip(("first", "second", "third"), row["seeds"], strict=True):
-            assert row["accuracies"][row["seeds"].index(seed)] == 100 * ACCURACIES["hierarchical"][seed], name
+        # Runs end in any order; the baselines' in another than these.
+        hierarchical = [report.records[6 + place] for place in order]
+        row = Report(report.study, [*hierarchical, *reversed(report.records[:6])]).rows["hierarchical"]
+        assert row["seeds"] == list(order)
+        assert row["accuracies"] == pytest.approx([100 * ACCURACIES["hierarchical"][seed] for seed in order])
+        for name in ("difference", "half_width"):
+            assert row[name] == pytest.approx(report.rows["hierarchical"][name])
 
     def test_one_seed_has_a_difference_without_an_interval(self):
         records = [made_up_record(arm, 5, values[0]) for arm, values in ACCURACIES.items()]
@@ -893,7 +898,7 @@ class TestSummary:
 
     def test_validation_stands_in_where_nothing_was_tested(self, report):
         assert (report.summary["split"], report.summary["images"]) == ("test", 24)
-        records = report.records[:-1] + [made_up_record("hierarchical", 2, 0.71, test=False)]
+        records = [*report.records[:-1], made_up_record("hierarchical", 2, 0.71, test=False)]
         summary = Report(report.study, records).summary
         assert (summary["split"], summary["images"]) == ("validation", 12)
 
