@@ -152,6 +152,13 @@ class Recipe(Settings):
         # As they would be written: a shape may be a tuple in Python, and is a list in YAML.
         return isinstance(other, Recipe) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
+    def record(self):
+        """Returns the settings as plain JSON types, without those of the machine: where data lie, downloading."""
+        settings = self.model_dump(mode="json")
+        for name in ("data_dir", "download"):
+            del settings["data"][name]
+        return settings
+
     def save(self, path):
         """Writes the recipe as YAML, every setting spelled out."""
         Path(path).write_text(

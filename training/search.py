@@ -62,7 +62,7 @@ def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print
         structure, found, cost = METHODS[recipe.search.method](case, folder, progress)
     provenance = {
         "made_by": "auxzoo search",
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe.record(),
         "space": case.space.to_dict(),
         "data": {name: images.manifest() for name, images in (("train", case.train), ("gates", case.gates))},
         "found": found,
@@ -248,7 +248,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
             optimization,
             batches,
             epochs=recipe.epochs,
-            settings={"search": recipe.model_dump(mode="json"), "compilation": compilation},
+            settings={"recipe": recipe.record(), "compilation": compilation},
             state_file=state_file,
             averaging=None,
             callbacks=lambda progress: [_GateHistory(progress), *callbacks],

@@ -18,8 +18,6 @@ from .run import build_compact, build_structure
 from .settings import Settings
 
 _NAME = r"^[a-z0-9_]+$"
-# Where and how a run was computed, not what: a study may go on with another folder of data.
-_OF_THE_MACHINE = ("data_dir", "download")
 
 
 class StudySettings(Settings):
@@ -137,11 +135,9 @@ class Study:
         source = f"Arm {arm!r} of the study `{path}`"
         recipe = Recipe.parse(local, source)
         structure = build_structure(recipe, _compact(recipe))
-        spelled_out = recipe.model_dump(mode="json")
-        spelled_out["auxiliary"]["structure"] = structure_name
-        for name in _OF_THE_MACHINE:
-            del spelled_out["data"][name]
-        return Run(arm, seed, spelled_out, recipe, structure)
+        recorded = recipe.record()
+        recorded["auxiliary"]["structure"] = structure_name
+        return Run(arm, seed, recorded, recipe, structure)
 
 
 def _compact(recipe):
