@@ -8,12 +8,12 @@ from typing import Any
 import pydantic
 import yaml
 
-from auxzoo.auxiliary import Structure
+from auxzoo.auxiliary import Structure, attach
 from auxzoo.errors import UserError
 from auxzoo.files import read_json
 
 from .recipe import Recipe
-from .recipe_file import read_settings, set_value
+from .recipe_file import RECIPES, read_settings, set_value
 from .run import build_compact, build_structure
 from .settings import Settings
 
@@ -55,6 +55,8 @@ class StudySettings(Settings):
         for name in value:
             if not name.replace("_", "").isalnum():
                 raise ValueError(f"names of arms must be letters, digits and `_`, not {name!r}")
+            if "seed" in value[name]:
+                raise ValueError(f"arm {name!r} must not set `seed`: every arm is trained on the seeds of the study")
         return value
 
     @pydantic.model_validator(mode="after")
@@ -119,30 +121,36 @@ class Study:
             raise UserError(f"`{path}` cannot be read as YAML: {error}") from None
         self.settings = StudySettings.parse(value, f"The study `{path}`")
         recipe_file = path.parent / self.settings.recipe
-        source = recipe_file if recipe_file.is_file() else self.settings.recipe
-        base = read_settings(source, overrides)
-        runs = [self._run(arm, seed, base, path) for seed in self.settings.seeds for arm in self.settings.arms]
-        self.runs = tuple(runs)
+        is_packaged = not recipe_file.is_file() and (RECIPES / f"{self.settings.recipe}.yaml").is_file()
+        base = read_settings(self.settings.recipe if is_packaged else recipe_file, overrides)
+        runs = {arm: self._runs(arm, base, path) for arm in self.settings.arms}
+        self.runs = tuple(runs[arm][place] for place in range(len(self.settings.seeds)) for arm in runs)
 
-    def _run(self, arm, seed, base, path):
+    def _runs(self, arm, base, path):
+        """Returns the runs of an arm, one a seed."""
         settings = copy.deepcopy(base)
-        for key, value in (self.settings.arms[arm] | {"seed": seed}).items():
+        for key, value in self.settings.arms[arm].items():
             set_value(settings, key, value)
-        local = copy.deepcopy(settings)
-        structure_name = str(local.get("auxiliary", {}).get("structure", "default"))
-        if structure_name.endswith(".json"):
-            local["auxiliary"]["structure"] = str((path.parent / structure_name).resolve())
         source = f"Arm {arm!r} of the study `{path}`"
-        recipe = Recipe.parse(local, source)
-        structure = build_structure(recipe, _compact(recipe))
-        recorded = recipe.record()
-        recorded["auxiliary"]["structure"] = structure_name
-        return Run(arm, seed, recorded, recipe, structure)
-
-
-def _compact(recipe):
-    """Returns the compact network of an arm as far as its structure depends on it."""
-    return build_compact(recipe, labels=tuple(f"class{index}" for index in range(10)))
+        recipe = Recipe.parse(settings, source)
+        structure_name = recipe.auxiliary.structure
+        if structure_name.endswith(".json"):
+            settings["auxiliary"]["structure"] = str((path.parent / structure_name).resolve())
+            recipe = Recipe.parse(settings, source)
+        try:
+            compact = build_compact(recipe, labels=tuple(f"class {index}" for index in range(10)))
+            structure = build_structure(recipe, compact)
+            if structure is not None:
+                attach(compact, structure)
+        except UserError as error:
+            raise UserError(f"{source} is not right: {error}") from None
+        runs = []
+        for seed in self.settings.seeds:
+            of_seed = recipe.model_copy(update={"seed": seed})
+            recorded = of_seed.record()
+            recorded["auxiliary"]["structure"] = structure_name
+            runs.append(Run(arm, seed, recorded, of_seed, structure))
+        return runs
 
 
 def make_record(run, metrics):

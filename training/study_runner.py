@@ -89,14 +89,20 @@ def _record_file(folder, run):
 def _carry_out(run, folder, watch):
     """Trains in a child process, by the same command that a user would type; returns the record."""
     work = folder / RUNS_FOLDER / run.name
-    work.mkdir(parents=True, exist_ok=True)
+    settings = run.recipe.model_dump(mode="json")
+    structure = None if run.structure is None else run.structure.to_dict()
+    if structure is not None:
+        settings["auxiliary"] = {"structure": str((work / "structure.json").resolve())}
+    job = {"recipe": settings, "structure": structure}
+    job_file = work / "job.json"
+    if not job_file.exists() or read_json(job_file) != job:
+        shutil.rmtree(work, ignore_errors=True)  # what is there was begun with other settings
+        write_json(job_file, job)
     watch.start(run)
     metrics_file = work / "run" / METRICS_FILE
     if not metrics_file.exists():
-        settings = run.recipe.model_dump(mode="json")
-        if run.structure is not None:
+        if structure is not None:
             run.structure.save(work / "structure.json")
-            settings["auxiliary"] = {"structure": str((work / "structure.json").resolve())}
         (work / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
         arguments = ["train", str(work / "recipe.yaml"), "--to", str(work / "run"), "--verbose", "2"]
         try:
@@ -147,7 +153,10 @@ class _Watch:
         parts, share = [], 0.0
         for run in running:
             state = self.folder / RUNS_FOLDER / run.name / "run" / RUN_STATE_FILE
-            epoch = read_progress(state).epoch if state.exists() else 0
+            try:
+                epoch = read_progress(state).epoch
+            except UserError:  # not there yet, or not any more
+                epoch = 0
             parts.append(f"{run.name} {epoch}/{run.recipe.epochs}")
             share += epoch / run.recipe.epochs
         done = self.ended + share

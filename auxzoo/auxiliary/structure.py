@@ -61,6 +61,11 @@ class Node:
         if len(set(self.links)) != len(self.links):
             raise UserError(f"`links` of node {self.name!r} must name a tap once. Received: links={self.links!r}")
 
+    def to_dict(self):
+        """Returns the node as plain JSON types."""
+        value = {**dataclasses.asdict(self), "links": list(self.links)}
+        return {key: item for key, item in value.items() if item is not None}
+
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
@@ -169,9 +174,7 @@ class Structure:
         value = {
             "format": FORMAT,
             "taps": dict(self.taps),
-            "nodes": [
-                {key: item for key, item in dataclasses.asdict(node).items() if item is not None} for node in self.nodes
-            ],
+            "nodes": [node.to_dict() for node in self.nodes],
         }
         if self.supervision != "hierarchical":
             value["supervision"] = self.supervision
