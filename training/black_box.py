@@ -2,7 +2,6 @@
 
 import random
 import shutil
-import time
 
 import keras
 
@@ -10,8 +9,10 @@ from auxzoo.auxiliary import Structure, attach
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
-from .loop import fit
+from .callbacks import TrainingDiverged
+from .loop import RUN_STATE_FILE, fit
 from .run_folder import CANDIDATES_FOLDER
+from .run_state import read_progress
 
 _ATTEMPTS = 50  # draws before a budget of step time counts as one that cannot be met
 
@@ -57,8 +58,9 @@ def search_by_evolution(case, folder, progress):
         structure = _affordable(case, generator)
         population.append((scorer.score(structure, epochs), structure))
     everyone = list(population)
-    for child in range(settings.candidates * settings.rounds):
-        progress(f"Child {child + 1} of {settings.candidates * settings.rounds}")
+    children = settings.candidates * (settings.rounds - 1)
+    for child in range(children):
+        progress(f"Child {child + 1} of {children}")
         parents = generator.sample(population, min(3, len(population)))
         _, parent = max(parents, key=lambda pair: pair[0])
         structure = _affordable(case, generator, parent)
@@ -70,7 +72,7 @@ def search_by_evolution(case, folder, progress):
 
 
 def mutate(space, structure, generator):
-    """Returns a structure with one link moved, or one node's operation changed.
+    """Returns a structure with one link moved, or one node's operation changed; the same if there is no other.
 
     Args:
         space: `SearchSpace`.
@@ -121,17 +123,29 @@ class _Scorer:
 
     def score(self, structure, epochs):
         """Returns the compact network's accuracy on the held-out images after so many epochs with the structure."""
-        case, recipe = self.case, self.case.recipe
-        number = len(self.records) + 1
-        file = self.folder / f"{number:03d}.json"
         plain = Structure(structure.taps, structure.nodes).to_dict()
+        for record in self.records:
+            if (record["structure"], record["epochs"]) == (plain, epochs):
+                return record["accuracy"]  # the same training again would give the same
+        number = len(self.records) + 1
+        file, work = self.folder / f"{number:03d}.json", self.folder / f"{number:03d}"
         record = read_json(file) if file.exists() else None
-        if record is not None and (record["structure"], record["epochs"]) != (plain, epochs):
-            raise UserError(f"`{file}` is the record of another candidate; delete the folder of the search.")
         if record is None:
-            keras.utils.set_random_seed(recipe.seed)
-            start = time.monotonic()
-            work = self.folder / f"{number:03d}"
+            record = self._train(structure, epochs, work) | {"structure": plain, "epochs": epochs}
+            write_json(file, record)
+        elif (record["structure"], record["epochs"]) != (plain, epochs):
+            raise UserError(f"`{file}` is the record of another candidate; delete the folder of the search.")
+        shutil.rmtree(work, ignore_errors=True)
+        self.records.append(record)
+        self.progress(f"  candidate {number}: {100 * record['accuracy']:.2f} % after {epochs} epochs")
+        return record["accuracy"]
+
+    def _train(self, structure, epochs, work):
+        """Trains as the recipe says, but for the epochs; a training that was killed goes on."""
+        case, recipe = self.case, self.case.recipe
+        keras.utils.set_random_seed(recipe.seed)
+        diverged = False
+        try:
             history = fit(
                 attach(case.compact(), structure),
                 case.train,
@@ -146,18 +160,15 @@ class _Scorer:
                 compilation="graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation,
                 verbose=0,
             )
-            record = {
-                "structure": plain,
-                "epochs": epochs,
-                "accuracy": history["val_accuracy"][-1],
-                "steps": case.train.size // recipe.batch_size * epochs,
-                "seconds": round(time.monotonic() - start, 1),
-            }
-            write_json(file, record)
-            shutil.rmtree(work)
-        self.records.append(record)
-        self.progress(f"  candidate {number}: {100 * record['accuracy']:.2f} % after {epochs} epochs")
-        return record["accuracy"]
+        except TrainingDiverged:
+            diverged = True  # a bad candidate, and no reason to lose the others
+        state = work / RUN_STATE_FILE
+        return {
+            "accuracy": 0.0 if diverged else history["val_accuracy"][-1],
+            "diverged": diverged,
+            "steps": case.train.size // recipe.batch_size * epochs,
+            "seconds": round(read_progress(state).seconds, 1) if state.exists() else 0.0,
+        }
 
     @property
     def found(self):

@@ -8,8 +8,8 @@ from auxzoo.auxiliary import LinkGate, OperationChoice, detach
 from .trainer import Trainer
 from .unrolled import unrolled_gradient
 
-# Of the running mean square by which gate gradients are scaled: they are a learning rate times a small difference,
-# and shrink with both, while the budget's pull does not.
+# Of the running mean square by which gate gradients are scaled: they shrink as the training goes on, while the pull of
+# the budget does not.
 _SCALE_MOMENTUM = 0.95
 
 
@@ -19,6 +19,7 @@ class Gates:
     Args:
         network: what `attach(compact, SearchSpace)` returned.
         settings: `SearchSettings`.
+        shares: `StepShares` of the budget of step time, or `None` if there is none.
 
     Attributes:
         links: list of its `LinkGate` layers.
@@ -26,8 +27,8 @@ class Gates:
         variables: list of `keras.Variable`, the logits of both.
     """
 
-    def __init__(self, network, settings):
-        self.settings = settings
+    def __init__(self, network, settings, shares=None):
+        self.settings, self.shares = settings, shares
         self.links = [layer for layer in network.layers if isinstance(layer, LinkGate)]
         self.choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
         self.variables = [gate.logit for gate in self.links] + [choice.logits for choice in self.choices]
@@ -69,10 +70,19 @@ class Gates:
         self.optimizer.apply(gradients, self.variables)
 
     def penalty(self):
-        """Returns what the expected links beyond the budget cost, and `sigmoid` gates for standing in the middle."""
+        """Returns what the expected links and the expected step time beyond the budget cost, each as a share of it.
+
+        `sigmoid` gates pay for standing in the middle, too.
+        """
         settings = self.settings
         probabilities = tf.stack([gate.probability_open() for gate in self.links])
         penalty = settings.budget_weight * tf.nn.relu(tf.reduce_sum(probabilities) - settings.links)
+        if self.shares is not None:
+            expected = sum(self.shares.links[gate.link] * gate.probability_open() for gate in self.links)
+            for choice in self.choices:
+                shares = [self.shares.operations[choice.node][operation] for operation in choice.operations]
+                expected += tf.reduce_sum(tf.constant(shares, tf.float32) * choice.probabilities())
+            penalty += settings.budget_weight * settings.links * tf.nn.relu(expected - 1.0)
         if settings.relaxation == "sigmoid":
             # arXiv:1911.12126, equation 5
             penalty -= settings.zero_one_weight * tf.reduce_sum((probabilities - 0.5) ** 2)
@@ -91,15 +101,16 @@ class GateTrainer(Trainer):
         objective: `Objective` of the weights.
         total_steps: `int`.
         settings: `SearchSettings`.
+        shares: as of `Gates`.
 
     Attributes:
         gates: `Gates`.
         warm_up_steps: `int`, steps in which the gates are fixed.
     """
 
-    def __init__(self, network, objective, total_steps, settings):
+    def __init__(self, network, objective, total_steps, settings, shares=None):
         super().__init__(network, objective, total_steps)
-        self.gates = Gates(network, settings)
+        self.gates = Gates(network, settings, shares)
         self.warm_up_steps = int(total_steps * settings.warm_up)
         compact = detach(network)
         # A function: as an attribute of its own the network would be tracked a second time.
@@ -143,17 +154,17 @@ class GateTrainer(Trainer):
 
         def move_gates():
             learning_rate = tf.cast(self.optimizer.learning_rate, tf.float32)
-            self.gates.move(
-                unrolled_gradient(
-                    self.trained_variables,
-                    self.gates.variables,
-                    train_loss,
-                    validation_loss,
-                    learning_rate,
-                    gradients,
-                    state,
-                )
+            unrolled = unrolled_gradient(
+                self.trained_variables,
+                self.gates.variables,
+                train_loss,
+                validation_loss,
+                learning_rate,
+                gradients,
+                state,
             )
+            # A unit of learning rate: else the gates would be deaf to the data when the schedule ends.
+            self.gates.move([gradient / tf.maximum(learning_rate, 1e-8) for gradient in unrolled])
             return True
 
         moves_gates = tf.logical_and(step >= self.warm_up_steps, step % self.gates.settings.every == 0)

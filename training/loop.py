@@ -32,6 +32,7 @@ def fit(
     *,
     epochs,
     batch_size=128,
+    validation_every=1,
     objective=None,
     optimization=None,
     augmentation=None,
@@ -61,6 +62,7 @@ def fit(
         validation: the same, or `None`.
         epochs: `int`, total number of epochs, those of an earlier part of the run included.
         batch_size: `int`, images a step; of `ImageSet`s only.
+        validation_every: `int`, validates after every so manieth epoch.
         objective: `Objective`, the losses and their schedule.
         optimization: `Optimization`, the optimiser and its schedule.
         augmentation: `auxzoo.data.Augmentation` of the training images; of `ImageSet`s only.
@@ -91,6 +93,8 @@ def fit(
     optimization = optimization or Optimization()
     if epochs < 1:
         raise UserError(f"`epochs` must be 1 or more. Received: epochs={epochs}")
+    if validation_every < 1:
+        raise UserError(f"`validation_every` must be 1 or more. Received: validation_every={validation_every}")
     if compilation not in ("auto", "xla", "graph"):
         raise UserError(f'`compilation` must be "auto", "xla" or "graph". Received: compilation={compilation!r}')
     classes = number_of_classes(network)
@@ -127,11 +131,14 @@ def fit(
         state_file=state_file,
         averaging=averaging,
         callbacks=lambda progress: callbacks,
+        validation_every=validation_every,
         verbose=verbose,
     )
 
 
-def run_trainer(trainer, optimization, data, *, epochs, settings, state_file, averaging, callbacks, verbose):
+def run_trainer(
+    trainer, optimization, data, *, epochs, settings, state_file, averaging, callbacks, validation_every, verbose
+):
     """Compiles a trainer and runs it from where its state file, if there is one, stopped.
 
     Args:
@@ -143,6 +150,7 @@ def run_trainer(trainer, optimization, data, *, epochs, settings, state_file, av
         state_file: `Path` of the run state, or `None`.
         averaging: `AveragedWeights`, or `None`.
         callbacks: function of the `Progress` that returns more Keras callbacks.
+        validation_every: `int`, validates after every so manieth epoch.
         verbose: as of `keras.Model.fit`.
 
     Returns:
@@ -157,6 +165,7 @@ def run_trainer(trainer, optimization, data, *, epochs, settings, state_file, av
         trainer,
         data.training_batches(progress.epoch),
         validation_data=data.validation_batches(),
+        validation_freq=validation_every,
         initial_epoch=progress.epoch,
         epochs=epochs,
         steps_per_epoch=data.steps_per_epoch,

@@ -1,80 +1,142 @@
 """What a link is worth: the compact network's validation loss after some steps of training without it."""
 
-import keras
+import math
+
 import tensorflow as tf
 
 from auxzoo.auxiliary import LinkGate, OperationChoice, detach
+
+from .callbacks import TrainingDiverged
 
 # Of the recipe's highest learning rate: small enough for a network that is nearly trained.
 _LEARNING_RATE_SHARE = 0.1
 _BATCH_SIZE = 250
 
 
-def link_worths(network, operations, case):
-    """Returns what every link of a trained super-network is worth.
+class Perturbation:
+    """Takes links out of a trained super-network, one at a time, and measures what the compact network loses.
 
-    At fixed weights the compact network's loss does not depend on the links, so each is left out of some steps of
-    training, from the same weights and on the same batches, and the loss on the held-out images is compared with
-    that after as many steps with all links. The network is as it was when the function returns.
+    At fixed weights the compact network's loss does not depend on the links. So each is left out of some steps of
+    training, from the same weights and on the same batches, and the loss on the held-out images is compared with that
+    after as many steps with the link. The auxiliary loss weighs what it weighs at its height.
 
     Args:
         network: super-network.
         operations: `dict` of node to operation, the ones that are chosen.
         case: `SearchCase`.
 
-    Returns:
-        `dict` of pair `(node, tap)` to float: the loss without the link less the loss with all.
+    Attributes:
+        steps: `int`, training steps that were made so far.
     """
-    recipe = case.recipe
-    layers = network.layers
-    gates = {layer.link: layer for layer in layers if isinstance(layer, LinkGate)}
-    choices = [layer for layer in layers if isinstance(layer, OperationChoice)]
-    before = [(variable, variable.numpy()) for variable in network.variables]
-    switches = {id(gate.logit) for gate in gates.values()} | {id(choice.logits) for choice in choices}
-    weights = [variable for variable in network.trainable_variables if id(variable) not in switches]
-    compact = detach(network)
-    optimizer = keras.optimizers.SGD(_LEARNING_RATE_SHARE * recipe.optimization.learning_rate, momentum=0.9)
-    optimizer.build(weights)
 
-    @tf.function
-    def step(images, labels):
-        with tf.GradientTape() as tape:
-            loss = recipe.objective.losses(labels, network(images, training=True), 1.0)["loss"]
-        optimizer.apply(tape.gradient(loss, weights), weights)
+    def __init__(self, network, operations, case):
+        recipe = case.recipe
+        self.case, self.operations, self.steps = case, operations, 0
+        self.gates = {layer.link: layer for layer in network.layers if isinstance(layer, LinkGate)}
+        self.choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
+        switches = {id(gate.logit) for gate in self.gates.values()} | {id(choice.logits) for choice in self.choices}
+        weights = [variable for variable in network.trainable_variables if id(variable) not in switches]
+        compact = detach(network)
+        learning_rate = _LEARNING_RATE_SHARE * recipe.optimization.learning_rate
+        changes = {"schedule": "constant", "learning_rate": learning_rate, "ema_momentum": None}
+        optimizer = recipe.optimization.model_copy(update=changes).build(1, weights)
+        optimizer.build(weights)
+        objective = recipe.objective.model_copy(update={"auxiliary_schedule": "constant"})
+        self._network_values = [(variable, variable.numpy()) for variable in network.variables]
+        self._optimizer_values = [(variable, variable.numpy()) for variable in optimizer.variables]
 
-    @tf.function(reduce_retracing=True)
-    def loss_of(images, labels):
-        return recipe.objective.cross_entropy(labels, compact(images, training=False))
+        @tf.function
+        def step(images, labels):
+            with tf.GradientTape() as tape:
+                loss = objective.losses(labels, network(images, training=True), 1.0)["loss"]
+            optimizer.apply(tape.gradient(loss, weights), weights)
 
-    def restore():
-        for variable, value in before:
-            variable.assign(value)
-        for variable in optimizer.variables[1:]:  # all but the learning rate: step and momentum
-            variable.assign(tf.zeros_like(variable))
-        for gate in gates.values():
+        @tf.function(reduce_retracing=True)
+        def loss_of(images, labels):
+            return objective.cross_entropy(labels, compact(images, training=False))
+
+        self._step, self._loss_of = step, loss_of
+        stream = case.train.training_batches(case.preprocessing, recipe.batch_size, recipe.seed + 2, case.augmentation)
+        self._batches = list(stream.take(recipe.search.perturbation_steps))
+
+    def worths(self, links):
+        """Returns what each of some links is worth while those alone are open.
+
+        Args:
+            links: pairs `(node, tap)`.
+
+        Returns:
+            `dict` of link to float: the loss without it less the loss with all of `links`. The network is as it was.
+
+        Raises:
+            TrainingDiverged: if a loss is not finite.
+        """
+        try:
+            with_all = self._loss_with(links)
+            return {link: self._loss_with([one for one in links if one != link]) - with_all for link in links}
+        finally:
+            self._restore()
+
+    def _loss_with(self, links):
+        """Returns the held-out loss after some steps in which just these links are open."""
+        self._restore()
+        for link, gate in self.gates.items():
             gate.is_fixed.assign(1.0)
-            gate.drop.assign(0.0)
-        for choice in choices:
+            gate.drop.assign(0.0 if link in links else 1.0)
+        for choice in self.choices:
             choice.is_fixed.assign(0.0)
             choice.temperature.assign(1.0)
-            chosen = choice.operations.index(operations[choice.node])
+            chosen = choice.operations.index(self.operations[choice.node])
             choice.logits.assign(1000.0 * tf.one_hot(chosen, len(choice.operations)))
-
-    def loss_without(link):
-        restore()
-        if link is not None:
-            gates[link].drop.assign(1.0)
-        for images, labels in batches:
-            step(images, labels)
-        total = 0.0
+        for images, labels in self._batches:
+            self._step(images, labels)
+        self.steps += len(self._batches)
+        case, total = self.case, 0.0
         for images, labels in case.gates.batches(case.preprocessing, _BATCH_SIZE):
-            total += float(loss_of(images, labels)) * len(labels)
+            total += float(self._loss_of(images, labels)) * len(labels)
+        if not math.isfinite(total):
+            raise TrainingDiverged(
+                f"The held-out loss became {total} while links were taken out. Lower the learning rate."
+            )
         return total / case.gates.size
 
-    stream = case.train.training_batches(case.preprocessing, recipe.batch_size, recipe.seed + 2, case.augmentation)
-    batches = list(stream.take(recipe.search.perturbation_steps))
-    with_all = loss_without(None)
-    worths = {link: loss_without(link) - with_all for link in gates}
-    for variable, value in before:
-        variable.assign(value)
-    return worths
+    def _restore(self):
+        for variable, value in (*self._network_values, *self._optimizer_values):
+            variable.assign(value)
+
+
+def choose_links(perturbation, probabilities, budget, first_node, progress=print):
+    """Returns the links that stay: those that the gates favour, less those that are worth least.
+
+    Links of a probability of one half or more are looked at first, at least two more than the budget allows. Then the
+    less worthy half of what is too much is taken out, and the rest measured again, since links that say the same hide
+    each other's worth.
+
+    Args:
+        perturbation: `Perturbation`.
+        probabilities: `dict` of link to the probability that its gate is open.
+        budget: `int`, links that stay.
+        first_node: name of the node that reads nothing but links: its best link stays, whatever it is worth.
+        progress: function of a line of text.
+
+    Returns:
+        `(links, rounds)`: list of pairs `(node, tap)`, worthiest first, and a list of `dict` of link to worth, one a
+        round.
+    """
+    by_gate = sorted(probabilities, key=probabilities.get, reverse=True)
+    count = max(sum(value >= 0.5 for value in probabilities.values()), budget + 2)
+    links = by_gate[:count]
+    if not any(node == first_node for node, _ in links):
+        links.append(next(link for link in by_gate if link[0] == first_node))
+    rounds = []
+    while True:
+        progress(f"Taking out each of {len(links)} links in turn ...")
+        worths = perturbation.worths(links)
+        rounds.append(worths)
+        ranked = sorted(links, key=worths.get, reverse=True)
+        only = next(link for link in ranked if link[0] == first_node)
+        ranked.remove(only)
+        excess = len(links) - budget
+        links = [only, *ranked[: len(ranked) - math.ceil(excess / 2)]] if excess > 0 else [only, *ranked]
+        if len(links) <= budget:
+            return links, rounds

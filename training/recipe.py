@@ -137,6 +137,9 @@ class Recipe(Settings):
     batch_size: int = pydantic.Field(128, ge=1)
     """Images a step."""
 
+    validation_every: int = pydantic.Field(1, ge=1)
+    """Validates after every so manieth epoch, and at the end in any case."""
+
     seed: int = pydantic.Field(0, ge=0, lt=2**32)
     """Of the first weights, the data order and the augmentation."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import auxzoo
 from auxzoo.errors import UserError
-from auxzoo.files import write_json, written_aside
+from auxzoo.files import read_json, write_json, written_aside
 
 from ..models.zoo import CONFIG_FILE, WEIGHTS_FILE
 from .compilation import COMPUTE_FILE
@@ -20,16 +20,17 @@ TENSORBOARD_FOLDER = "tensorboard"
 # What a search writes besides.
 GATES_PICTURE = "gates.png"
 STRUCTURE_PICTURES = ("structure.png", "structure.svg")
+STEP_COSTS_FILE = "step_costs.json"
 CANDIDATES_FOLDER = "candidates"
 # All that a run or search writes, and so all that `--overwrite` may delete; the marker goes last.
 _OWN_FILES = (
     *(METRICS_FILE, RUN_STATE_FILE, COMPUTE_FILE, CONFIG_FILE, WEIGHTS_FILE, STRUCTURE_FILE),
-    *(GATES_PICTURE, *STRUCTURE_PICTURES, RECIPE_FILE),
+    *(GATES_PICTURE, *STRUCTURE_PICTURES, STEP_COSTS_FILE, RECIPE_FILE),
 )
 _OWN_FOLDERS = (TENSORBOARD_FOLDER, CANDIDATES_FOLDER)
 
 
-def claim_folder(folder, recipe, overwrite=False):
+def claim_folder(folder, recipe, overwrite=False, kind="training"):
     """Makes or checks the folder of a run.
 
     Args:
@@ -37,12 +38,13 @@ def claim_folder(folder, recipe, overwrite=False):
         recipe: `Recipe` of the run, or `SearchRecipe` of a search.
         overwrite: delete a finished run, or one of another recipe. An unfinished one of the same recipe is continued
             all the same.
+        kind: `"training"` or `"search"`: what the run is, of which a recipe may serve both.
 
     Returns:
         `Path` of the folder, with the recipe in it.
 
     Raises:
-        UserError: if it holds a finished run, a run of another recipe, or anything else.
+        UserError: if it holds a finished run, a run of another recipe or kind, or anything else.
         OSError: if it cannot be written.
     """
     folder = Path(folder)
@@ -55,15 +57,17 @@ def claim_folder(folder, recipe, overwrite=False):
     recipe_file = folder / RECIPE_FILE
     if recipe_file.exists():
         kept = type(recipe).parse(read_settings(recipe_file), f"The recipe `{recipe_file}`")
-        is_same, is_finished = kept == recipe, (folder / METRICS_FILE).exists()
+        kept_kind = read_json(folder / MARKER_FILE).get("kind", "training")
+        is_same, is_finished = kept == recipe and kept_kind == kind, (folder / METRICS_FILE).exists()
         if overwrite and (is_finished or not is_same):
             _delete_run(folder)
         elif not is_same:
-            raise UserError(f"`{folder}` holds a run of another recipe; choose another folder or give --overwrite.")
+            what = "of another recipe" if kept_kind == kind else f"of another kind, a {kept_kind}"
+            raise UserError(f"`{folder}` holds a run {what}; choose another folder or give --overwrite.")
         elif is_finished:
             raise UserError(f"`{folder}` holds a finished run; choose another folder or give --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / MARKER_FILE, {"auxzoo": auxzoo.__version__})
+    write_json(folder / MARKER_FILE, {"auxzoo": auxzoo.__version__, "kind": kind})
     try:
         with written_aside(recipe_file) as temporary:
             recipe.save(temporary)

@@ -1,16 +1,18 @@
 """`search`: find the structure of the auxiliary for a recipe, in a folder; the same call continues a killed search."""
 
+import json
 import time
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 import auxzoo
-from auxzoo.auxiliary import LinkGate, OperationChoice, Relaxation, SearchSpace, attach
+from auxzoo.auxiliary import LinkGate, OperationChoice, Relaxation, SearchSpace, Structure, attach
 from auxzoo.auxiliary.drawing import draw_structure, plot_gates
 from auxzoo.data import Augmentation
 from auxzoo.errors import UserError
-from auxzoo.files import numbered_folder, write_json
+from auxzoo.files import numbered_folder, read_json, write_json
 from auxzoo.machine import processor_name
 
 from .. import models
@@ -18,11 +20,18 @@ from .black_box import search_by_evolution, search_by_halving
 from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer
 from .loop import RUN_STATE_FILE, number_of_classes, run_trainer
-from .perturbation import link_worths
+from .perturbation import Perturbation, choose_links
 from .run import build_compact, open_data
-from .run_folder import GATES_PICTURE, METRICS_FILE, STRUCTURE_FILE, STRUCTURE_PICTURES, claim_folder
+from .run_folder import (
+    GATES_PICTURE,
+    METRICS_FILE,
+    STEP_COSTS_FILE,
+    STRUCTURE_FILE,
+    STRUCTURE_PICTURES,
+    claim_folder,
+)
 from .run_state import read_progress
-from .step_cost import seconds_per_step
+from .step_cost import StepShares, seconds_of_parts, seconds_per_step
 from .unrolled import exact_batch_normalization
 
 METHODS = {"halving": search_by_halving, "evolution": search_by_evolution}
@@ -53,9 +62,10 @@ def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print
         >>> structure = auxzoo.Structure.read(search(recipe, "found") / "structure.json")
     """
     apply_compute(recipe.compute)
-    keras.utils.set_random_seed(recipe.seed)
-    case = SearchCase(recipe)
-    folder = claim_folder(folder or numbered_folder("runs", f"{recipe.name}_search"), recipe, overwrite)
+    folder = Path(folder or numbered_folder("runs", f"{recipe.name}_search"))
+    case = SearchCase(recipe, folder / STEP_COSTS_FILE)
+    claim_folder(folder, recipe, overwrite, kind="search")
+    case.keep_step_costs()
     if recipe.search.method == "gradient":
         structure, found, cost = _search_by_gradient(case, folder, callbacks, progress, verbose)
     else:
@@ -68,7 +78,7 @@ def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print
         "found": found,
         "cost": cost,
         "links": sum(len(node.links) for node in structure.nodes),
-        "step_cost": round(case.step_cost(structure), 3),
+        "step_cost": case.step_cost(structure),
         "made_with": {
             "auxzoo": auxzoo.__version__,
             "keras": keras.__version__,
@@ -91,12 +101,13 @@ class SearchCase:
 
     Args:
         recipe: `SearchRecipe`.
+        step_costs_file: `Path` of the step times measured so far: a search that was killed goes on with them, since
+            times measured anew would lead it elsewhere.
 
     Attributes:
         recipe: the same.
         train: `ImageSet` that weights are trained on.
         gates: `ImageSet` held out of the training images, that gates and structures are judged by.
-        validation: `ImageSet` of the recipe's validation, which the search does not choose by.
         labels: names of the classes.
         space: `SearchSpace`.
 
@@ -104,18 +115,20 @@ class SearchCase:
         UserError: if the recipe or its data are not right, or no structure of the space meets the budget.
     """
 
-    def __init__(self, recipe):
+    def __init__(self, recipe, step_costs_file):
         settings = recipe.search
         self.recipe = recipe
-        self._step_costs = {}
-        train, self.validation, _ = open_data(recipe.model_copy(update={"data": _without_test(recipe.data)}))
+        self._step_costs_file, self._is_claimed = step_costs_file, False
+        self._step_costs = read_json(step_costs_file) if step_costs_file.exists() else {}
+        train, _, _ = open_data(recipe.model_copy(update={"data": _without_test(recipe.data)}))
         self.labels = train.labels
-        if not settings.gate_count <= train.size - recipe.batch_size:
+        gate_count = max(train.size // 5, 1) if settings.gate_count is None else settings.gate_count
+        if not gate_count <= train.size - recipe.batch_size:
             raise UserError(
-                f"`search.gate_count` must be 1 to {train.size - recipe.batch_size}, so that a batch of the "
-                f"{train.size} training images is left. Received: gate_count={settings.gate_count}"
+                f"`search.gate_count` must leave a batch of {recipe.batch_size} of the {train.size} training images. "
+                f"Received: gate_count={gate_count}"
             )
-        self.train, self.gates = train.split(settings.gate_count, seed=recipe.data.validation_seed)
+        self.train, self.gates = train.split(gate_count, seed=recipe.data.validation_seed)
         compact = self.compact()
         self.preprocessing = models.describe(compact).preprocessing
         self.space = SearchSpace.default(
@@ -127,58 +140,77 @@ class SearchCase:
         )
         self.space.check_budget(settings.links)
         self.augmentation = Augmentation(**recipe.data.augmentation)
-        self.macs = _macs_of_operations(attach(compact, self.space))
-        if settings.step_cost is not None:
-            self._check_step_cost()
+        self.shares = None if settings.step_cost is None else self._shares_of_budget()
 
     def compact(self):
-        """Returns a new compact network."""
+        """Returns a new compact network, the one that `train` begins with."""
+        keras.utils.set_random_seed(self.recipe.seed)
         return build_compact(self.recipe, self.labels)
 
     def step_cost(self, structure):
         """Returns the time of a joint step as a multiple of the plain step, measured in turn, once for a structure."""
-        if structure not in self._step_costs:
+        key = json.dumps(Structure(structure.taps, structure.nodes).to_dict())
+
+        def measured():
             networks = [self.compact(), attach(self.compact(), structure)]
             plain, joint = seconds_per_step([(network, self.recipe) for network in networks])
-            self._step_costs[structure] = joint / plain
-        return self._step_costs[structure]
+            return round(joint / plain, 3)
+
+        return self._remembered(key, measured)
 
     def is_affordable(self, structure):
         """Returns whether a structure's step costs no more than the budget allows, by measurement."""
         return self.recipe.search.step_cost is None or self.step_cost(structure) <= self.recipe.search.step_cost
 
-    def cheaper_operation(self, node, operation):
-        """Returns the next operation of a node with fewer multiplications than this, or `None`."""
-        costs = self.macs[node]
-        cheaper = [other for other in costs if costs[other] < costs[operation]]
-        return max(cheaper, key=costs.get, default=None)
+    def keep_step_costs(self):
+        """Writes what was measured so far, and from now on whatever is measured; the folder must be claimed."""
+        self._is_claimed = True
+        write_json(self._step_costs_file, self._step_costs)
 
-    def _check_step_cost(self):
-        cheapest = {node: min(costs, key=costs.get) for node, costs in self.macs.items()}
-        first = self.space.nodes[0]
-        cost = self.step_cost(self.space.structure([(first.name, first.links[-1])], cheapest))
+    def _remembered(self, key, measured):
+        if key not in self._step_costs:
+            self._step_costs[key] = measured()
+            if self._is_claimed:
+                self.keep_step_costs()
+        return self._step_costs[key]
+
+    def _shares_of_budget(self):
+        """Returns how much of the step time beyond the plain step every link and operation takes.
+
+        Raises:
+            UserError: if the cheapest structure takes more.
+        """
+
+        def measured():
+            parts = seconds_of_parts(attach(self.compact(), self.space), self.recipe.batch_size)
+            (plain,) = seconds_per_step([(self.compact(), self.recipe)])
+            links = [[*link, seconds] for link, seconds in parts.links.items()]
+            return {"plain": plain, "links": links, "operations": parts.operations}
+
+        found = self._remembered("parts", measured)
+        budget = found["plain"] * (self.recipe.search.step_cost - 1)
+        shares = StepShares(
+            {(node, tap): seconds / budget for node, tap, seconds in found["links"]},
+            {
+                node: {operation: seconds / budget for operation, seconds in of_node.items()}
+                for node, of_node in found["operations"].items()
+            },
+        )
+        first = self.space.nodes[0].name
+        link = min((link for link in self.space.links if link[0] == first), key=shares.links.get)
+        cheapest = {node: min(of_node, key=of_node.get) for node, of_node in shares.operations.items()}
+        cost = self.step_cost(self.space.structure([link], cheapest))
         if cost > self.recipe.search.step_cost:
             raise UserError(
                 f"`search.step_cost` must be at least {cost:.2f}, what the cheapest structure of the search space "
                 f"costs here. Received: step_cost={self.recipe.search.step_cost}"
             )
+        return shares
 
 
 def _without_test(data):
     # The test images are not for choosing.
     return data.model_copy(update={"test_split": None})
-
-
-def _macs_of_operations(network):
-    """Returns node -> operation -> multiplications of a super-network's choices."""
-    return {
-        choice.node: {
-            operation: models.measure_costs(branch).macs
-            for operation, branch in zip(choice.operations, choice.branches, strict=True)
-        }
-        for choice in network.layers
-        if isinstance(choice, OperationChoice)
-    }
 
 
 class _Batches:
@@ -202,8 +234,8 @@ class _Batches:
         return tf.data.Dataset.zip(train, gates.skip(first_epoch * self.steps_per_epoch))
 
     def validation_batches(self):
-        """Returns the validation images in order."""
-        return self.case.validation.batches(self.case.preprocessing, self.case.recipe.batch_size)
+        """Returns `None`: the accuracy of a super-network says nothing, and chooses nothing."""
+        return None
 
 
 class _GateHistory(keras.callbacks.Callback):
@@ -236,22 +268,23 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     """Returns `(structure, what was found, what it cost)`."""
     recipe = case.recipe
     network = attach(case.compact(), case.space)
-    number_of_classes(network)
+    number_of_classes(network)  # refuses what is no classifier
     batches = _Batches(case)
-    trainer = GateTrainer(network, recipe.objective, batches.steps_per_epoch * recipe.epochs, recipe.search)
-    optimization = recipe.optimization.model_copy(update={"ema_momentum": None})
+    steps = batches.steps_per_epoch * recipe.epochs
+    trainer = GateTrainer(network, recipe.objective, steps, recipe.search, case.shares)
     compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
     state_file = folder / RUN_STATE_FILE
     with exact_batch_normalization(network):
         run_trainer(
             trainer,
-            optimization,
+            recipe.optimization.model_copy(update={"ema_momentum": None}),
             batches,
             epochs=recipe.epochs,
             settings={"recipe": recipe.record(), "compilation": compilation},
             state_file=state_file,
             averaging=None,
             callbacks=lambda progress: [_GateHistory(progress), *callbacks],
+            validation_every=1,
             verbose=verbose,
         )
     run_progress = read_progress(state_file)
@@ -262,44 +295,53 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     operations = {
         choice.node: choice.operations[int(keras.ops.argmax(choice.logits))] for choice in trainer.gates.choices
     }
-    progress("Taking out each link in turn ...")
     start = time.monotonic()
-    worths = link_worths(network, operations, case)
-    structure = _choose(case, worths, operations, progress)
-    steps = batches.steps_per_epoch * recipe.epochs
+    perturbation = Perturbation(network, operations, case)
+    probabilities = {gate.link: float(gate.probability_open()) for gate in trainer.gates.links}
+    links, rounds = choose_links(perturbation, probabilities, recipe.search.links, case.space.nodes[0].name, progress)
+    structure = _within_budget(case, links, operations, progress)
     cost = {
-        "steps": steps,
+        "steps": steps + perturbation.steps,
         "gate_steps": sum(step % recipe.search.every == 0 for step in range(trainer.warm_up_steps, steps)),
-        "perturbation_steps": recipe.search.perturbation_steps * (len(worths) + 1),
+        "perturbation_steps": perturbation.steps,
         "seconds": round(run_progress.seconds + time.monotonic() - start, 1),
     }
     found = {
-        "link_worths": [{"node": node, "tap": tap, "worth": worth} for (node, tap), worth in worths.items()],
+        "link_worths": [
+            [{"node": node, "tap": tap, "worth": worth} for (node, tap), worth in worths.items()] for worths in rounds
+        ],
         "gate_history": history,
     }
     return structure, found, cost
 
 
-def _choose(case, worths, operations, progress):
-    """Returns the structure of the most valuable links, made cheaper until its step fits the budget."""
-    first = case.space.nodes[0].name
-    ranked = sorted(worths, key=worths.get, reverse=True)
-    # The first node reads nothing else, so its best link stays, whatever it is worth.
-    kept = [next(link for link in ranked if link[0] == first)]
-    kept += [link for link in ranked if link not in kept][: case.recipe.search.links - 1]
-    operations = dict(operations)
-    while not case.is_affordable(structure := case.space.structure(kept, operations)):
-        costliest = max(operations, key=lambda node: case.macs[node][operations[node]])
-        cheaper = case.cheaper_operation(costliest, operations[costliest])
-        if cheaper is not None:
-            progress(f"Over the budget of step time: {costliest} takes {cheaper} for {operations[costliest]}.")
-            operations[costliest] = cheaper
-        elif len(kept) > 1:
-            node, tap = kept.pop()
+def _within_budget(case, links, operations, progress):
+    """Returns the structure of the links, made cheaper until its step fits the budget.
+
+    Args:
+        case: `SearchCase`.
+        links: list of pairs `(node, tap)`; the first stays, and the last goes first.
+        operations: `dict` of node to operation.
+        progress: function of a line of text.
+    """
+    links, operations = list(links), dict(operations)
+    while not case.is_affordable(structure := case.space.structure(links, operations)):
+        swaps = {
+            (node, other): shares[operations[node]] - shares[other]
+            for node, shares in case.shares.operations.items()
+            for other in shares
+            if shares[other] < shares[operations[node]]
+        }
+        if swaps:
+            node, operation = max(swaps, key=swaps.get)
+            progress(f"Over the budget of step time: {node} takes {operation} for {operations[node]}.")
+            operations[node] = operation
+        elif len(links) > 1:
+            node, tap = links.pop()
             progress(f"Over the budget of step time: {node} goes without {tap}.")
         else:
             raise UserError(
-                f"`search.step_cost` cannot be met by measurement: {case.step_cost(structure):.2f} for the cheapest "
-                f"structure. Received: step_cost={case.recipe.search.step_cost}"
+                f"`search.step_cost` cannot be met: the cheapest structure takes {case.step_cost(structure):.2f}. "
+                f"Received: step_cost={case.recipe.search.step_cost}"
             )
     return structure

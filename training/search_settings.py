@@ -18,7 +18,7 @@ class SearchSettings(Settings):
     the best of a small population is changed a little, again and again. The latter two score by short training."""
 
     links: int = pydantic.Field(6, ge=1)
-    """How many links the structure has in the end."""
+    """The most links that the structure has; fewer where the step time asks for it."""
 
     step_cost: float | None = pydantic.Field(None, gt=1)
     """The most that a joint step may take, measured, as a multiple of the plain step; no bound if not set."""
@@ -32,8 +32,8 @@ class SearchSettings(Settings):
     operations: list[str] = pydantic.Field(list(SEARCHED_OPERATIONS), min_length=1)
     """What a node may apply."""
 
-    gate_count: int = pydantic.Field(5000, ge=1)
-    """Images of the training split, less the validation images, that are held out to judge gates or structures."""
+    gate_count: int | None = pydantic.Field(None, ge=1)
+    """Images that are held out of those that are trained on, to judge gates or structures; a fifth if not set."""
 
     relaxation: Literal["hard_concrete", "sigmoid"] = "hard_concrete"
     """Of the gates."""
@@ -42,7 +42,7 @@ class SearchSettings(Settings):
     """Whether the network sees gates of 0 and 1 only."""
 
     warm_up: float = pydantic.Field(0.3, ge=0, lt=1)
-    """Fraction of the steps in which the gates are fixed: all links open, operations drawn equally often."""
+    """Fraction of the steps in which the gates are fixed: links open but for `drop`, operations drawn equally often."""
 
     every: int = pydantic.Field(8, ge=1)
     """The gates move in every so manieth step."""
@@ -57,20 +57,21 @@ class SearchSettings(Settings):
     """Probability that a link is left out of a step."""
 
     budget_weight: float = pydantic.Field(1.0, ge=0)
-    """Weight of the links beyond the budget, against gate gradients scaled to a mean square of one."""
+    """Weight of links and step time beyond the budget, against gate gradients scaled to a mean square of one."""
 
     zero_one_weight: float = pydantic.Field(1.0, ge=0)
     """Weight of the term that pushes `sigmoid` gates to zero or one."""
 
     perturbation_steps: int = pydantic.Field(30, ge=1)
-    """Steps of training without a link, after which validation tells what the link was worth."""
+    """Steps of training without a link, after which the held-out images tell what the link was worth."""
 
-    candidates: int = pydantic.Field(8, ge=2)
+    candidates: int = pydantic.Field(6, ge=2)
     """Structures in the first round of `halving`, or in the population of `evolution`."""
 
     rounds: int = pydantic.Field(3, ge=1)
-    """Of `halving`: rounds; each keeps the better half and trains it twice as long, the last as long as the recipe.
-    Of `evolution`: children for each member of the population, trained as long as `halving`'s first round."""
+    """Of `halving`: rounds; each keeps the better half and trains it twice as long, the last half as long as the
+    recipe. Of `evolution`: generations as large as the population, the first among them, each structure trained as
+    long as in `halving`'s first round: both train for as many steps."""
 
 
 class SearchRecipe(Recipe):

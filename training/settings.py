@@ -8,7 +8,7 @@ from auxzoo.errors import UserError
 class Settings(pydantic.BaseModel):
     """A frozen group of settings that refuses unknown names and says so as a `UserError`."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, value, source):

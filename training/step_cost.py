@@ -1,9 +1,15 @@
-"""What a step of training costs: networks timed in turn in one process."""
+"""What a step of training costs: networks, or parts of one, timed in turn in one process."""
 
+import dataclasses
 import time
 
+import keras
 import numpy as np
+import tensorflow as tf
 
+from auxzoo.auxiliary import LinkGate, OperationChoice
+
+from ..models.names import AUXILIARY_PREFIX
 from .loop import number_of_classes
 from .trainer import Trainer
 
@@ -25,16 +31,75 @@ def seconds_per_step(cases, rounds=ROUNDS, steps=STEPS):
     Example:
         >>> plain, joint = seconds_per_step([(compact, recipe), (auxzoo.attach(compact, structure), recipe)])
     """
-    functions = [_step(network, recipe) for network, recipe in cases]
+    return _fastest([_step(network, recipe) for network, recipe in cases], rounds, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepShares:
+    """How much of a budget of step time every link and every operation of a super-network takes.
+
+    Attributes:
+        links: `dict` of pair `(node, tap)` to share.
+        operations: `dict` of node to `dict` of operation to share.
+    """
+
+    links: dict
+    operations: dict
+
+
+def seconds_of_parts(network, batch_size):
+    """Times every link and every operation of a super-network by itself, forward and backward, in turn.
+
+    Args:
+        network: what `attach(compact, SearchSpace)` returned; its batch-norm statistics are of no use after.
+        batch_size: `int`.
+
+    Returns:
+        `StepShares` of seconds.
+    """
+    parts = {}
+    for layer in network.layers:
+        if isinstance(layer, LinkGate):
+            tensor = layer.input
+            while (operation := tensor._keras_history.operation).name.startswith(AUXILIARY_PREFIX):
+                tensor = operation.input
+            parts[layer.link] = keras.Model(tensor, layer.input)
+        elif isinstance(layer, OperationChoice):
+            for operation, branch in zip(layer.operations, layer.branches, strict=True):
+                parts[layer.node, operation, "operation"] = branch
+    seconds = dict(zip(parts, _fastest([_pass(part, batch_size) for part in parts.values()]), strict=True))
+    operations = {}
+    for key, value in seconds.items():
+        if len(key) == 3:
+            operations.setdefault(key[0], {})[key[1]] = value
+    return StepShares({key: value for key, value in seconds.items() if len(key) == 2}, operations)
+
+
+def _fastest(functions, rounds=ROUNDS, steps=STEPS):
+    """Returns the seconds of each function's fastest round."""
     fastest = [float("inf")] * len(functions)
     for _ in range(rounds):
-        for place, step in enumerate(functions):
-            step()  # lets what ran before come to rest
+        for place, function in enumerate(functions):
+            function()  # lets what ran before come to rest
             start = time.perf_counter()
             for _ in range(steps):
-                step()
+                function()
             fastest[place] = min(fastest[place], (time.perf_counter() - start) / steps)
     return fastest
+
+
+def _pass(part, batch_size):
+    """Returns a function that runs a part of a network forward and backward on noise."""
+    inputs = tf.random.stateless_normal((batch_size, *part.input_shape[1:]), seed=(0, 0))
+
+    @tf.function
+    def forward_and_backward():
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            result = tf.reduce_sum(part(inputs, training=True))
+        return tape.gradient(result, [inputs, *[variable.value for variable in part.trainable_variables]])
+
+    return forward_and_backward
 
 
 def _step(network, recipe):

@@ -146,7 +146,7 @@ class Study:
             raise UserError(f"{source} is not right: {error}") from None
         runs = []
         for seed in self.settings.seeds:
-            of_seed = recipe.model_copy(update={"seed": seed})
+            of_seed = Recipe.parse({**settings, "seed": seed}, source)
             recorded = of_seed.record()
             recorded["auxiliary"]["structure"] = structure_name
             runs.append(Run(arm, seed, recorded, of_seed, structure))

@@ -12,6 +12,7 @@ def add_arguments(parser):
     parser.add_argument("--step-cost", type=float, help="the most that a joint step may take, in plain steps")
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
+    parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, such as epochs=3")
     parser.add_argument("--overwrite", action="store_true", help="delete a finished or another search in the folder")
     parser.add_argument("--verbose", choices=("0", "1", "2"), default="auto", help="0 silent, 1 bar, 2 line an epoch")
@@ -32,6 +33,7 @@ def run(arguments):
         ("search.step_cost", arguments.step_cost),
         ("data.data_dir", arguments.data_dir),
         ("data.download", arguments.download or None),
+        ("data.skip_broken", arguments.skip_broken or None),
     ):
         overrides += [] if value is None else [f"{key}={value}"]
     settings = read_settings(arguments.recipe, overrides)

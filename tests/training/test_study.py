@@ -48,7 +48,6 @@ ARMS = {
 RUNS = ["plain-seed0", "plain_long-seed0", "hierarchical-seed0"]  # of one seed, in their order
 
 
-# Each is a fault that is reported; the mark goes with it.
 @pytest.fixture
 def write_study(recipe_file, finished_runs, tmp_path):
     """A function that writes a study of the tiny recipe, with its recipe and structure beside it."""
@@ -892,7 +891,8 @@ class TestReport:
         arms = {arm: ARMS["plain"] for arm in report.rows}
         path = write_study(arms=arms, baselines=report.study.settings.baselines, designs_tried=123)
         monkeypatch.setattr(study_runner, "run_study", lambda *arguments, **options: (report.records, report.costs))
-        monkeypatch.setattr(Study, "_run", lambda *arguments: None)  # the networks of thirty arms are not needed
+        # The networks of thirty arms are not needed.
+        monkeypatch.setattr(Study, "_runs", lambda study, *arguments: [None] * len(study.settings.seeds))
         outcome = study_command(path, "--to", folder)
         assert outcome.code == 0, outcome
         lines = [line for line in outcome.output.splitlines() if str(folder) not in line]
