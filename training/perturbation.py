@@ -108,8 +108,8 @@ class Perturbation:
 def choose_links(perturbation, probabilities, budget, first_node, progress=print):
     """Returns the links that stay: those that the gates favour, less those that are worth least.
 
-    Links of a probability of one half or more are looked at first, at least two more than the budget allows. Then the
-    less worthy half of what is too much is taken out, and the rest measured again, since links that say the same hide
+    Links of a probability of one half or more are looked at first, at least two more than the budget allows. The one
+    that is worth least is taken out and the rest measured again, until the budget is met: links that say the same hide
     each other's worth.
 
     Args:
@@ -129,14 +129,12 @@ def choose_links(perturbation, probabilities, budget, first_node, progress=print
     if not any(node == first_node for node, _ in links):
         links.append(next(link for link in by_gate if link[0] == first_node))
     rounds = []
-    while True:
+    while len(links) > budget or not rounds:
         progress(f"Taking out each of {len(links)} links in turn ...")
         worths = perturbation.worths(links)
         rounds.append(worths)
-        ranked = sorted(links, key=worths.get, reverse=True)
-        only = next(link for link in ranked if link[0] == first_node)
-        ranked.remove(only)
-        excess = len(links) - budget
-        links = [only, *ranked[: len(ranked) - math.ceil(excess / 2)]] if excess > 0 else [only, *ranked]
-        if len(links) <= budget:
-            return links, rounds
+        links.sort(key=worths.get, reverse=True)
+        best_of_first = next(link for link in links if link[0] == first_node)
+        links.remove(best_of_first)
+        links = [best_of_first, *links][: max(len(links), budget)]  # one less, if there are too many
+    return links, rounds
