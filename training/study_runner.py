@@ -46,7 +46,7 @@ def run_study(study, folder, *, processes=2, progress=print):
         `(records, costs)`: list of `dict`, one a run, and `dict` of arm to seconds a step.
 
     Raises:
-        UserError: if a record in `folder` is of other settings.
+        UserError: if a record in `folder` is of other settings, or `processes` is below 1.
         StudyFailed: after all others are done, if a run failed.
     """
     if processes < 1:

@@ -182,8 +182,8 @@ class TestGradientSearch:
         assert provenance["step_cost"] > 0
         assert {"auxzoo", "keras", "tensorflow", "processor"} <= set(provenance["made_with"])
         images = provenance["data"]
-        assert images["train"]["images"] == 24
-        assert images["gates"]["images"] == 12
+        assert (images["train"]["count"], images["gates"]["count"]) == (24, 12)
+        assert images["train"]["sha256"] != images["gates"]["sha256"]
 
     def test_keeps_the_best_links_by_perturbation(self, found):
         structure = Structure.read(found / "structure.json")
