@@ -1,6 +1,5 @@
 """`search`: find the structure of the auxiliary for a recipe, in a folder; the same call continues a killed search."""
 
-import json
 import time
 from pathlib import Path
 
@@ -8,20 +7,17 @@ import keras
 import tensorflow as tf
 
 import auxzoo
-from auxzoo.auxiliary import LinkGate, OperationChoice, Relaxation, SearchSpace, Structure, attach
+from auxzoo.auxiliary import LinkGate, OperationChoice, attach
 from auxzoo.auxiliary.drawing import draw_structure, plot_gates
-from auxzoo.data import Augmentation
 from auxzoo.errors import UserError
-from auxzoo.files import numbered_folder, read_json, write_json
+from auxzoo.files import numbered_folder, write_json
 from auxzoo.machine import processor_name
 
-from .. import models
 from .black_box import search_by_evolution, search_by_halving
 from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer
 from .loop import RUN_STATE_FILE, number_of_classes, run_trainer
 from .perturbation import Perturbation, choose_links
-from .run import build_compact, open_data
 from .run_folder import (
     GATES_PICTURE,
     METRICS_FILE,
@@ -31,7 +27,7 @@ from .run_folder import (
     claim_folder,
 )
 from .run_state import read_progress
-from .step_cost import StepShares, seconds_of_parts, seconds_per_step
+from .search_case import SearchCase
 from .unrolled import exact_batch_normalization
 
 METHODS = {"halving": search_by_halving, "evolution": search_by_evolution}
@@ -51,7 +47,8 @@ def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print
     Returns:
         `Path` of the folder. In it: `structure.json` with its provenance (space, settings, seed, data, versions, what
         the search cost, what was found of every link and operation), `structure.png` and `.svg`, `metrics.json`,
-        `recipe.yaml`; of the gradient search `gates.png`, of the others every candidate's record.
+        `recipe.yaml`; of the gradient search `gates.png`, of the others every candidate's record. The seconds that it
+        cost are without those of timing steps.
 
     Raises:
         UserError: if the recipe, its data or the folder are not right, or the budget cannot be met.
@@ -94,123 +91,6 @@ def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print
     keys = ("cost", "links", "step_cost", "found")
     write_json(folder / METRICS_FILE, {key: provenance[key] for key in keys})  # last: it marks the search as finished
     return folder
-
-
-class SearchCase:
-    """What every method of searching works on.
-
-    Args:
-        recipe: `SearchRecipe`.
-        step_costs_file: `Path` of the step times measured so far: a search that was killed goes on with them, since
-            times measured anew would lead it elsewhere.
-
-    Attributes:
-        recipe: the same.
-        train: `ImageSet` that weights are trained on.
-        gates: `ImageSet` held out of the training images, that gates and structures are judged by.
-        labels: names of the classes.
-        space: `SearchSpace`.
-
-    Raises:
-        UserError: if the recipe or its data are not right, or no structure of the space meets the budget.
-    """
-
-    def __init__(self, recipe, step_costs_file):
-        settings = recipe.search
-        self.recipe = recipe
-        self._step_costs_file, self._is_claimed = step_costs_file, False
-        self._step_costs = read_json(step_costs_file) if step_costs_file.exists() else {}
-        train, _, _ = open_data(recipe.model_copy(update={"data": _without_test(recipe.data)}))
-        self.labels = train.labels
-        gate_count = max(train.size // 5, 1) if settings.gate_count is None else settings.gate_count
-        if not gate_count <= train.size - recipe.batch_size:
-            raise UserError(
-                f"`search.gate_count` must leave a batch of {recipe.batch_size} of the {train.size} training images. "
-                f"Received: gate_count={gate_count}"
-            )
-        self.train, self.gates = train.split(gate_count, seed=recipe.data.validation_seed)
-        compact = self.compact()
-        self.preprocessing = models.describe(compact).preprocessing
-        self.space = SearchSpace.default(
-            compact,
-            taps=settings.taps,
-            width_multiplier=settings.width_multiplier,
-            operations=settings.operations,
-            relaxation=Relaxation(settings.relaxation, settings.straight_through),
-        )
-        self.space.check_budget(settings.links)
-        self.augmentation = Augmentation(**recipe.data.augmentation)
-        self.shares = None if settings.step_cost is None else self._shares_of_budget()
-
-    def compact(self):
-        """Returns a new compact network, the one that `train` begins with."""
-        keras.utils.set_random_seed(self.recipe.seed)
-        return build_compact(self.recipe, self.labels)
-
-    def step_cost(self, structure):
-        """Returns the time of a joint step as a multiple of the plain step, measured in turn, once for a structure."""
-        key = json.dumps(Structure(structure.taps, structure.nodes).to_dict())
-
-        def measured():
-            networks = [self.compact(), attach(self.compact(), structure)]
-            plain, joint = seconds_per_step([(network, self.recipe) for network in networks])
-            return round(joint / plain, 3)
-
-        return self._remembered(key, measured)
-
-    def is_affordable(self, structure):
-        """Returns whether a structure's step costs no more than the budget allows, by measurement."""
-        return self.recipe.search.step_cost is None or self.step_cost(structure) <= self.recipe.search.step_cost
-
-    def keep_step_costs(self):
-        """Writes what was measured so far, and from now on whatever is measured; the folder must be claimed."""
-        self._is_claimed = True
-        write_json(self._step_costs_file, self._step_costs)
-
-    def _remembered(self, key, measured):
-        if key not in self._step_costs:
-            self._step_costs[key] = measured()
-            if self._is_claimed:
-                self.keep_step_costs()
-        return self._step_costs[key]
-
-    def _shares_of_budget(self):
-        """Returns how much of the step time beyond the plain step every link and operation takes.
-
-        Raises:
-            UserError: if the cheapest structure takes more.
-        """
-
-        def measured():
-            parts = seconds_of_parts(attach(self.compact(), self.space), self.recipe.batch_size)
-            (plain,) = seconds_per_step([(self.compact(), self.recipe)])
-            links = [[*link, seconds] for link, seconds in parts.links.items()]
-            return {"plain": plain, "links": links, "operations": parts.operations}
-
-        found = self._remembered("parts", measured)
-        budget = found["plain"] * (self.recipe.search.step_cost - 1)
-        shares = StepShares(
-            {(node, tap): seconds / budget for node, tap, seconds in found["links"]},
-            {
-                node: {operation: seconds / budget for operation, seconds in of_node.items()}
-                for node, of_node in found["operations"].items()
-            },
-        )
-        first = self.space.nodes[0].name
-        link = min((link for link in self.space.links if link[0] == first), key=shares.links.get)
-        cheapest = {node: min(of_node, key=of_node.get) for node, of_node in shares.operations.items()}
-        cost = self.step_cost(self.space.structure([link], cheapest))
-        if cost > self.recipe.search.step_cost:
-            raise UserError(
-                f"`search.step_cost` must be at least {cost:.2f}, what the cheapest structure of the search space "
-                f"costs here. Received: step_cost={self.recipe.search.step_cost}"
-            )
-        return shares
-
-
-def _without_test(data):
-    # The test images are not for choosing.
-    return data.model_copy(update={"test_split": None})
 
 
 class _Batches:
@@ -299,7 +179,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     perturbation = Perturbation(network, operations, case)
     probabilities = {gate.link: float(gate.probability_open()) for gate in trainer.gates.links}
     links, rounds = choose_links(perturbation, probabilities, recipe.search.links, case.space.nodes[0].name, progress)
-    structure = _within_budget(case, links, operations, progress)
+    structure = within_budget(case, links, operations, progress)
     cost = {
         "steps": steps + perturbation.steps,
         "gate_steps": sum(step % recipe.search.every == 0 for step in range(trainer.warm_up_steps, steps)),
@@ -315,7 +195,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     return structure, found, cost
 
 
-def _within_budget(case, links, operations, progress):
+def within_budget(case, links, operations, progress):
     """Returns the structure of the links, made cheaper until its step fits the budget.
 
     Args:

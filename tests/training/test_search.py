@@ -15,14 +15,14 @@ import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import LinkGate, OperationChoice, SearchSpace, Structure
 from auxzoo.files import read_json
-from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box
-from auxzoo.training import search as search_module
+from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box, search_case
 from auxzoo.training.black_box import mutate
 from auxzoo.training.gate_trainer import Gates, GateTrainer
 from auxzoo.training.perturbation import Perturbation, choose_links
 from auxzoo.training.recipe import Recipe
 from auxzoo.training.recipe_file import read_settings
-from auxzoo.training.search import SearchCase, search
+from auxzoo.training.search import search, within_budget
+from auxzoo.training.search_case import SearchCase
 from auxzoo.training.search_settings import SearchRecipe, SearchSettings
 from auxzoo.training.step_cost import StepShares, seconds_of_parts
 from auxzoo.training.unrolled import exact_batch_normalization
@@ -294,13 +294,13 @@ class TestStepTime:
             operations = {"convolution_1x1": 0.3, "identity": 0.1}
             return StepShares(dict.fromkeys(LINKS, 0.1), {"stage1": operations, "stage2": operations})
 
-        monkeypatch.setattr(search_module, "seconds_per_step", lambda cases: [seconds_of(one) for one, _ in cases])
-        monkeypatch.setattr(search_module, "seconds_of_parts", seconds_of_parts)
+        monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: [seconds_of(one) for one, _ in cases])
+        monkeypatch.setattr(search_case, "seconds_of_parts", seconds_of_parts)
         return lambda bound: SearchCase(make_recipe(f"search.step_cost={bound}"), tmp_path / "step_costs.json")
 
     def within(self, case, links=LINKS[:3]):
         operations = dict.fromkeys(("stage1", "stage2"), "convolution_1x1")
-        structure = search_module._within_budget(case, links, operations, progress=lambda line: None)
+        structure = within_budget(case, links, operations, progress=lambda line: None)
         assert case.step_cost(structure) <= case.recipe.search.step_cost
         return structure
 
@@ -329,7 +329,7 @@ class TestStepTime:
         first.keep_step_costs()
         structure = first.space.structure(LINKS[:3])
         cost = first.step_cost(structure)
-        monkeypatch.setattr(search_module, "seconds_per_step", lambda cases: pytest.fail("measured again"))
+        monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: pytest.fail("measured again"))
         again = case(1.5)
         assert again.step_cost(structure) == cost
         assert again.shares == first.shares
@@ -485,7 +485,7 @@ class TestBadInput:
         assert not (tmp_path / "found").exists()
 
     def test_a_step_time_that_no_structure_meets_is_refused(self, make_recipe, tmp_path, monkeypatch):
-        monkeypatch.setattr(search_module, "seconds_per_step", lambda cases: [1.0, 1.4][: len(cases)])
+        monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: [1.0, 1.4][: len(cases)])
         message = "`search.step_cost` must be at least 1.40, what the cheapest structure .*step_cost=1.3"
         with pytest.raises(auxzoo.UserError, match=message):
             run_search(make_recipe("search.step_cost=1.3"), tmp_path / "found")

@@ -1,0 +1,132 @@
+"""What every method of searching a structure works on: data, space, and what a step may cost."""
+
+import json
+
+import keras
+
+from auxzoo.auxiliary import Relaxation, SearchSpace, Structure, attach
+from auxzoo.data import Augmentation
+from auxzoo.errors import UserError
+from auxzoo.files import read_json, write_json
+
+from .. import models
+from .run import build_compact, open_data
+from .step_cost import StepShares, seconds_of_parts, seconds_per_step
+
+
+class SearchCase:
+    """What every method of searching works on.
+
+    Args:
+        recipe: `SearchRecipe`.
+        step_costs_file: `Path` of the step times measured so far: a search that was killed goes on with them, since
+            times measured anew would lead it elsewhere.
+
+    Attributes:
+        recipe: the same.
+        train: `ImageSet` that weights are trained on.
+        gates: `ImageSet` held out of the training images, that gates and structures are judged by.
+        labels: names of the classes.
+        space: `SearchSpace`.
+
+    Raises:
+        UserError: if the recipe or its data are not right, or no structure of the space meets the budget.
+    """
+
+    def __init__(self, recipe, step_costs_file):
+        settings = recipe.search
+        self.recipe = recipe
+        self._step_costs_file, self._is_claimed = step_costs_file, False
+        kept = read_json(step_costs_file) if step_costs_file.exists() else {}
+        self._step_costs = kept["costs"] if kept.get("recipe") == recipe.record() else {}
+        train, _, _ = open_data(recipe.model_copy(update={"data": _without_test(recipe.data)}))
+        self.labels = train.labels
+        gate_count = max(train.size // 5, 1) if settings.gate_count is None else settings.gate_count
+        if not gate_count <= train.size - recipe.batch_size:
+            raise UserError(
+                f"`search.gate_count` must leave a batch of {recipe.batch_size} of the {train.size} training images. "
+                f"Received: gate_count={gate_count}"
+            )
+        self.train, self.gates = train.split(gate_count, seed=recipe.data.validation_seed)
+        compact = self.compact()
+        self.preprocessing = models.describe(compact).preprocessing
+        self.space = SearchSpace.default(
+            compact,
+            taps=settings.taps,
+            width_multiplier=settings.width_multiplier,
+            operations=settings.operations,
+            relaxation=Relaxation(settings.relaxation, settings.straight_through),
+        )
+        self.space.check_budget(settings.links)
+        self.augmentation = Augmentation(**recipe.data.augmentation)
+        self.shares = None if settings.step_cost is None else self._shares_of_budget()
+
+    def compact(self):
+        """Returns a new compact network, the one that `train` begins with."""
+        keras.utils.set_random_seed(self.recipe.seed)
+        return build_compact(self.recipe, self.labels)
+
+    def step_cost(self, structure):
+        """Returns the time of a joint step as a multiple of the plain step, measured in turn, once for a structure."""
+        key = json.dumps(Structure(structure.taps, structure.nodes).to_dict())
+
+        def measured():
+            networks = [self.compact(), attach(self.compact(), structure)]
+            plain, joint = seconds_per_step([(network, self.recipe) for network in networks])
+            return round(joint / plain, 3)
+
+        return self._remembered(key, measured)
+
+    def is_affordable(self, structure):
+        """Returns whether a structure's step costs no more than the budget allows, by measurement."""
+        return self.recipe.search.step_cost is None or self.step_cost(structure) <= self.recipe.search.step_cost
+
+    def keep_step_costs(self):
+        """Writes what was measured so far, and from now on whatever is measured; the folder must be claimed."""
+        self._is_claimed = True
+        write_json(self._step_costs_file, {"recipe": self.recipe.record(), "costs": self._step_costs})
+
+    def _remembered(self, key, measured):
+        if key not in self._step_costs:
+            self._step_costs[key] = measured()
+            if self._is_claimed:
+                self.keep_step_costs()
+        return self._step_costs[key]
+
+    def _shares_of_budget(self):
+        """Returns how much of the step time beyond the plain step every link and operation takes.
+
+        Raises:
+            UserError: if the cheapest structure takes more.
+        """
+
+        def measured():
+            parts = seconds_of_parts(attach(self.compact(), self.space), self.recipe.batch_size)
+            (plain,) = seconds_per_step([(self.compact(), self.recipe)])
+            links = [[*link, seconds] for link, seconds in parts.links.items()]
+            return {"plain": plain, "links": links, "operations": parts.operations}
+
+        found = self._remembered("parts", measured)
+        budget = found["plain"] * (self.recipe.search.step_cost - 1)
+        shares = StepShares(
+            {(node, tap): seconds / budget for node, tap, seconds in found["links"]},
+            {
+                node: {operation: seconds / budget for operation, seconds in of_node.items()}
+                for node, of_node in found["operations"].items()
+            },
+        )
+        first = self.space.nodes[0].name
+        link = min((link for link in self.space.links if link[0] == first), key=shares.links.get)
+        cheapest = {node: min(of_node, key=of_node.get) for node, of_node in shares.operations.items()}
+        cost = self.step_cost(self.space.structure([link], cheapest))
+        if cost > self.recipe.search.step_cost:
+            raise UserError(
+                f"`search.step_cost` must be at least {cost:.2f}, what the cheapest structure of the search space "
+                f"costs here. Received: step_cost={self.recipe.search.step_cost}"
+            )
+        return shares
+
+
+def _without_test(data):
+    # The test images are not for choosing.
+    return data.model_copy(update={"test_split": None})
