@@ -1,11 +1,12 @@
 """Searching by trying: structures are scored by the compact network's accuracy after short training with them."""
 
+import dataclasses
 import random
 import shutil
 
 import keras
 
-from auxzoo.auxiliary import Structure, attach
+from auxzoo.auxiliary import attach
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
@@ -123,7 +124,7 @@ class _Scorer:
 
     def score(self, structure, epochs):
         """Returns the compact network's accuracy on the held-out images after so many epochs with the structure."""
-        plain = Structure(structure.taps, structure.nodes).to_dict()
+        plain = dataclasses.replace(structure, provenance=None).to_dict()
         for record in self.records:
             if (record["structure"], record["epochs"]) == (plain, epochs):
                 return record["accuracy"]  # the same training again would give the same

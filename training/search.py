@@ -1,5 +1,6 @@
 """`search`: find the structure of the auxiliary for a recipe, in a folder; the same call continues a killed search."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print
             **describe_compute(),
         },
     }
-    structure = type(structure)(structure.taps, structure.nodes, provenance=provenance)
+    structure = dataclasses.replace(structure, provenance=provenance)
     for name in STRUCTURE_PICTURES:
         draw_structure(structure, folder / name, title=recipe.name)
     structure.save(folder / STRUCTURE_FILE)

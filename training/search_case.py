@@ -1,10 +1,11 @@
 """What every method of searching a structure works on: data, space, and what a step may cost."""
 
+import dataclasses
 import json
 
 import keras
 
-from auxzoo.auxiliary import Relaxation, SearchSpace, Structure, attach
+from auxzoo.auxiliary import Relaxation, SearchSpace, attach
 from auxzoo.data import Augmentation
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
@@ -56,6 +57,7 @@ class SearchCase:
             width_multiplier=settings.width_multiplier,
             operations=settings.operations,
             relaxation=Relaxation(settings.relaxation, settings.straight_through),
+            supervision=settings.supervision,
         )
         self.space.check_budget(settings.links)
         self.augmentation = Augmentation(**recipe.data.augmentation)
@@ -68,7 +70,7 @@ class SearchCase:
 
     def step_cost(self, structure):
         """Returns the time of a joint step as a multiple of the plain step, measured in turn, once for a structure."""
-        key = json.dumps(Structure(structure.taps, structure.nodes).to_dict())
+        key = json.dumps(dataclasses.replace(structure, provenance=None).to_dict())
 
         def measured():
             networks = [self.compact(), attach(self.compact(), structure)]

@@ -26,6 +26,9 @@ class SearchSettings(Settings):
     taps: list[str] | None = None
     """Names of taps or layers that may be read, from input to output; those of the network if not set."""
 
+    supervision: Literal["hierarchical", "both"] = "hierarchical"
+    """Whether only the last node has a head, or every node."""
+
     width_multiplier: float = pydantic.Field(2.0, gt=0)
     """Channels of a node as a multiple of its tap's."""
 

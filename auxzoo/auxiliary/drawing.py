@@ -60,7 +60,7 @@ def draw_structure(structure, path, title=None):
     """
     path = _checked_path(path)
     _check_title(title)
-    if not all(hasattr(structure, name) for name in ("taps", "nodes", "supervision")):
+    if not all(hasattr(structure, name) for name in ("taps", "nodes", "is_chained", "has_head_each")):
         raise UserError(f"`structure` must be a Structure. Received: {type(structure).__name__}")
     with _fixed_style():
         _save(_structure_figure(structure, title), path)
@@ -221,13 +221,13 @@ def _text_width(texts, size, weight="normal"):
 
 
 def _structure_figure(structure, title):
-    """Returns the figure: boxes in two columns (three if supervised deeply), and arrows between them.
+    """Returns the figure: boxes in two columns (three if every node has a head), and arrows between them.
 
     All arrows of links run in the space between the columns, where there is no text.
     """
     taps = [tap for tap, _ in structure.taps]
     nodes = list(structure.nodes)
-    is_deep = structure.supervision == "deep"
+    has_head_each = structure.has_head_each
     used = {link for node in nodes for link in node.links}
     head = "auxiliary head (removed)"
 
@@ -239,10 +239,10 @@ def _structure_figure(structure, title):
     node_width = 2 * BOX_PADDING + max(
         _text_width([name for name, _ in node_texts], 9, "bold"), _text_width([line for _, line in node_texts], 8)
     )
-    node_width = node_width if is_deep else max(node_width, head_width)
+    node_width = node_width if has_head_each else max(node_width, head_width)
     link_count = sum(len(node.links) for node in nodes)
     link_space = min(1.3 + 0.04 * link_count, 3.2)
-    content = tap_width + link_space + node_width + (DEEP_GAP + head_width if is_deep else 0)
+    content = tap_width + link_space + node_width + (DEEP_GAP + head_width if has_head_each else 0)
     title = _label(title or "", LONGEST_TITLE)
     width = 2 * MARGIN + max(content, _text_width([title], 12, "bold"), 5.2)
     tap_left = (width - content) / 2
@@ -298,11 +298,13 @@ def _structure_figure(structure, title):
         center = node_left + node_width / 2
         axes.text(center, middle - 0.09, texts[0], size=9, weight="bold", color=TEXT, ha="center", va="center")
         axes.text(center, middle + 0.1, texts[1], size=8, color=TEXT, ha="center", va="center")
-        if is_deep:
+        if has_head_each:
             _draw_arrow(axes, [(node_left + node_width, middle), (head_left, middle)], AUXILIARY, 1.4)
             _draw_head(axes, head_left, middle, head_width, head, AUXILIARY, f"auxiliary-head-{index}")
-    if not is_deep:
-        _draw_chain(axes, node_left + node_width / 2, node_middles, node_heights, head_middle, AUXILIARY)
+    if structure.is_chained:
+        end = None if has_head_each else head_middle
+        _draw_chain(axes, node_left + node_width / 2, node_middles, node_heights, end, AUXILIARY)
+    if not has_head_each:
         _draw_head(axes, node_left, head_middle, node_width, head, AUXILIARY, "auxiliary-head")
 
     # The links; those of a tap, and those of a node, side by side in an order in which they cross least.
@@ -374,10 +376,11 @@ def _draw_head(axes, left, middle, width, text, color, name):
 
 
 def _draw_chain(axes, x, middles, heights, head_middle, color):
-    """Draws the arrows from box to box of a column, and to the head below it."""
+    """Draws the arrows from box to box of a column, and to the head below it unless `head_middle` is `None`."""
     bottoms = [middle + height / 2 for middle, height in zip(middles, heights, strict=True)]
     tops = [middle - height / 2 for middle, height in zip(middles, heights, strict=True)]
-    for bottom, next_top in zip(bottoms, [*tops[1:], head_middle - HEAD_HEIGHT / 2], strict=True):
+    next_tops = tops[1:] if head_middle is None else [*tops[1:], head_middle - HEAD_HEIGHT / 2]
+    for bottom, next_top in zip(bottoms, next_tops, strict=False):
         _draw_arrow(axes, [(x, bottom), (x, next_top)], color, 1.4)
 
 

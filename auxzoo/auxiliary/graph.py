@@ -27,8 +27,8 @@ def attach(compact, structure):
             is there, behind a `LinkGate`, and every node has an `OperationChoice`.
 
     Returns:
-        functional `keras.Model` with outputs `{"compact": ..., "auxiliary": ...}` of equal shape; with deep
-        supervision, `"auxiliary_NODE"` for every node. It carries the compact network's description if there is one.
+        functional `keras.Model` with outputs `{"compact": ..., "auxiliary": ...}` of equal shape; where every
+        node has a head, `"auxiliary_NODE"` for each. It carries the compact network's description if there is one.
 
     Raises:
         UserError: if `compact` is not functional, is a joint network, or lacks a tap of the structure, or a node
@@ -103,12 +103,12 @@ def _outputs(compact, structure, taps, numbered=False):
     outputs, features = {COMPACT_OUTPUT: compact.output}, None
     for place, node in enumerate(structure.nodes):
         prefix = f"{AUXILIARY_PREFIX}{place}_{node.name}" if numbered else f"{AUXILIARY_PREFIX}{node.name}"
-        previous = features if structure.supervision == "hierarchical" else None
+        previous = features if structure.is_chained else None
         links = [(tap, taps[tap]) for tap in node.links]
         features = _node(node, prefix, previous, links, taps.get(node.resolution), structure)
-        if structure.supervision == "deep":
+        if structure.has_head_each:
             outputs[f"{AUXILIARY_OUTPUT}_{node.name}"] = _head(features, compact.output, f"{prefix}_")
-    if structure.supervision == "hierarchical":
+    if not structure.has_head_each:
         outputs[AUXILIARY_OUTPUT] = _head(features, compact.output, AUXILIARY_PREFIX)
     return outputs
 

@@ -50,6 +50,7 @@ class SearchSpace:
         taps: pairs `(tap, layer name)`, as of `Structure`.
         nodes: tuple of `NodeSpace`.
         relaxation: `Relaxation` of the gates.
+        supervision: as of `Structure`, `"hierarchical"` or `"both"`: nodes read each other, so that any link may go.
 
     Example:
         >>> network = auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10)
@@ -63,14 +64,28 @@ class SearchSpace:
     taps: tuple[tuple[str, str], ...]
     nodes: tuple[NodeSpace, ...]
     relaxation: Relaxation = dataclasses.field(default_factory=Relaxation)
+    supervision: str = "hierarchical"
 
     def __post_init__(self):
         object.__setattr__(self, "nodes", tuple(self.nodes))
+        if self.supervision not in ("hierarchical", "both"):
+            raise UserError(
+                "`supervision` of a search space must be hierarchical or both. "
+                f"Received: supervision={self.supervision!r}"
+            )
         # Checked as the structure in which every link is open.
         object.__setattr__(self, "taps", self.structure(self.links).taps)
 
     @classmethod
-    def default(cls, model, taps=None, width_multiplier=2.0, operations=SEARCHED_OPERATIONS, relaxation=None):
+    def default(
+        cls,
+        model,
+        taps=None,
+        width_multiplier=2.0,
+        operations=SEARCHED_OPERATIONS,
+        relaxation=None,
+        supervision="hierarchical",
+    ):
         """Returns a node for every tap but the first (a stage), which may read its own tap and all before.
 
         Args:
@@ -79,6 +94,7 @@ class SearchSpace:
             width_multiplier: channels of a node as a multiple of its tap's, above 0.
             operations: what every node may apply, among `OPERATIONS`.
             relaxation: `Relaxation` of the gates; its default if `None`.
+            supervision: `"hierarchical"` or `"both"`.
 
         Raises:
             UserError: if a tap does not exist or a value is not allowed.
@@ -95,7 +111,7 @@ class SearchSpace:
             if place or len(pairs) == 1:
                 name = tap if tap.isidentifier() else f"node{place}"
                 nodes.append(NodeSpace(name, tuple(names[: place + 1]), tuple(operations), channels, tap))
-        return cls(pairs, tuple(nodes), relaxation or Relaxation())
+        return cls(pairs, tuple(nodes), relaxation or Relaxation(), supervision)
 
     @property
     def links(self):
@@ -108,9 +124,14 @@ class SearchSpace:
         return len(self.links)
 
     @property
-    def supervision(self):
-        """As of `Structure`: nodes read each other."""
-        return "hierarchical"
+    def is_chained(self):
+        """As of `Structure`."""
+        return True
+
+    @property
+    def has_head_each(self):
+        """As of `Structure`."""
+        return self.supervision == "both"
 
     def structure(self, links, operations=None, provenance=None):
         """Returns the structure with some of the links.
@@ -134,7 +155,7 @@ class SearchSpace:
             )
             for node in self.nodes
         ]
-        return Structure(self.taps, tuple(nodes), provenance=provenance)
+        return Structure(self.taps, tuple(nodes), provenance, self.supervision)
 
     def random(self, number_of_links, seed):
         """Returns a structure of that many links and any operations, drawn by `random.Random(seed)`.
@@ -166,4 +187,5 @@ class SearchSpace:
             "taps": dict(self.taps),
             "nodes": [dataclasses.asdict(node) for node in self.nodes],
             "relaxation": dataclasses.asdict(self.relaxation),
+            "supervision": self.supervision,
         }

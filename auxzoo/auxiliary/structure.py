@@ -14,7 +14,8 @@ from ..models.costs import measure_costs
 
 # Of the JSON file; another number means a file that this version cannot read.
 FORMAT = 1
-SUPERVISIONS = ("hierarchical", "deep")
+# name -> (whether nodes read each other, whether each has a head of its own)
+SUPERVISIONS = {"hierarchical": (True, False), "deep": (False, True), "both": (True, True)}
 # A 3x3 convolution in every node, as long as all of the auxiliary's stays within this share of the compact
 # network's own multiplications; beyond it the costliest nodes take a 1x1 convolution instead.
 DEFAULT_COST_SHARE = 0.35
@@ -74,13 +75,14 @@ class Structure:
     Every node reads the previous node and its links. Its resolution is the lowest among them, so the auxiliary
     runs downward beside the compact network, and ends in a head of its own. With `supervision="deep"` the nodes do not
     read each other, and each has a head (deeply supervised networks, arXiv:1409.5185): the older idea, to compare with.
+    With `"both"` they read each other and each has a head.
 
     Attributes:
         taps: pairs `(tap, layer name)` of every tap that a link may name, from input to output.
         nodes: the nodes, first to last; the first has a link.
         provenance: how the structure came to be (search space, seed, data, versions, cost), an object of plain
             JSON types, or `None`. Two structures are equal whatever theirs.
-        supervision: `"hierarchical"` or `"deep"`.
+        supervision: `"hierarchical"`, `"deep"` or `"both"`.
 
     Example:
         >>> structure = Structure.default(auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10))
@@ -99,7 +101,7 @@ class Structure:
         object.__setattr__(self, "taps", _checked_taps(self.taps))
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "provenance", _checked_provenance(self.provenance))
-        if self.supervision not in SUPERVISIONS:
+        if not isinstance(self.supervision, str) or self.supervision not in SUPERVISIONS:
             raise UserError(
                 f"`supervision` must be one of {', '.join(SUPERVISIONS)}. Received: supervision={self.supervision!r}"
             )
@@ -108,7 +110,7 @@ class Structure:
             raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
         if not self.nodes:
             raise UserError("`nodes` must hold at least one node. Received: nodes=()")
-        for node in self.nodes if self.supervision == "deep" else self.nodes[:1]:
+        for node in self.nodes[:1] if self.is_chained else self.nodes:
             if not node.links:
                 raise UserError(f"`links` of node {node.name!r}, which reads no other, must name a tap. Received: ()")
         names = [node.name for node in self.nodes]
@@ -125,6 +127,16 @@ class Structure:
                     raise UserError(
                         f"`links` of node {node.name!r} must be among the taps {', '.join(known)}. Received: {link!r}"
                     )
+
+    @property
+    def is_chained(self):
+        """Whether a node reads the one before."""
+        return SUPERVISIONS[self.supervision][0]
+
+    @property
+    def has_head_each(self):
+        """Whether every node has a head of its own, not the last alone."""
+        return SUPERVISIONS[self.supervision][1]
 
     @classmethod
     def default(cls, model, taps=None, width_multiplier=1.0):

@@ -190,8 +190,8 @@ class TestStructure:
             )
             for index in range(12)
         )
-        for supervision in ("hierarchical", "deep"):
-            structure = Structure(taps, nodes, supervision)
+        for supervision in ("hierarchical", "deep", "both"):
+            structure = Structure(taps, nodes, supervision=supervision)
             title = "A title that is as wide as the picture, or even wider " * 2
             figure = drawn_figure(draw_structure, structure, "a.png", title)
             (axes,) = figure.axes
@@ -201,7 +201,7 @@ class TestStructure:
                 for patch in axes.patches
                 if re.match("tap|node|compact|auxiliary", patch.get_gid() or "")
             }
-            assert len(boxes) == 20 + 12 + 1 + (12 if supervision == "deep" else 1)
+            assert len(boxes) == 20 + 12 + 1 + (1 if supervision == "hierarchical" else 12)
             for one, other in itertools.combinations(boxes, 2):
                 assert not boxes[one].overlaps(boxes[other]), (one, other)
             written = [text.get_window_extent(renderer) for text in axes.texts]

@@ -3,6 +3,7 @@
 python training/studies/make_structures.py training/studies/resnet18_small.yaml training/studies/structures/resnet18
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def structures(network, links):
         ends = [(node.name, node.resolution) for node in space.nodes]
         stem = (space.nodes[0].name, space.nodes[0].links[0])
         made_by = {"made_by": "training/studies/make_structures.py"}
-        yield f"ends_width{width}", space.structure([stem, *ends], provenance=made_by)
+        ends_structure = space.structure([stem, *ends], provenance=made_by)
+        yield f"ends_width{width}", ends_structure
+        yield f"both_width{width}", dataclasses.replace(ends_structure, supervision="both")
         if width == 2:
             yield f"open_width{width}", space.structure(space.links, provenance=made_by)
         if width == 1:
