@@ -1,5 +1,6 @@
 """What all tests share: a quiet TensorFlow, small networks, and the slow tests last."""
 
+import dataclasses
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -13,7 +14,8 @@ import tensorflow as tf
 import yaml
 from hypothesis import strategies as st
 
-from auxzoo.auxiliary import OPERATIONS, Node
+from auxzoo.auxiliary import OPERATIONS, Node, Structure
+from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.data import ImageSet
 from auxzoo.models import zoo
 from auxzoo.training import read_recipe, train
@@ -164,7 +166,16 @@ def draw_nodes(draw, taps):
     return tuple(nodes)
 
 
+@st.composite
+def draw_structures(draw, taps):
+    """Draws a structure over the given taps, with a head in the end or in every node, chained or not."""
+    nodes, supervision = draw(draw_nodes(taps)), draw(st.sampled_from(list(SUPERVISIONS)))
+    if supervision == "deep":  # nodes that read no other need a tap
+        nodes = [dataclasses.replace(node, links=node.links or (taps[0][0],)) for node in nodes]
+    return Structure(taps, tuple(nodes), supervision=supervision)
+
+
 @pytest.fixture(scope="session")
-def random_nodes():
-    """The strategy `draw_nodes`, a function of taps: random nodes of a structure."""
-    return draw_nodes
+def random_structures():
+    """The strategy `draw_structures`, a function of taps: random structures."""
+    return draw_structures

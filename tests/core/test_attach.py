@@ -12,7 +12,7 @@ import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import Node, Structure
 from auxzoo.auxiliary.structure import tap_pairs
-from auxzoo.models.names import AUXILIARY_PREFIX, is_joint
+from auxzoo.models.names import AUXILIARY_PREFIX, auxiliary_outputs, is_joint
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
 
@@ -52,15 +52,15 @@ def images_for(network, count=2):
 
 @PROPERTY
 @given(st.data())
-def test_attaching_changes_nothing(compact, random_nodes, data):
+def test_attaching_changes_nothing(compact, random_structures, data):
     network, taps, _ = compact
     images = images_for(network)
     before = network(images).numpy()
     layers = [layer.name for layer in network.layers]
-    joint = auxzoo.attach(network, Structure(taps, data.draw(random_nodes(taps))))
+    joint = auxzoo.attach(network, data.draw(random_structures(taps)))
     outputs = joint(images)
     np.testing.assert_array_equal(outputs["compact"], before)
-    assert outputs["auxiliary"].shape == before.shape
+    assert {head.shape for head in auxiliary_outputs(outputs)} == {before.shape}
     np.testing.assert_array_equal(network(images), before)
     assert [layer.name for layer in network.layers] == layers
     detached = auxzoo.detach(joint)
@@ -71,15 +71,16 @@ def test_attaching_changes_nothing(compact, random_nodes, data):
 
 @PROPERTY
 @given(st.data())
-def test_no_path_leads_from_the_auxiliary_to_the_compact_output(compact, random_nodes, data):
+def test_no_path_leads_from_the_auxiliary_to_the_compact_output(compact, random_structures, data):
     network, taps, _ = compact
-    joint = auxzoo.attach(network, Structure(taps, data.draw(random_nodes(taps))))
+    joint = auxzoo.attach(network, data.draw(random_structures(taps)))
     below_compact = operations_below(joint.output["compact"])
     assert len(below_compact) >= len(network.layers) - 1
     assert not [name for name in below_compact if name.startswith(AUXILIARY_PREFIX)]
-    own = operations_below(joint.output["auxiliary"]) - {layer.name for layer in network.layers}
-    assert own
-    assert all(name.startswith(AUXILIARY_PREFIX) for name in own)
+    for head in auxiliary_outputs(joint.output):
+        own = operations_below(head) - {layer.name for layer in network.layers}
+        assert own
+        assert all(name.startswith(AUXILIARY_PREFIX) for name in own)
 
 
 def operations_below(tensor):
@@ -100,7 +101,8 @@ def gradients_of_auxiliary_loss(network, joint):
     """Returns the gradient of the auxiliary head alone, summed squares by compact layer."""
     images = images_for(network, count=4)
     with tf.GradientTape() as tape:
-        loss = tf.reduce_mean(tf.square(joint(images, training=True)["auxiliary"] - 1.0))
+        heads = auxiliary_outputs(joint(images, training=True))
+        loss = sum(tf.reduce_mean(tf.square(head - 1.0)) for head in heads)
     weights = network.trainable_weights
     gradients = tape.gradient(loss, weights)
     norms = {}
@@ -112,10 +114,10 @@ def gradients_of_auxiliary_loss(network, joint):
 
 @settings(PROPERTY, max_examples=6)
 @given(st.data())
-def test_gradient_of_the_auxiliary_reaches_every_tapped_stage(compact, random_nodes, data):
+def test_gradient_of_the_auxiliary_reaches_every_tapped_stage(compact, random_structures, data):
     network, taps, build = compact
     # Dead units and untouched statistics may hide a path, so the weights are those of a fresh network.
-    structure = Structure(taps, data.draw(random_nodes(taps)))
+    structure = data.draw(random_structures(taps))
     keras.utils.set_random_seed(1)
     network = build()
     joint = auxzoo.attach(network, structure)

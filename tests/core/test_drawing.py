@@ -236,9 +236,9 @@ class TestStructure:
 
     @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
-    def test_any_structure_is_drawn_whole(self, data, random_nodes, tmp_path):
+    def test_any_structure_is_drawn_whole(self, data, random_structures, tmp_path):
         taps = tuple((f"tap{index}", "layer") for index in range(data.draw(st.integers(1, 6))))
-        structure = Structure(taps, data.draw(random_nodes(taps)))
+        structure = data.draw(random_structures(taps))
         found = texts(draw_structure(structure, tmp_path / "structure.svg"))
         assert {tap for tap, _ in taps} | {node.name for node in structure.nodes} <= set(found)
         assert names(tmp_path / "structure.svg", r"link-.*") == link_names(structure)

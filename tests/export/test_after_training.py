@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import models
-from auxzoo.auxiliary import Structure
 from auxzoo.auxiliary.structure import tap_pairs
 from auxzoo.export import export_files, open_file
 from auxzoo.models.names import AUXILIARY_PREFIX
@@ -91,10 +90,10 @@ PROPERTY = settings(
 @pytest.mark.slow
 @PROPERTY
 @given(st.data())
-def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_nodes, tmp_path_factory, data):
+def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_structures, tmp_path_factory, data):
     compact = plain.build(seed=1)
     taps = tap_pairs(compact)
-    structure = Structure(taps, data.draw(random_nodes(taps)))
+    structure = data.draw(random_structures(taps))
     joint = auxzoo.attach(compact, structure)
     plain.train(joint)
     # The network that was attached to, and the one taken out again, are equally good to hand over.
