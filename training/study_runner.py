@@ -182,7 +182,8 @@ def measure_costs_of_arms(study, folder, progress=print):
     jobs = {arm: _job(run) for arm, run in first_runs.items()}
     file = Path(folder) / COSTS_FILE
     kept = read_json(file) if file.exists() else {"arms": {}}
-    if {arm: cost["job"] for arm, cost in kept["arms"].items()} != jobs:
+    kept_jobs = {arm: cost["job"] for arm, cost in kept["arms"].items()}
+    if (kept_jobs, kept.get("processor")) != (jobs, processor_name()):
         progress(f"Timing a step of {len(jobs)} arms in turn ...")
         onednn = {run.recipe.compute.onednn for run in first_runs.values()}
         if len(onednn) > 1:
