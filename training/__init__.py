@@ -1,4 +1,4 @@
-"""Losses, the training loop, run states and recipes. Loads on first use."""
+"""Losses, the training loop, run states, recipes, the search of structures, studies. Loads on first use."""
 
 import importlib
 

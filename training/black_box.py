@@ -151,14 +151,10 @@ class _Scorer:
                 attach(case.compact(), structure),
                 case.train,
                 case.gates,
+                **recipe.fit_arguments(),
                 epochs=epochs,
-                batch_size=recipe.batch_size,
-                objective=recipe.objective,
-                optimization=recipe.optimization,
-                augmentation=case.augmentation,
-                seed=recipe.seed,
                 folder=work,
-                compilation="graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation,
+                compilation=case.compilation,
                 verbose=0,
             )
         except TrainingDiverged:

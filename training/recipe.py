@@ -155,6 +155,16 @@ class Recipe(Settings):
         # As they would be written: a shape may be a tuple in Python, and is a list in YAML.
         return isinstance(other, Recipe) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
+    def fit_arguments(self):
+        """Returns what `fit` takes from a recipe, whatever is trained and for how long: a `dict` of its arguments."""
+        return {
+            "batch_size": self.batch_size,
+            "objective": self.objective,
+            "optimization": self.optimization,
+            "augmentation": Augmentation(**self.data.augmentation),
+            "seed": self.seed,
+        }
+
     def record(self):
         """Returns the settings as plain JSON types, without those of the machine: where data lie, downloading."""
         settings = self.model_dump(mode="json")

@@ -45,8 +45,8 @@ def save_run_state(path, trainer, progress):
 
     Args:
         path: `str` or `Path` of the `.npz` file.
-        trainer: built `Trainer`; its network's variables (batch-norm statistics and seed generators among
-            them) and its optimiser's (step, momentum, moving average of the weights) are kept.
+        trainer: built `Trainer`; the variables of its `state` are kept: the network's (batch-norm statistics and seed
+            generators among them) and every optimiser's (step, momentum, moving average of the weights).
         progress: `Progress`.
     """
     arrays = {name: variable.numpy() for name, variable in _variables(trainer).items()}

@@ -153,7 +153,6 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     batches = _Batches(case)
     steps = batches.steps_per_epoch * recipe.epochs
     trainer = GateTrainer(network, recipe.objective, steps, recipe.search, case.shares)
-    compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
     state_file = folder / RUN_STATE_FILE
     with exact_batch_normalization(network):
         run_trainer(
@@ -161,7 +160,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
             recipe.optimization.model_copy(update={"ema_momentum": None}),
             batches,
             epochs=recipe.epochs,
-            settings={"recipe": recipe.record(), "compilation": compilation},
+            settings={"recipe": recipe.record(), "compilation": case.compilation},
             state_file=state_file,
             averaging=None,
             callbacks=lambda progress: [_GateHistory(progress), *callbacks],

@@ -28,6 +28,7 @@ class SearchCase:
         train: `ImageSet` that weights are trained on.
         gates: `ImageSet` held out of the training images, that gates and structures are judged by.
         labels: names of the classes.
+        compilation: `"graph"` or `"xla"`.
         space: `SearchSpace`.
 
     Raises:
@@ -40,7 +41,10 @@ class SearchCase:
         self._step_costs_file, self._is_claimed = step_costs_file, False
         kept = read_json(step_costs_file) if step_costs_file.exists() else {}
         self._step_costs = kept["costs"] if kept.get("recipe") == recipe.record() else {}
-        train, _, _ = open_data(recipe.model_copy(update={"data": _without_test(recipe.data)}))
+        # A search does not time both ways, as `fit` does where a recipe says `auto`.
+        self.compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
+        data = recipe.data.model_copy(update={"test_split": None})  # the test images are not for choosing
+        train, _, _ = open_data(recipe.model_copy(update={"data": data}))
         self.labels = train.labels
         gate_count = max(train.size // 5, 1) if settings.gate_count is None else settings.gate_count
         if not gate_count <= train.size - recipe.batch_size:
@@ -127,8 +131,3 @@ class SearchCase:
                 f"costs here. Received: step_cost={self.recipe.search.step_cost}"
             )
         return shares
-
-
-def _without_test(data):
-    # The test images are not for choosing.
-    return data.model_copy(update={"test_split": None})

@@ -57,22 +57,21 @@ def seconds_of_parts(network, batch_size):
     Returns:
         `StepShares` of seconds.
     """
-    parts = {}
-    for layer in network.layers:
-        if isinstance(layer, LinkGate):
-            tensor = layer.input
-            while (operation := tensor._keras_history.operation).name.startswith(AUXILIARY_PREFIX):
-                tensor = operation.input
-            parts[layer.link] = keras.Model(tensor, layer.input)
-        elif isinstance(layer, OperationChoice):
-            for operation, branch in zip(layer.operations, layer.branches, strict=True):
-                parts[layer.node, operation, "operation"] = branch
-    seconds = dict(zip(parts, _fastest([_pass(part, batch_size) for part in parts.values()]), strict=True))
-    operations = {}
-    for key, value in seconds.items():
-        if len(key) == 3:
-            operations.setdefault(key[0], {})[key[1]] = value
-    return StepShares({key: value for key, value in seconds.items() if len(key) == 2}, operations)
+    gates = [layer for layer in network.layers if isinstance(layer, LinkGate)]
+    choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
+    parts = [_link(gate) for gate in gates] + [branch for choice in choices for branch in choice.branches]
+    seconds = iter(_fastest([_pass(part, batch_size) for part in parts]))
+    links = {gate.link: next(seconds) for gate in gates}
+    operations = {choice.node: {name: next(seconds) for name in choice.operations} for choice in choices}
+    return StepShares(links, operations)
+
+
+def _link(gate):
+    """Returns the network from a gate's tap to the gate: pooling, adapter, normalisation."""
+    tensor = gate.input
+    while (operation := tensor._keras_history.operation).name.startswith(AUXILIARY_PREFIX):
+        tensor = operation.input
+    return keras.Model(tensor, gate.input)
 
 
 def _fastest(functions, rounds=ROUNDS, steps=STEPS):

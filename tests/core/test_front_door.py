@@ -109,7 +109,7 @@ class TestNames:
     @pytest.mark.parametrize("module", ["auxzoo", "auxzoo.models", "auxzoo.training", "auxzoo.export"])
     def test_an_unknown_name_is_told(self, module):
         with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'nothing'"):
-            importlib.import_module(module).nothing  # noqa: B018
+            importlib.import_module(module).nothing  # noqa: B018  (looking the name up is the test)
 
     def test_no_name_is_that_of_a_module(self, modules):
         # Python sets an imported module as an attribute of its package: it would overwrite the name for good.

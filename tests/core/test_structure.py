@@ -147,7 +147,7 @@ def test_what_no_json_reader_takes_is_refused(text):
 
 
 class TestProvenance:
-    origin = {"made_by": "search", "seed": 3, "cost": {"macs": 1e6, "share": [0.1, None]}}  # noqa: RUF012
+    origin = {"made_by": "search", "seed": 3, "cost": {"macs": 1e6, "share": [0.1, None]}}  # noqa: RUF012  (only read)
     nodes = (Node("first", ("stem",), "identity", 4),)
 
     def test_survives_json_and_a_file(self, tmp_path):

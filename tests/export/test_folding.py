@@ -85,7 +85,7 @@ def test_batch_norm_without_scale_or_shift(kind, scale, center, make_random):
 
 
 def test_activation_between_is_not_folded_over(make_random):
-    body = lambda x: layers.BatchNormalization()(layers.Conv2D(6, 3, activation="relu")(x))  # noqa: E731
+    body = lambda x: layers.BatchNormalization()(layers.Conv2D(6, 3, activation="relu")(x))  # noqa: E731  (a graph a line)
     check_folding(network_of(body), make_random, left=1)
 
 
@@ -116,12 +116,12 @@ def test_convolution_whose_output_is_shipped_is_not_folded(make_random):
 
 def test_layers_called_twice_are_not_folded(make_random):
     convolution, normalization = layers.Conv2D(4, 3, padding="same"), layers.BatchNormalization()
-    body = lambda x: normalization(convolution(normalization(convolution(x))))  # noqa: E731
+    body = lambda x: normalization(convolution(normalization(convolution(x))))  # noqa: E731  (a graph a line)
     check_folding(network_of(body), make_random, left=1)
 
 
 def test_batch_norm_over_another_axis_is_not_folded(make_random):
-    body = lambda x: layers.BatchNormalization(axis=1)(layers.Conv2D(6, 3)(x))  # noqa: E731
+    body = lambda x: layers.BatchNormalization(axis=1)(layers.Conv2D(6, 3)(x))  # noqa: E731  (a graph a line)
     check_folding(network_of(body), make_random, left=1)
 
 
@@ -136,7 +136,7 @@ def test_batch_norm_after_other_layers_stays(make_random):
 
 def test_batch_norm_before_a_convolution_stays(make_random):
     """Pre-activation blocks: only the batch-norm after a convolution is folded."""
-    body = lambda x: layers.BatchNormalization()(  # noqa: E731
+    body = lambda x: layers.BatchNormalization()(  # noqa: E731  (a graph a line)
         layers.Conv2D(6, 3, padding="same")(layers.ReLU()(layers.BatchNormalization()(x)))
     )
     check_folding(network_of(body), make_random, left=1)

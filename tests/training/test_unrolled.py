@@ -111,7 +111,7 @@ def make_problem(request):
     policy = keras.config.dtype_policy()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
-    yield lambda objective=Objective(): Problem(request.param, objective)  # noqa: B008 (frozen)
+    yield lambda objective=Objective(): Problem(request.param, objective)  # noqa: B008  (frozen)
     keras.config.set_floatx("float32")
     keras.config.set_dtype_policy(policy)
 
