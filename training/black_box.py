@@ -81,18 +81,21 @@ def mutate(space, structure, generator):
         generator: `random.Random`.
     """
     links = [(node.name, tap) for node in structure.nodes for tap in node.links]
-    operations = {node.name: node.operation for node in structure.nodes}
+    # A node that the structure lacks has an operation all the same, in case that it gets a link.
+    operations = {node.name: node.operations[0] for node in space.nodes}
+    operations |= {node.name: node.operation for node in structure.nodes}
     closed = [link for link in space.links if link not in links]
-    nodes = [node for node in space.nodes if len(node.operations) > 1]
-    if closed and (not nodes or generator.random() < 0.5):
-        first = space.nodes[0].name
-        only = [link for link in links if link[0] == first]
-        # The first node's only link may move to another tap of that node, but not go away.
-        leaving = generator.choice(links)
-        allowed = [link for link in closed if link[0] == first] if leaving in only and len(only) == 1 else closed
-        if allowed:
-            links.remove(leaving)
-            links.append(generator.choice(allowed))
+    moves = [
+        (leaving, coming)
+        for leaving in links
+        for coming in closed
+        if space.can_keep([coming, *(link for link in links if link != leaving)])
+    ]
+    present = {node.name for node in structure.nodes}
+    nodes = [node for node in space.nodes if node.name in present and len(node.operations) > 1]
+    if moves and (not nodes or generator.random() < 0.5):
+        leaving, coming = generator.choice(moves)
+        links = [coming, *(link for link in links if link != leaving)]
     elif nodes:
         node = generator.choice(nodes)
         operations[node.name] = generator.choice([one for one in node.operations if one != operations[node.name]])

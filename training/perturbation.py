@@ -24,12 +24,13 @@ class Perturbation:
         network: super-network.
         operations: `dict` of node to operation, the ones that are chosen.
         case: `SearchCase`.
+        steps_each: `int`, training steps without a link.
 
     Attributes:
         steps: `int`, training steps that were made so far.
     """
 
-    def __init__(self, network, operations, case):
+    def __init__(self, network, operations, case, steps_each):
         recipe = case.recipe
         self.case, self.operations, self.steps = case, operations, 0
         self.gates = {layer.link: layer for layer in network.layers if isinstance(layer, LinkGate)}
@@ -57,7 +58,7 @@ class Perturbation:
 
         self._step, self._loss_of = step, loss_of
         stream = case.train.training_batches(case.preprocessing, recipe.batch_size, recipe.seed + 2, case.augmentation)
-        self._batches = list(stream.take(recipe.search.perturbation_steps))
+        self._batches, self._steps_each = stream.take(steps_each), steps_each  # the same ones every time
 
     def worths(self, links):
         """Returns what each of some links is worth while those alone are open.
@@ -90,7 +91,7 @@ class Perturbation:
             choice.logits.assign(1000.0 * tf.one_hot(chosen, len(choice.operations)))
         for images, labels in self._batches:
             self._step(images, labels)
-        self.steps += len(self._batches)
+        self.steps += self._steps_each
         case, total = self.case, 0.0
         for images, labels in case.gates.batches(case.preprocessing, _BATCH_SIZE):
             total += float(self._loss_of(images, labels)) * len(labels)
@@ -105,36 +106,50 @@ class Perturbation:
             variable.assign(value)
 
 
-def choose_links(perturbation, probabilities, budget, first_node, progress=print):
-    """Returns the links that stay: those that the gates favour, less those that are worth least.
+def links_to_measure(probabilities, budget, space):
+    """Returns the links that the gates favour, half as many again as the budget, at least two more.
 
-    Links of a probability of one half or more are looked at first, at least two more than the budget allows. The one
-    that is worth least is taken out and the rest measured again, until the budget is met: links that say the same hide
-    each other's worth.
+    Args:
+        probabilities: `dict` of link to the probability that its gate is open.
+        budget: `int`, links that stay in the end.
+        space: `SearchSpace`; a link of its essential node is among them.
+    """
+    by_gate = sorted(probabilities, key=probabilities.get, reverse=True)
+    links = by_gate[: budget + max(2, budget // 2)]
+    if not space.can_keep(links):
+        links.append(next(link for link in by_gate if space.can_keep([link])))
+    return links
+
+
+def number_of_trainings(count, budget):
+    """Returns how many short trainings `choose_links` makes to come from `count` links to `budget`."""
+    return sum(links + 1 for links in range(budget + 1, count + 1)) if count > budget else count + 1
+
+
+def choose_links(perturbation, links, budget, space, progress=print):
+    """Returns the links that stay: those that are worth most.
+
+    The one that is worth least is taken out and the rest measured again, until the budget is met: links that say the
+    same hide each other's worth.
 
     Args:
         perturbation: `Perturbation`.
-        probabilities: `dict` of link to the probability that its gate is open.
+        links: list of pairs `(node, tap)`, as of `links_to_measure`.
         budget: `int`, links that stay.
-        first_node: name of the node that reads nothing but links: its best link stays, whatever it is worth.
+        space: `SearchSpace`; the best link of its essential node stays, whatever it is worth.
         progress: function of a line of text.
 
     Returns:
         `(links, rounds)`: list of pairs `(node, tap)`, worthiest first, and a list of `dict` of link to worth, one a
         round.
     """
-    by_gate = sorted(probabilities, key=probabilities.get, reverse=True)
-    count = max(sum(value >= 0.5 for value in probabilities.values()), budget + 2)
-    links = by_gate[:count]
-    if not any(node == first_node for node, _ in links):
-        links.append(next(link for link in by_gate if link[0] == first_node))
-    rounds = []
+    links, rounds = list(links), []
     while len(links) > budget or not rounds:
         progress(f"Taking out each of {len(links)} links in turn ...")
         worths = perturbation.worths(links)
         rounds.append(worths)
         links.sort(key=worths.get, reverse=True)
-        best_of_first = next(link for link in links if link[0] == first_node)
-        links.remove(best_of_first)
-        links = [best_of_first, *links][: max(len(links), budget)]  # one less, if there are too many
+        essential = next(link for link in links if space.can_keep([link]))
+        links.remove(essential)
+        links = [essential, *links][: max(len(links), budget)]  # one less, if there are too many
     return links, rounds

@@ -15,10 +15,11 @@ from auxzoo.files import numbered_folder, write_json
 from auxzoo.machine import processor_name
 
 from .black_box import search_by_evolution, search_by_halving
+from .compilation import COMPUTE_FILE
 from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer
 from .loop import RUN_STATE_FILE, number_of_classes, run_trainer
-from .perturbation import Perturbation, choose_links
+from .perturbation import Perturbation, choose_links, links_to_measure, number_of_trainings
 from .run_folder import (
     GATES_PICTURE,
     METRICS_FILE,
@@ -34,13 +35,14 @@ from .unrolled import exact_batch_normalization
 METHODS = {"halving": search_by_halving, "evolution": search_by_evolution}
 
 
-def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print, verbose="auto"):
+def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), progress=print, verbose="auto"):
     """Searches a structure and leaves it in a folder, for `auxzoo train --structure`.
 
     Args:
         recipe: `SearchRecipe`.
         folder: where the search goes; as of `train`. A new numbered one under `runs/` if `None`.
         overwrite: delete a finished or foreign run or search in `folder` first.
+        measured: as of `train`; of it only oneDNN matters here.
         callbacks: Keras callbacks of the gradient search.
         progress: function of a line of text.
         verbose: as of `keras.Model.fit`.
@@ -64,6 +66,8 @@ def search(recipe, folder=None, *, overwrite=False, callbacks=(), progress=print
     case = SearchCase(recipe, folder / STEP_COSTS_FILE)
     claim_folder(folder, recipe, overwrite, kind="search")
     case.keep_step_costs()
+    if measured is not None:
+        write_json(folder / COMPUTE_FILE, measured)
     if recipe.search.method == "gradient":
         structure, found, cost = _search_by_gradient(case, folder, callbacks, progress, verbose)
     else:
@@ -176,9 +180,12 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
         choice.node: choice.operations[int(keras.ops.argmax(choice.logits))] for choice in trainer.gates.choices
     }
     start = time.monotonic()
-    perturbation = Perturbation(network, operations, case)
+    budget = recipe.search.links
     probabilities = {gate.link: float(gate.probability_open()) for gate in trainer.gates.links}
-    links, rounds = choose_links(perturbation, probabilities, recipe.search.links, case.space.nodes[0].name, progress)
+    links = links_to_measure(probabilities, budget, case.space)
+    steps_each = int(recipe.search.perturbation * steps / number_of_trainings(len(links), budget))
+    perturbation = Perturbation(network, operations, case, max(steps_each, 1))
+    links, rounds = choose_links(perturbation, links, budget, case.space, progress)
     structure = within_budget(case, links, operations, progress)
     cost = {
         "steps": steps + perturbation.steps,

@@ -121,8 +121,7 @@ class SearchCase:
                 for node, of_node in found["operations"].items()
             },
         )
-        first = self.space.nodes[0].name
-        link = min((link for link in self.space.links if link[0] == first), key=shares.links.get)
+        link = min((link for link in self.space.links if self.space.can_keep([link])), key=shares.links.get)
         cheapest = {node: min(of_node, key=of_node.get) for node, of_node in shares.operations.items()}
         cost = self.step_cost(self.space.structure([link], cheapest))
         if cost > self.recipe.search.step_cost:

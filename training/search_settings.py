@@ -26,8 +26,8 @@ class SearchSettings(Settings):
     taps: list[str] | None = None
     """Names of taps or layers that may be read, from input to output; those of the network if not set."""
 
-    supervision: Literal["hierarchical", "both"] = "hierarchical"
-    """Whether only the last node has a head, or every node."""
+    supervision: Literal["hierarchical", "deep", "both"] = "hierarchical"
+    """Whether nodes read each other, and whether every node has a head: as of `Structure`."""
 
     width_multiplier: float = pydantic.Field(2.0, gt=0)
     """Channels of a node as a multiple of its tap's."""
@@ -65,8 +65,9 @@ class SearchSettings(Settings):
     zero_one_weight: float = pydantic.Field(1.0, ge=0)
     """Weight of the term that pushes `sigmoid` gates to zero or one."""
 
-    perturbation_steps: int = pydantic.Field(30, ge=1)
-    """Steps of training without a link, after which the held-out images tell what the link was worth."""
+    perturbation: float = pydantic.Field(0.1, gt=0, le=1)
+    """Steps of training without a link, after which the held-out images tell what the link was worth: of all links
+    together, as a share of the search's other steps."""
 
     candidates: int = pydantic.Field(6, ge=2)
     """Structures in the first round of `halving`, or in the population of `evolution`."""

@@ -5,7 +5,7 @@ import math
 import random
 
 from auxzoo.auxiliary.gates import Relaxation
-from auxzoo.auxiliary.structure import Node, Structure, tap_pairs, tap_tensor
+from auxzoo.auxiliary.structure import SUPERVISIONS, Node, Structure, tap_pairs, tap_tensor
 from auxzoo.errors import UserError
 
 SEARCHED_OPERATIONS = ("convolution_1x1", "convolution_3x3", "separable_3x3", "separable_5x5", "identity")
@@ -50,7 +50,7 @@ class SearchSpace:
         taps: pairs `(tap, layer name)`, as of `Structure`.
         nodes: tuple of `NodeSpace`.
         relaxation: `Relaxation` of the gates.
-        supervision: as of `Structure`, `"hierarchical"` or `"both"`: nodes read each other, so that any link may go.
+        supervision: as of `Structure`. Where nodes do not read each other (`"deep"`), one without links is left out.
 
     Example:
         >>> network = auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10)
@@ -68,11 +68,6 @@ class SearchSpace:
 
     def __post_init__(self):
         object.__setattr__(self, "nodes", tuple(self.nodes))
-        if self.supervision not in ("hierarchical", "both"):
-            raise UserError(
-                "`supervision` of a search space must be hierarchical or both. "
-                f"Received: supervision={self.supervision!r}"
-            )
         # Checked as the structure in which every link is open.
         object.__setattr__(self, "taps", self.structure(self.links).taps)
 
@@ -94,7 +89,7 @@ class SearchSpace:
             width_multiplier: channels of a node as a multiple of its tap's, above 0.
             operations: what every node may apply, among `OPERATIONS`.
             relaxation: `Relaxation` of the gates; its default if `None`.
-            supervision: `"hierarchical"` or `"both"`.
+            supervision: as of `Structure`.
 
         Raises:
             UserError: if a tap does not exist or a value is not allowed.
@@ -126,18 +121,27 @@ class SearchSpace:
     @property
     def is_chained(self):
         """As of `Structure`."""
-        return True
+        return SUPERVISIONS[self.supervision][0]
 
     @property
     def has_head_each(self):
         """As of `Structure`."""
-        return self.supervision == "both"
+        return SUPERVISIONS[self.supervision][1]
+
+    @property
+    def essential_node(self):
+        """Name of the node that must keep a link, since it reads nothing else; `None` where any node may go."""
+        return self.nodes[0].name if self.is_chained else None
+
+    def can_keep(self, links):
+        """Returns whether a structure of the space may have just these links, pairs `(node, tap)`."""
+        return any(self.essential_node in (None, node) for node, _ in links)
 
     def structure(self, links, operations=None, provenance=None):
         """Returns the structure with some of the links.
 
         Args:
-            links: collection of pairs `(node, tap)`, among `links`; the first node must have one.
+            links: collection of pairs `(node, tap)`, among `links`; the essential node must have one.
             operations: `dict` of node to operation; the first candidate of each if `None`.
             provenance: as of `Structure`.
         """
@@ -154,6 +158,7 @@ class SearchSpace:
                 node.resolution,
             )
             for node in self.nodes
+            if any((node.name, tap) in links for tap in node.links) or self.is_chained
         ]
         return Structure(self.taps, tuple(nodes), provenance, self.supervision)
 
@@ -166,8 +171,7 @@ class SearchSpace:
         self.check_budget(number_of_links)
         generator = random.Random(seed)
         links = sorted(self.links)
-        first = [link for link in links if link[0] == self.nodes[0].name]
-        chosen = {generator.choice(first)}
+        chosen = {generator.choice([link for link in links if self.can_keep([link])])}
         chosen.update(generator.sample([link for link in links if link not in chosen], number_of_links - 1))
         operations = {node.name: generator.choice(node.operations) for node in self.nodes}
         provenance = {"made_by": "SearchSpace.random", "seed": seed, "space": self.to_dict()}

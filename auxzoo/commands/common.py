@@ -1,6 +1,8 @@
 """What several commands share: arguments, tables, and getting TensorFlow quietly."""
 
+import os
 import sys
+from pathlib import Path
 
 from auxzoo.machine import quiet_stderr
 
@@ -35,6 +37,55 @@ def load_tensorflow():
     """Imports TensorFlow without its lines on the terminal."""
     with quiet_stderr():
         import tensorflow  # noqa: F401  (imported for its effect: everything after finds it loaded)
+
+
+def choose_onednn(settings, arguments):
+    """Turns oneDNN on or off as a recipe says, by measurement where it says `auto`.
+
+    It must be chosen before TensorFlow is imported, so this comes first of all, and measures in child processes.
+
+    Args:
+        settings: `dict`, the recipe as `read_settings` returned it.
+        arguments: of the command: `recipe`, and the folder `to`, whose run goes on with what it keeps unless it is to
+            `overwrite`.
+
+    Returns:
+        What `measure_compute` returned, now or when the run in the folder began; `None` if nothing is left to measure.
+    """
+    compute = settings.get("compute")
+    onednn, measured = compute.get("onednn") if isinstance(compute, dict) else None, None
+    if onednn == "auto":
+        measured = _measured_compute(settings, arguments)
+        onednn = measured["onednn"]
+    if isinstance(onednn, bool):
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
+    return measured
+
+
+def _measured_compute(settings, arguments):
+    from auxzoo.child_process import ChildFailed
+    from auxzoo.files import read_json
+    from auxzoo.training.compilation import COMPUTE_FILE, measure_compute
+
+    kept = Path(arguments.to or "") / COMPUTE_FILE
+    if arguments.to and kept.exists() and not arguments.overwrite:
+        return read_json(kept)
+    print("Measuring training steps with and without oneDNN and XLA ...", flush=True)
+    settings = {key: value for key, value in settings.items() if key != "search"}
+    try:
+        measured = measure_compute(settings)
+    except ChildFailed:
+        # Most likely the recipe is wrong: then its own message is the one to read.
+        load_tensorflow()
+        from auxzoo.training.recipe import Recipe
+        from auxzoo.training.run import build_compact, build_structure
+
+        recipe = Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
+        build_structure(recipe, build_compact(recipe, labels=("one", "two")))
+        raise
+    for setting, rate in measured["images_per_second"].items():
+        print(f"  {setting}: {rate} images/s")
+    return measured
 
 
 def load_network(name):

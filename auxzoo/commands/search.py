@@ -1,6 +1,6 @@
 """`auxzoo search RECIPE`."""
 
-from auxzoo.commands.common import keras_verbosity, load_tensorflow
+from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, percent, print_table
 
 
 def add_arguments(parser):
@@ -20,7 +20,6 @@ def add_arguments(parser):
 
 def run(arguments):
     """Searches the structure of an auxiliary, or continues a search."""
-    import os
     from pathlib import Path
 
     from auxzoo.files import numbered_folder, read_json
@@ -38,12 +37,13 @@ def run(arguments):
         overrides += [] if value is None else [f"{key}={value}"]
     settings = read_settings(arguments.recipe, overrides)
     compute = settings.get("compute")
-    onednn = compute.get("onednn") if isinstance(compute, dict) else None
-    if isinstance(onednn, bool):
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
+    if isinstance(compute, dict) and compute.get("compilation") == "auto":
+        compute["compilation"] = "graph"  # `search` does not time XLA
+    measured = choose_onednn(settings, arguments)
 
     load_tensorflow()
-    from auxzoo.training.run_folder import METRICS_FILE
+    from auxzoo.auxiliary import Structure
+    from auxzoo.training.run_folder import METRICS_FILE, STRUCTURE_FILE
     from auxzoo.training.search import search
     from auxzoo.training.search_settings import SearchRecipe
 
@@ -53,11 +53,53 @@ def run(arguments):
         f"The search goes to {folder}; if it is cut off, the same command with --to {folder} continues it.", flush=True
     )
     verbose = keras_verbosity() if arguments.verbose == "auto" else int(arguments.verbose)
-    search(recipe, folder, overwrite=arguments.overwrite, verbose=verbose)
+    search(recipe, folder, overwrite=arguments.overwrite, measured=measured, verbose=verbose)
     metrics = read_json(folder / METRICS_FILE)
     cost = metrics["cost"]
+    structure = Structure.read(folder / STRUCTURE_FILE)
+    print_table(_table_of_nodes(structure))
+    print_table(_table_of_links(structure, metrics) if "link_worths" in metrics["found"] else _table_of_tries(metrics))
     print(
         f"Found: {metrics['links']} links; a joint step takes {metrics['step_cost']:.2f} plain ones. "
         f"The search took {cost['steps']:,} steps, {cost['seconds'] / 60:.1f} minutes."
     )
-    print(f"`auxzoo train {arguments.recipe} --structure {folder / 'structure.json'}` trains with it.")
+    print(f"`auxzoo train {arguments.recipe} --structure {folder / STRUCTURE_FILE}` trains with it.")
+
+
+def _table_of_nodes(structure):
+    table = make_table("The structure", "node", "reads", "operation", "channels>")
+    for node in structure.nodes:
+        table.add_row(node.name, ", ".join(node.links) or "the node before", node.operation, str(node.channels))
+    return table
+
+
+def _table_of_links(structure, metrics):
+    """What the gates and the perturbation say of every candidate; a link's worth is that of its last round."""
+    kept = {(node.name, tap) for node in structure.nodes for tap in node.links}
+    worths = {(one["node"], one["tap"]): one["worth"] for round in metrics["found"]["link_worths"] for one in round}
+    caption = "Worth: what the held-out loss of the compact network gains by the link, in thousandths"
+    table = make_table("Candidate links", "node", "tap", "gate open %>", "worth>", "kept", caption=caption)
+    for name, values in metrics["found"]["gate_history"].items():
+        kind, _, link = name.partition(" ")
+        if kind == "link":
+            node, tap = link.split(" <- ")
+            worth = worths.get((node, tap))
+            table.add_row(
+                *(node, tap, f"{100 * values[-1]:.0f}", "" if worth is None else f"{1000 * worth:+.2f}"),
+                "yes" if (node, tap) in kept else "",
+            )
+    return table
+
+
+def _table_of_tries(metrics):
+    table = make_table("Structures tried", "structure>", "links", "operations", "epochs>", "accuracy %>")
+    for number, record in enumerate(metrics["found"]["candidates"], start=1):
+        nodes = record["structure"]["nodes"]
+        table.add_row(
+            str(number),
+            "; ".join(f"{node['name']}: {', '.join(node['links'])}" for node in nodes if node["links"]),
+            ", ".join(node["operation"] for node in nodes),
+            str(record["epochs"]),
+            percent(record["accuracy"]),
+        )
+    return table

@@ -1,8 +1,6 @@
 """`auxzoo train RECIPE`."""
 
-import os
-
-from auxzoo.commands.common import keras_verbosity, load_tensorflow, make_table, percent, print_table
+from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, percent, print_table
 
 
 def add_arguments(parser):
@@ -25,7 +23,6 @@ def run(arguments):
     from pathlib import Path
 
     from auxzoo.files import numbered_folder, read_json
-    from auxzoo.training.compilation import measure_compute
     from auxzoo.training.recipe_file import read_settings
 
     overrides = list(arguments.set)
@@ -40,15 +37,7 @@ def run(arguments):
         overrides += [] if value is None else [f"{key}={value}"]
     settings = read_settings(arguments.recipe, overrides)
 
-    # oneDNN must be chosen before TensorFlow is imported, so it is looked up, and measured in children, first of all.
-    compute = settings.get("compute")
-    onednn, measured = compute.get("onednn") if isinstance(compute, dict) else None, None
-    if onednn == "auto":
-        measured = _measure(settings, arguments, measure_compute)
-        onednn = measured["onednn"]
-    if isinstance(onednn, bool):
-        os.environ["TF_ENABLE_ONEDNN_OPTS"] = str(int(onednn))
-
+    measured = choose_onednn(settings, arguments)
     load_tensorflow()
     from auxzoo.training.recipe import Recipe
     from auxzoo.training.run import train
@@ -71,31 +60,3 @@ def run(arguments):
     if skipped:
         print(f"{len(skipped)} broken images left out: {', '.join(skipped[:5])}")
     print(f"The compact network is in {folder}; `auxzoo export {folder}` writes its files.")
-
-
-def _measure(settings, arguments, measure_compute):
-    """Returns which of XLA and oneDNN is fastest: what the run in the folder keeps, or measured now."""
-    from pathlib import Path
-
-    from auxzoo.child_process import ChildFailed
-    from auxzoo.files import read_json
-    from auxzoo.training.compilation import COMPUTE_FILE
-
-    kept = Path(arguments.to or "") / COMPUTE_FILE
-    if arguments.to and kept.exists() and not arguments.overwrite:
-        return read_json(kept)
-    print("Measuring training steps with and without oneDNN and XLA ...", flush=True)
-    try:
-        measured = measure_compute(settings)
-    except ChildFailed:
-        # Most likely the recipe is wrong: then its own message is the one to read.
-        load_tensorflow()
-        from auxzoo.training.recipe import Recipe
-        from auxzoo.training.run import build_compact, build_structure
-
-        recipe = Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
-        build_structure(recipe, build_compact(recipe, labels=("one", "two")))
-        raise
-    for setting, rate in measured["images_per_second"].items():
-        print(f"  {setting}: {rate} images/s")
-    return measured

@@ -234,6 +234,126 @@ class TestShow:
         assert_refused(command("show", *arguments), before, after)
 
 
+class TestSearch:
+    """Real searches are in tests/training; here is what the command hands over and what it prints."""
+
+    @pytest.fixture
+    def searched(self, monkeypatch, work_folder):
+        """What `search` was called with; instead of searching it leaves what a search leaves."""
+        from auxzoo.auxiliary import SearchSpace
+        from auxzoo.training import search as search_module
+
+        network = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+        space = SearchSpace.default(network, taps=["stem", "stage1", "stage2"], width_multiplier=1)
+        links = [("stage1", "stage1"), ("stage2", "stem")]
+        operations = {"stage1": "identity", "stage2": "separable_3x3"}
+        candidate = space.structure(links, operations)
+
+        def worth(node, tap, value):
+            return {"node": node, "tap": tap, "worth": value}
+
+        found = {
+            "gradient": {
+                "gate_history": {
+                    **{f"link {node} <- {tap}": [0.5, 0.123] for node, tap in space.links},
+                    "operation stage1 identity": [0.2, 0.9],
+                },
+                "link_worths": [
+                    [
+                        {"node": "stage1", "tap": "stage1", "worth": 0.5},
+                        {"node": "stage2", "tap": "stem", "worth": 0.5},
+                    ],
+                    [{"node": "stage2", "tap": "stem", "worth": -0.00325}],
+                ],
+            },
+            "halving": {
+                "candidates": [
+                    {"structure": candidate.to_dict(), "epochs": 7, "accuracy": 0.4321, "diverged": False},
+                ]
+            },
+        }
+        calls = []
+
+        def leave(recipe, folder, **options):
+            calls.append(types.SimpleNamespace(recipe=recipe, folder=folder, **options))
+            cost = {"steps": 1234, "seconds": 90}
+            facts = {"cost": cost, "links": 2, "step_cost": 1.375, "found": found[recipe.search.method]}
+            candidate.save(folder / "structure.json")
+            write_json(folder / "metrics.json", facts)
+
+        monkeypatch.setattr(search_module, "search", leave)
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+        return calls
+
+    def test_every_argument_reaches_the_recipe(self, command, searched, work_folder):
+        outcome = command(
+            *("search", "tiny.yaml", "--to", "found", "--data-dir", "sets", "--method", "halving", "--links", "4"),
+            *("--step-cost", "1.5", "--set", "search.every=3", "--skip-broken", "--download", "--overwrite"),
+            *("--verbose", "2"),
+        )
+        assert outcome.code == 0, outcome
+        (call,) = searched
+        options = call.recipe.search
+        assert (options.method, options.links, options.step_cost, options.every) == ("halving", 4, 1.5, 3)
+        data = call.recipe.data
+        assert (data.data_dir, data.skip_broken, data.download) == ("sets", True, True)
+        assert (str(call.folder), call.overwrite, call.verbose, call.measured) == ("found", True, 2, None)
+
+    def test_the_structure_and_every_link_are_told(self, command, searched, work_folder):
+        outcome = command("search", "tiny.yaml", "--to", "found")
+        assert_fits(outcome)
+        rows = rows_of(outcome)
+        assert ["stage1", "stage1", "identity", "8"] in rows
+        assert ["stage2", "stem", "separable_3x3", "16"] in rows
+        # The worth is that of the last round in which the link was looked at.
+        assert ["stage2", "stem", "12", "-3.25", "yes"] in rows
+        assert ["stage1", "stage1", "12", "+500.00", "yes"] in rows
+        assert ["stage2", "stage2", "12", "", ""] in rows
+        assert "2 links; a joint step takes 1.38 plain ones" in outcome.output
+        assert "The search took 1,234 steps, 1.5 minutes." in outcome.output
+        assert "auxzoo train tiny.yaml --structure found/structure.json" in outcome.output
+
+    def test_every_structure_that_was_tried_is_told(self, command, searched, work_folder):
+        outcome = command("search", "tiny.yaml", "--to", "found", "--method", "halving")
+        assert_fits(outcome)
+        assert ["1", "stage1: stage1; stage2: stem", "identity, separable_3x3", "7", "43.21"] in rows_of(outcome)
+
+    def test_a_new_folder_is_numbered(self, command, searched, work_folder):
+        assert "The search goes to runs/tiny_search-001" in command("search", "tiny.yaml").output
+
+    def test_what_is_measured_is_of_the_recipe_without_its_search(self, command, searched, work_folder, monkeypatch):
+        from auxzoo.training import compilation
+
+        seen = []
+
+        def measure(settings):
+            seen.append(settings)
+            return {"compilation": "graph", "onednn": True, "images_per_second": {"graph, oneDNN on": 512.5}}
+
+        monkeypatch.setattr(compilation, "measure_compute", measure)
+        settings = ("--set", "compute.onednn=auto", "--set", "compute.compilation=auto", "--links", "2")
+        outcome = command("search", "tiny.yaml", "--to", "found", *settings)
+        assert outcome.code == 0, outcome
+        assert (seen[0]["compute"]["compilation"], "search" in seen[0]) == ("graph", False)
+        assert searched[0].measured["onednn"] is True
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["nothing.yaml"], ["nothing.yaml"]),
+            (["tiny.yaml", "--links", "0"], ["search.links", "0"]),
+            (["tiny.yaml", "--step-cost", "1"], ["search.step_cost", "1"]),
+            (["tiny.yaml", "--set", "search.supervision=wide"], ["search.supervision", "wide"]),
+            (["tiny.yaml", "--set", "search.every=0"], ["search.every", "0"]),
+            (["tiny.yaml", "--set", "search.perturbation=0"], ["search.perturbation", "0"]),
+            (["tiny.yaml", "--set", "search.gates=3"], ["search.gates"]),
+        ],
+    )
+    def test_wrong_arguments_are_named(self, command, searched, work_folder, arguments, words):
+        assert_refused(command("search", *arguments), *words)
+        assert searched == []
+
+
 class TestTrain:
     """Real runs of the command are in tests/training; here is what comes before and after them."""
 

@@ -1,5 +1,6 @@
 """Gates and the search space: what they let through, how often, and which structures there are."""
 
+import dataclasses
 import json
 
 import keras
@@ -13,6 +14,7 @@ import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, Relaxation, SearchSpace
 from auxzoo.auxiliary.gates import HIGH, LOW
+from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.errors import UserError
 
 DRAWS = 4000
@@ -160,6 +162,14 @@ class TestSuperNetwork:
         assert sorted(gates) == sorted(space.links)
         assert sorted(choices) == sorted(node.name for node in space.nodes)
 
+    @pytest.mark.parametrize("supervision", SUPERVISIONS)
+    def test_it_has_the_heads_of_its_supervision(self, compact, space, supervision):
+        joint = auxzoo.attach(compact, dataclasses.replace(space, supervision=supervision))
+        nodes = {"auxiliary_stage1", "auxiliary_stage2", "auxiliary_stage3", "auxiliary_stage4"}
+        assert set(joint.output) - {"compact"} == ({"auxiliary"} if supervision == "hierarchical" else nodes)
+        reads_another = any("_from_previous" in layer.name for layer in joint.layers)
+        assert reads_another == (supervision != "deep")
+
     def test_attaching_changes_no_output_of_the_compact_network(self, compact, joint):
         images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
         np.testing.assert_array_equal(joint(images)["compact"], compact(images))
@@ -188,15 +198,31 @@ class TestSearchSpace:
         space = SearchSpace.default(foreign_model, taps=["first", "second"], operations=["identity"])
         assert auxzoo.attach(foreign_model, space).output["auxiliary"].shape == (None, 3)
 
+    @pytest.mark.parametrize("supervision", SUPERVISIONS)
     @given(data=st.data())
     @settings(max_examples=30, deadline=None)
-    def test_a_random_structure_keeps_the_budget_and_comes_again(self, compact, space, data):
+    def test_a_random_structure_keeps_the_budget_and_comes_again(self, space, supervision, data):
+        space = dataclasses.replace(space, supervision=supervision)
         links, seed = data.draw(st.integers(1, space.number_of_links)), data.draw(st.integers(0, 2**31))
         structure = space.random(links, seed)
+        assert structure.supervision == supervision
         assert sum(len(node.links) for node in structure.nodes) == links
         assert structure.nodes[0].links
         assert structure == space.random(links, seed)
         assert auxzoo.Structure.from_json(structure.to_json()) == structure
+
+    def test_nodes_that_read_each_other_stay_without_a_link_but_the_first(self, space):
+        structure = space.structure([("stage1", "stem"), ("stage3", "stage2")])
+        assert [node.links for node in structure.nodes] == [("stem",), (), ("stage2",), ()]
+        assert not space.can_keep([("stage3", "stage2")])
+        with pytest.raises(UserError, match="`links` of node 'stage1', which reads no other, must name a tap"):
+            space.structure([("stage3", "stage2")])
+
+    def test_nodes_that_read_no_other_go_without_a_link(self, space):
+        deep = dataclasses.replace(space, supervision="deep")
+        assert deep.can_keep([("stage3", "stage2")])
+        structure = deep.structure([("stage3", "stage2")])
+        assert [node.name for node in structure.nodes] == ["stage3"]
 
     def test_random_structures_differ(self, space):
         assert len({space.random(6, seed) for seed in range(20)}) > 15
@@ -223,6 +249,7 @@ class TestSearchSpace:
             ({"operations": ["convolution_9x9"]}, "`operation` of node 'stage1' must be one of.*convolution_9x9"),
             ({"operations": ["identity", "identity"]}, "must have links, and every operation once"),
             ({"operations": []}, "`operation` of node 'stage1' must be one of"),
+            ({"supervision": "wide"}, "`supervision` must be one of hierarchical, deep, both.*'wide'"),
             ({"width_multiplier": 0}, "`width_multiplier` must be above 0. Received: width_multiplier=0"),
             ({"width_multiplier": float("inf")}, "`width_multiplier` must be above 0.*inf"),
         ],

@@ -1,5 +1,6 @@
 """The search: its loop, what it leaves behind, that it resumes bit-identically, and what it refuses."""
 
+import dataclasses
 import random
 import shutil
 import types
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import models
-from auxzoo.auxiliary import LinkGate, OperationChoice, SearchSpace, Structure
+from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, SearchSpace, Structure
+from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.files import read_json
 from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box, search_case
 from auxzoo.training.black_box import mutate
 from auxzoo.training.gate_trainer import Gates, GateTrainer
-from auxzoo.training.perturbation import Perturbation, choose_links
+from auxzoo.training.perturbation import Perturbation, choose_links, links_to_measure, number_of_trainings
 from auxzoo.training.recipe import Recipe
 from auxzoo.training.recipe_file import read_settings
 from auxzoo.training.search import search, within_budget
@@ -31,7 +33,7 @@ from auxzoo.training.unrolled import exact_batch_normalization
 SMALL = (
     *("search.taps=[stem, stage1, stage2]", "search.operations=[convolution_1x1, identity]"),
     *("search.width_multiplier=1", "search.links=3", "search.gate_count=12", "search.every=1"),
-    *("search.perturbation_steps=2", "search.candidates=2", "search.rounds=2", "epochs=4"),
+    *("search.perturbation=1", "search.candidates=2", "search.rounds=2", "epochs=4"),
 )
 LINKS = [("stage1", "stem"), ("stage1", "stage1"), *(("stage2", tap) for tap in ("stem", "stage1", "stage2"))]
 
@@ -177,7 +179,9 @@ class TestGradientSearch:
         cost = provenance["cost"]
         assert cost["steps"] == 2 * recipe.epochs + cost["perturbation_steps"]  # 24 images in batches of 12
         assert cost["gate_steps"] == 6  # all but the 2 of the warm-up
-        assert cost["perturbation_steps"] == 2 * sum(len(one) + 1 for one in provenance["found"]["link_worths"])
+        trainings = sum(len(one) + 1 for one in provenance["found"]["link_worths"])
+        # As many as fit into all steps of the search, 2 * 4; at least one each.
+        assert cost["perturbation_steps"] == trainings * max(1, 8 // trainings)
         assert provenance["cost"]["seconds"] > 0
         assert provenance["step_cost"] > 0
         assert {"auxzoo", "keras", "tensorflow", "processor"} <= set(provenance["made_with"])
@@ -255,7 +259,7 @@ class TestPerturbation:
         recipe = SearchRecipe.parse(read_settings(recipe_file, SMALL), "The recipe")
         case = SearchCase(recipe, tmp_path_factory.mktemp("case") / "step_costs.json")
         network = auxzoo.attach(case.compact(), case.space)
-        return network, Perturbation(network, {"stage1": "identity", "stage2": "convolution_1x1"}, case)
+        return network, Perturbation(network, {"stage1": "identity", "stage2": "convolution_1x1"}, case, 2)
 
     def test_every_link_makes_a_difference_and_the_same_one_again(self, trained):
         _, perturbation = trained
@@ -365,12 +369,18 @@ class TestChoice:
             return {link: 0.0 if link in hidden else self.made_up[link] for link in links}
 
     LINKS = (("a", "1"), *(("b", tap) for tap in "12345"))
+    SPACE = SearchSpace(
+        tuple((tap, tap) for tap in "12345"),
+        (NodeSpace("a", ("1",), ("identity",), 1, "1"), NodeSpace("b", tuple("12345"), ("identity",), 1, "5")),
+    )
 
-    def choose(self, worths, budget, probabilities=None, doubles=()):
+    def choose(self, worths, budget, probabilities=None, doubles=(), space=SPACE):
         made_up = self.MadeUp(dict(zip(self.LINKS, worths, strict=True)), doubles)
         probabilities = dict(zip(self.LINKS, probabilities or [0.9] * len(self.LINKS), strict=True))
-        links, rounds = choose_links(made_up, probabilities, budget, "a", progress=lambda line: None)
+        pool = links_to_measure(probabilities, budget, space)
+        links, rounds = choose_links(made_up, pool, budget, space, progress=lambda line: None)
         assert [list(one) for one in rounds] == made_up.asked
+        assert sum(len(one) + 1 for one in rounds) == number_of_trainings(len(pool), budget)
         return links, made_up
 
     def test_the_worthiest_stay(self):
@@ -380,6 +390,10 @@ class TestChoice:
     def test_the_first_node_keeps_its_best_whatever_it_is_worth(self):
         links, _ = self.choose([-9, 5, 4, 3, 2, 1], budget=2)
         assert links == [("a", "1"), ("b", "1")]
+
+    def test_where_nodes_read_no_other_every_link_must_be_worth_its_place(self):
+        links, _ = self.choose([-9, 5, 4, 3, 2, 1], budget=2, space=dataclasses.replace(self.SPACE, supervision="deep"))
+        assert links == [("b", "1"), ("b", "2")]
 
     def test_what_is_hidden_by_its_double_comes_out_in_a_later_round(self):
         doubles = [(("b", "1"), ("b", "2"))]
@@ -440,16 +454,18 @@ class TestBlackBox:
         assert sum(len(node.links) for node in structure.nodes) == recipe.search.links
 
 
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
 @given(seed=st.integers(0, 2**31), links=st.integers(1, 14))
 @settings(max_examples=40, deadline=None)
-def test_a_mutant_has_one_change_and_as_many_links(seed, links):
-    space = mutant_space()
+def test_a_mutant_has_one_change_and_as_many_links(seed, links, supervision):
+    space = dataclasses.replace(mutant_space(), supervision=supervision)
     parent = space.random(links, seed)
     child = mutate(space, parent, random.Random(seed))
     moved = {(a.name, tap) for a in parent.nodes for tap in a.links} ^ {
         (b.name, tap) for b in child.nodes for tap in b.links
     }
-    changed = sum(a.operation != b.operation for a, b in zip(parent.nodes, child.nodes, strict=True))
+    operations = [{node.name: node.operation for node in structure.nodes} for structure in (parent, child)]
+    changed = sum(operations[0][name] != operations[1][name] for name in operations[0].keys() & operations[1].keys())
     assert (len(moved), changed) in {(2, 0), (0, 1), (0, 0)}
     assert sum(len(node.links) for node in child.nodes) == links
     assert child.nodes[0].links
