@@ -3,9 +3,10 @@
     python benchmarks/search_step.py
 
 Arms: the plain step; the super-network's step with its gates fixed (as in the warm-up of a search); the step that
-moves the gates too. A whole search is the warm-up's steps at the second price, and after that in every
-`search.every`-th step the third: the ratio printed is of that mean to the plain step. Memory is the peak of a process
-that does nothing else, less that of a process that has only made the network.
+moves the gates too. A whole search is the warm-up's steps at the second price, after that in every `search.every`-th
+step the third, and the steps of the perturbation at the second: the ratio printed is of all that, for every step of a
+training as long, to the plain step. Memory is the peak of a process that does nothing else, less that of a process that
+has only made the network.
 
 Let nothing else run meanwhile.
 """
@@ -44,7 +45,7 @@ def main():
     settings = SearchSettings()
     table = make_table(
         f"Batch {BATCH_SIZE}, {arguments.threads} thread, oneDNN on",
-        *["network", "plain ms>", "super-network>", "gate step>", "search, mean>", "goal", "memory>", "goal"],
+        *["network", "plain ms>", "super-network>", "gate step>", "search>", "goal", "memory>", "goal"],
     )
     for network in arguments.networks:
         job = {"network": network, "threads": arguments.threads, "rounds": arguments.rounds, "steps": arguments.steps}
@@ -53,8 +54,9 @@ def main():
         memory = {arm: child({**job, "arms": [arm], "rounds": 1, "steps": 1})["peak"] - base for arm in ARMS[1:]}
         every = 1 / settings.every
         after = (1 - every) * seconds["super_network"] + every * seconds["gate_step"]
-        mean = settings.warm_up * seconds["super_network"] + (1 - settings.warm_up) * after
-        time_ratio, memory_ratio = mean / seconds["plain"], memory["gate_step"] / memory["super_network"]
+        warm_up = settings.warm_up + settings.perturbation
+        whole = warm_up * seconds["super_network"] + (1 - settings.warm_up) * after
+        time_ratio, memory_ratio = whole / seconds["plain"], memory["gate_step"] / memory["super_network"]
         table.add_row(
             network,
             f"{1000 * seconds['plain']:.1f}",
@@ -123,8 +125,8 @@ def make_step(arm, network, batch):
         trainer = Trainer(network, Objective(), total_steps=1000)
         data = batch
     else:
-        joint = auxzoo.attach(network, SearchSpace.default(network))
         settings = SearchSettings(warm_up=0.999 if arm == "super_network" else 0.0, every=1)
+        joint = auxzoo.attach(network, SearchSpace.default(network, supervision=settings.supervision))
         trainer = GateTrainer(joint, Objective(), 100_000, settings)
         data = (batch, batch)
     optimizer = Optimization().build(1000, trainer.trained_variables)

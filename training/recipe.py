@@ -92,6 +92,10 @@ class AuxiliarySettings(Settings):
     width_multiplier: float | None = pydantic.Field(None, ge=1)
     """Width of the default structure's nodes, as a multiple of their taps'; its own default if not set."""
 
+    supervision: Literal["hierarchical", "deep", "both"] | None = None
+    """Of the default structure: whether its nodes read each other, and whether each has a head; its own default if
+    not set."""
+
 
 class ComputeSettings(Settings):
     """How the steps are computed. Figures that are published fix it: results differ in the last digits."""

@@ -155,6 +155,5 @@ def build_structure(recipe, compact):
         return Structure.read(zoo.entry_folder(recipe.network.entry) / STRUCTURE_FILE)
     if settings.structure != "default":
         return Structure.read(settings.structure)
-    if settings.width_multiplier is None:
-        return Structure.default(compact)
-    return Structure.default(compact, width_multiplier=settings.width_multiplier)
+    options = {"width_multiplier": settings.width_multiplier, "supervision": settings.supervision}
+    return Structure.default(compact, **{name: value for name, value in options.items() if value is not None})

@@ -29,7 +29,7 @@ class SearchSettings(Settings):
     supervision: Literal["hierarchical", "deep", "both"] = "hierarchical"
     """Whether nodes read each other, and whether every node has a head: as of `Structure`."""
 
-    width_multiplier: float = pydantic.Field(2.0, gt=0)
+    width_multiplier: float = pydantic.Field(1.0, gt=0)
     """Channels of a node as a multiple of its tap's."""
 
     operations: list[str] = pydantic.Field(list(SEARCHED_OPERATIONS), min_length=1)

@@ -76,7 +76,7 @@ class SearchSpace:
         cls,
         model,
         taps=None,
-        width_multiplier=2.0,
+        width_multiplier=1.0,
         operations=SEARCHED_OPERATIONS,
         relaxation=None,
         supervision="hierarchical",

@@ -16,6 +16,7 @@ from ..models.costs import measure_costs
 FORMAT = 1
 # name -> (whether nodes read each other, whether each has a head of its own)
 SUPERVISIONS = {"hierarchical": (True, False), "deep": (False, True), "both": (True, True)}
+DEFAULT_SUPERVISION = "deep"  # by training/studies
 # A 3x3 convolution in every node, as long as all of the auxiliary's stays within this share of the compact
 # network's own multiplications; beyond it the costliest nodes take a 1x1 convolution instead.
 DEFAULT_COST_SHARE = 0.35
@@ -139,18 +140,21 @@ class Structure:
         return SUPERVISIONS[self.supervision][1]
 
     @classmethod
-    def default(cls, model, taps=None, width_multiplier=1.0):
+    def default(cls, model, taps=None, width_multiplier=1.0, supervision=DEFAULT_SUPERVISION):
         """Returns the structure to begin with: a node for every stage, linked at the stage's end.
 
-        The first node reads the first tap (the stem) too. Each node is at least as wide as its tap.
+        Where nodes read each other, the first reads the first tap (the stem) too. Each node is at least as wide as its
+        tap. `training/studies` tells how the default came to be.
 
         Args:
             model: functional Keras model with static shapes.
             taps: for a model that carries no description: names of its layers, from input to output.
             width_multiplier: channels of a node as a multiple of its tap's, 1 or more.
+            supervision: as of the structure.
 
         Raises:
-            UserError: if a tap is unknown, or none is given for a model without a description.
+            UserError: if a tap is unknown, or none is given for a model without a description; or a value is not
+                allowed.
         """
         if isinstance(width_multiplier, bool) or not (
             isinstance(width_multiplier, (int, float)) and 1 <= width_multiplier < math.inf
@@ -159,10 +163,11 @@ class Structure:
         pairs = tap_pairs(model, taps)
         shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}
         stages = [tap for tap, _ in pairs][1:] or [pairs[0][0]]
+        reads_stem = len(pairs) > 1 and SUPERVISIONS.get(supervision, (False,))[0]
         nodes = [
             Node(
                 name=tap if tap.isidentifier() else f"node{index}",
-                links=(pairs[0][0], tap) if index == 1 and len(pairs) > 1 else (tap,),
+                links=(pairs[0][0], tap) if index == 1 and reads_stem else (tap,),
                 operation="convolution_3x3",
                 channels=math.ceil(shapes[tap][-1] * width_multiplier),
             )
@@ -179,7 +184,7 @@ class Structure:
             nodes[index] = dataclasses.replace(nodes[index], operation="convolution_1x1")
             costs[index] //= 9
         provenance = {"made_by": "Structure.default", "network": model.name, "width_multiplier": width_multiplier}
-        return cls(taps=pairs, nodes=tuple(nodes), provenance=provenance)
+        return cls(pairs, tuple(nodes), provenance, supervision)
 
     def to_dict(self):
         """Returns the structure as plain JSON types."""

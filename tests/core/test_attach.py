@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import Node, Structure
-from auxzoo.auxiliary.structure import tap_pairs
+from auxzoo.auxiliary.structure import SUPERVISIONS, tap_pairs
 from auxzoo.models.names import AUXILIARY_PREFIX, auxiliary_outputs, is_joint
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
@@ -150,14 +150,19 @@ def shapes_in(path):
     return shapes
 
 
-def test_joint_network_survives_saving(compact, tmp_path):
+@pytest.mark.parametrize("supervision", SUPERVISIONS)
+def test_joint_network_survives_saving(compact, tmp_path, supervision):
     network, taps, _ = compact
-    joint = auxzoo.attach(network, Structure.default(network, taps=[tap for tap, _ in taps]))
+    structure = Structure.default(network, taps=[tap for tap, _ in taps], supervision=supervision)
+    joint = auxzoo.attach(network, structure)
     joint.save(tmp_path / "joint.keras")
     loaded = keras.models.load_model(tmp_path / "joint.keras")
     images = images_for(network)
     np.testing.assert_array_equal(auxzoo.detach(loaded)(images), network(images))
-    np.testing.assert_array_equal(loaded(images)["auxiliary"], joint(images)["auxiliary"])
+    outputs, expected = loaded(images), joint(images)
+    assert outputs.keys() == expected.keys() and len(outputs) > 1
+    for name, value in expected.items():
+        np.testing.assert_array_equal(outputs[name], value)
 
 
 def test_joint_network_carries_the_description():
@@ -170,7 +175,7 @@ def test_joint_network_carries_the_description():
 def test_published_structure_fits_a_fresh_head():
     structure = Structure.default(models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2))
     other = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=7)
-    assert auxzoo.attach(other, structure).output["auxiliary"].shape == (None, 7)
+    assert {output.shape for output in auxzoo.attach(other, structure).output.values()} == {(None, 7)}
 
 
 class TestLayerNames:
@@ -214,7 +219,7 @@ class TestLayerNames:
 
     def test_other_names_are_as_published(self):
         network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
-        joint = auxzoo.attach(network, Structure.default(network))
+        joint = auxzoo.attach(network, Structure.default(network, supervision="hierarchical"))
         names = {layer.name.removeprefix(AUXILIARY_PREFIX) for layer in joint.layers}
         assert {
             "stage1_from_stem_adapter",
@@ -245,7 +250,7 @@ class TestBadInput:
 
     def test_tap_of_another_network(self, network):
         structure = Structure.default(models.MobileNetV2((32, 32, 3), 0.35, num_classes=2))
-        with pytest.raises(auxzoo.UserError, match=r"Tap 'stem' must be a layer of 'resnet18'.*'Conv1_relu'"):
+        with pytest.raises(auxzoo.UserError, match=r"Tap 'stage1' must be a layer of 'resnet18'.*'expanded_conv"):
             auxzoo.attach(network, structure)
 
     def test_joint_network(self, network):

@@ -191,7 +191,7 @@ class TestSearchSpace:
             ("stem", "stage1", "stage2", "stage3"),
             ("stem", "stage1", "stage2", "stage3", "stage4"),
         ]
-        assert [node.channels for node in space.nodes] == [16, 32, 64, 128]
+        assert [node.channels for node in space.nodes] == [8, 16, 32, 64]
         assert space.number_of_links == 14
 
     def test_any_functional_network_has_one(self, foreign_model):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import OPERATIONS, Node, Structure
+from auxzoo.auxiliary.structure import SUPERVISIONS
 
 TAPS = (("stem", "layer1"), ("stage1", "layer2"), ("stage2", "layer3"))
 
@@ -201,11 +202,15 @@ def test_no_json_is_refused(text, tmp_path):
     ],
     ids=["mobilenet_v2_035", "mobilenet_v2_100", "resnet18"],
 )
-def test_default_reads_every_stage_and_is_as_wide(network):
-    structure = Structure.default(network)
+@pytest.mark.parametrize("supervision", [None, *SUPERVISIONS])
+def test_default_reads_every_stage_and_is_as_wide(network, supervision):
+    structure = Structure.default(network, **({"supervision": supervision} if supervision else {}))
+    assert structure.supervision == (supervision or "deep")
     taps = dict(auxzoo.describe(network).taps)
-    assert len(structure.nodes) == len(taps) - 1  # a node for every stage; the stem is read by the first
-    assert {link for node in structure.nodes for link in node.links} == set(taps)
+    assert len(structure.nodes) == len(taps) - 1  # a node for every stage
+    # The stem is read by the first node of a chain alone: by itself it is too early for a head.
+    read = set(taps) - {"stem"} if structure.supervision == "deep" else set(taps)
+    assert {link for node in structure.nodes for link in node.links} == read
     assert len(taps) >= 4
     for structure_node in structure.nodes:
         tap = structure_node.links[-1]
@@ -217,8 +222,10 @@ def test_default_reads_every_stage_and_is_as_wide(network):
 def test_default_of_a_foreign_model_has_a_node_for_every_layer_named(foreign_model):
     structure = Structure.default(foreign_model, taps=["first", "second"], width_multiplier=2)
     assert structure.taps == (("first", "first"), ("second", "second"))
-    assert [node.links for node in structure.nodes] == [("first", "second")]
+    assert [node.links for node in structure.nodes] == [("second",)]
     assert structure.nodes[0].channels == 12
+    chained = Structure.default(foreign_model, taps=["first", "second"], supervision="hierarchical")
+    assert [node.links for node in chained.nodes] == [("first", "second")]
 
 
 def test_default_of_a_model_with_a_shared_and_a_nested_layer():
@@ -231,7 +238,7 @@ def test_default_of_a_model_with_a_shared_and_a_nested_layer():
     x = keras.layers.GlobalAveragePooling2D()(x * 2)
     model = keras.Model(inputs, keras.layers.Dense(2)(x))
     structure = Structure.default(model, taps=["first", "shared"])
-    assert auxzoo.attach(model, structure).output["auxiliary"].shape == (None, 2)
+    assert auxzoo.attach(model, structure).output["auxiliary_shared"].shape == (None, 2)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +248,7 @@ def test_default_of_a_model_with_a_shared_and_a_nested_layer():
         ({"taps": []}, r"`taps` must name at least one layer"),
         ({"taps": ["first", "third"]}, r"`taps` must be layers of 'foreign'.*Received: 'third'"),
         ({"taps": ["first", "pooling"]}, r"Tap 'pooling' must be a feature map"),
+        ({"taps": ["first"], "supervision": "wide"}, r"`supervision` must be one of hierarchical, deep, both.*'wide'"),
         ({"taps": ["first"], "width_multiplier": 0.5}, r"`width_multiplier` must be 1 or more"),
         ({"taps": ["first"], "width_multiplier": "wide"}, r"`width_multiplier` must be 1 or more.*'wide'"),
         ({"taps": ["first"], "width_multiplier": float("nan")}, r"`width_multiplier` must be 1 or more"),

@@ -66,7 +66,7 @@ def joint_inside():
 
 def auxiliary_alone():
     network = joint()
-    return keras.Model(network.input, network.output["auxiliary"])
+    return keras.Model(network.input, network.output["auxiliary_stage1"])
 
 
 def half_precision():

@@ -7,7 +7,6 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import auxzoo
 from auxzoo.auxiliary import SearchSpace, Structure
 from auxzoo.training import read_recipe
 from auxzoo.training.run import build_compact
@@ -16,13 +15,13 @@ WIDTHS = (1, 2, 4)
 RANDOM_SEEDS = (1, 2, 3)
 
 
-def structures(network, links):
-    """Yields `(name, structure)`; the random ones have so many links."""
+def structures(network):
+    """Yields `(name, structure)`."""
+    made_by = {"made_by": "training/studies/make_structures.py"}
     for width in WIDTHS:
         space = SearchSpace.default(network, width_multiplier=width, operations=["convolution_3x3"])
         ends = [(node.name, node.resolution) for node in space.nodes]
         stem = (space.nodes[0].name, space.nodes[0].links[0])
-        made_by = {"made_by": "training/studies/make_structures.py"}
         ends_structure = space.structure([stem, *ends], provenance=made_by)
         yield f"ends_width{width}", ends_structure
         yield f"both_width{width}", dataclasses.replace(ends_structure, supervision="both")
@@ -31,16 +30,17 @@ def structures(network, links):
         if width == 1:
             nodes = space.structure(ends).nodes
             yield "deep_supervision", Structure(space.taps, nodes, supervision="deep", provenance=made_by)
-    space = SearchSpace.default(network)
+    space = SearchSpace.default(network, supervision="deep")
+    yield "deep_open", space.structure(space.links, {node.name: "convolution_3x3" for node in space.nodes}, made_by)
     for seed in RANDOM_SEEDS:
-        yield f"random{seed}", space.random(links, seed)
+        # As many links as deep supervision has, and so what is searched.
+        yield f"deep_random{seed}", space.random(len(space.nodes), seed)
 
 
 def main(recipe, folder):
     """Writes every structure as JSON."""
     network = build_compact(read_recipe(recipe), labels=tuple(map(str, range(10))))
-    stages = len(auxzoo.describe(network).taps)
-    for name, structure in structures(network, links=stages):
+    for name, structure in structures(network):
         structure.save(Path(folder) / f"{name}.json")
         print(name)
 
