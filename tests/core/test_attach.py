@@ -160,7 +160,8 @@ def test_joint_network_survives_saving(compact, tmp_path, supervision):
     images = images_for(network)
     np.testing.assert_array_equal(auxzoo.detach(loaded)(images), network(images))
     outputs, expected = loaded(images), joint(images)
-    assert outputs.keys() == expected.keys() and len(outputs) > 1
+    assert outputs.keys() == expected.keys()
+    assert len(outputs) > 1
     for name, value in expected.items():
         np.testing.assert_array_equal(outputs[name], value)
 
