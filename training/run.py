@@ -1,6 +1,7 @@
 """`train`: carry out a recipe in a folder; the same call continues a run that was killed."""
 
 import platform
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -19,7 +20,7 @@ from .compute import apply_compute, describe_compute
 from .evaluation import evaluate
 from .loop import RUN_STATE_FILE, fit
 from .recipe import Recipe, read_recipe
-from .run_folder import METRICS_FILE, STRUCTURE_FILE, TENSORBOARD_FOLDER, claim_folder
+from .run_folder import METRICS_FILE, STRUCTURE_FILE, TENSORBOARD_FOLDER, claim_folder, hold_folder
 from .run_state import read_progress
 
 
@@ -61,51 +62,53 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     train_images.training_batches(preprocessing, recipe.batch_size, recipe.seed, augmentation)
     for images in filter(None, (validation_images, test_images)):
         images.batches(preprocessing, recipe.batch_size)
-    folder = claim_folder(folder or numbered_folder("runs", recipe.name), recipe, overwrite)
-    if structure is not None:
-        structure.save(folder / STRUCTURE_FILE)
-    if measured is not None:
-        write_json(folder / COMPUTE_FILE, measured)
+    folder = Path(folder or numbered_folder("runs", recipe.name))
+    with hold_folder(folder):
+        claim_folder(folder, recipe, overwrite)
+        if structure is not None:
+            structure.save(folder / STRUCTURE_FILE)
+        if measured is not None:
+            write_json(folder / COMPUTE_FILE, measured)
 
-    fit(
-        network,
-        train_images,
-        validation_images,
-        **recipe.fit_arguments(),
-        epochs=recipe.epochs,
-        validation_every=recipe.validation_every,
-        folder=folder,
-        compilation=recipe.compute.compilation if measured is None else measured["compilation"],
-        callbacks=[keras.callbacks.TensorBoard(folder / TENSORBOARD_FOLDER), *callbacks],
-        verbose=verbose,
-    )
-    zoo.save_entry(compact, folder, name=recipe.name)
-    progress = read_progress(folder / RUN_STATE_FILE)
-    metrics = {
-        "title": recipe.data.title or recipe.data.source,
-        "auxiliary": structure is not None,
-        "images": {
-            "train": train_images.size,
-            "validation": validation_images.size,
-            "test": test_images.size if test_images else 0,
-        },
-        "broken_images_left_out": list(train_images.skipped) + list(test_images.skipped if test_images else ()),
-        "validation": evaluate(network, validation_images),
-        "test": evaluate(network, test_images) if test_images else None,
-        "training_seconds": round(progress.seconds, 1),
-        "history": progress.history,
-        "made_with": {
-            "auxzoo": auxzoo.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "python": platform.python_version(),
-            "processor": processor_name(),
-            "compilation": progress.settings["compilation"],
-            **describe_compute(),
-        },
-        "weights_sha256": sha256(folder / zoo.WEIGHTS_FILE),
-    }
-    write_json(folder / METRICS_FILE, metrics)  # last: it marks the run as finished
+        fit(
+            network,
+            train_images,
+            validation_images,
+            **recipe.fit_arguments(),
+            epochs=recipe.epochs,
+            validation_every=recipe.validation_every,
+            folder=folder,
+            compilation=recipe.compute.compilation if measured is None else measured["compilation"],
+            callbacks=[keras.callbacks.TensorBoard(folder / TENSORBOARD_FOLDER), *callbacks],
+            verbose=verbose,
+        )
+        zoo.save_entry(compact, folder, name=recipe.name)
+        progress = read_progress(folder / RUN_STATE_FILE)
+        metrics = {
+            "title": recipe.data.title or recipe.data.source,
+            "auxiliary": structure is not None,
+            "images": {
+                "train": train_images.size,
+                "validation": validation_images.size,
+                "test": test_images.size if test_images else 0,
+            },
+            "broken_images_left_out": list(train_images.skipped) + list(test_images.skipped if test_images else ()),
+            "validation": evaluate(network, validation_images),
+            "test": evaluate(network, test_images) if test_images else None,
+            "training_seconds": round(progress.seconds, 1),
+            "history": progress.history,
+            "made_with": {
+                "auxzoo": auxzoo.__version__,
+                "keras": keras.__version__,
+                "tensorflow": tf.__version__,
+                "python": platform.python_version(),
+                "processor": processor_name(),
+                "compilation": progress.settings["compilation"],
+                **describe_compute(),
+            },
+            "weights_sha256": sha256(folder / zoo.WEIGHTS_FILE),
+        }
+        write_json(folder / METRICS_FILE, metrics)  # last: it marks the run as finished
     return folder
 
 

@@ -1,7 +1,10 @@
 """The folder of a run: claimed so that no other run, and nothing of the user's, is ever lost or mixed in."""
 
+import contextlib
 import shutil
 from pathlib import Path
+
+import filelock
 
 import auxzoo
 from auxzoo.errors import UserError
@@ -13,6 +16,7 @@ from .loop import RUN_STATE_FILE
 from .recipe_file import read_settings
 
 MARKER_FILE = "run.json"  # tells a run from a folder of the user's that happens to hold a recipe
+LOCK_FILE = ".lock"
 RECIPE_FILE = "recipe.yaml"
 STRUCTURE_FILE = "structure.json"
 METRICS_FILE = "metrics.json"  # written last: it marks the run as finished
@@ -28,6 +32,34 @@ _OWN_FILES = (
     *(GATES_PICTURE, *STRUCTURE_PICTURES, STEP_COSTS_FILE, RECIPE_FILE),
 )
 _OWN_FOLDERS = (TENSORBOARD_FOLDER, CANDIDATES_FOLDER)
+
+
+@contextlib.contextmanager
+def hold_folder(folder):
+    """Keeps other processes out of the folder of a run while the block runs; make it before `claim_folder`.
+
+    Args:
+        folder: `Path`; made if it does not exist. What is no folder of a run is left alone: `claim_folder` refuses it.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    if folder.exists() and not _may_hold_run(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / LOCK_FILE, blocking=False):
+            yield
+    except filelock.Timeout:
+        raise UserError(f"`{folder}` is in use by another process; wait for it, or choose another folder.") from None
+
+
+def _may_hold_run(folder):
+    """Returns whether a path is a folder with a run in it, or with nothing."""
+    if not folder.is_dir():
+        return False
+    return (folder / MARKER_FILE).is_file() or not any(path.name != LOCK_FILE for path in folder.iterdir())
 
 
 def claim_folder(folder, recipe, overwrite=False, kind="training"):
@@ -52,7 +84,7 @@ def claim_folder(folder, recipe, overwrite=False, kind="training"):
         raise UserError(f"The output folder must be a folder. Received: `{folder}`, a file")
     if folder.exists():
         _remove_temporaries(folder)
-        if any(folder.iterdir()) and not (folder / MARKER_FILE).is_file():
+        if not _may_hold_run(folder):
             raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
     recipe_file = folder / RECIPE_FILE
     if recipe_file.exists():

@@ -27,6 +27,7 @@ from .run_folder import (
     STRUCTURE_FILE,
     STRUCTURE_PICTURES,
     claim_folder,
+    hold_folder,
 )
 from .run_state import read_progress
 from .search_case import SearchCase
@@ -64,37 +65,40 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
     apply_compute(recipe.compute)
     folder = Path(folder or numbered_folder("runs", f"{recipe.name}_search"))
     case = SearchCase(recipe, folder / STEP_COSTS_FILE)
-    claim_folder(folder, recipe, overwrite, kind="search")
-    case.keep_step_costs()
-    if measured is not None:
-        write_json(folder / COMPUTE_FILE, measured)
-    if recipe.search.method == "gradient":
-        structure, found, cost = _search_by_gradient(case, folder, callbacks, progress, verbose)
-    else:
-        structure, found, cost = METHODS[recipe.search.method](case, folder, progress)
-    provenance = {
-        "made_by": "auxzoo search",
-        "recipe": recipe.record(),
-        "space": case.space.to_dict(),
-        "data": {name: images.manifest() for name, images in (("train", case.train), ("gates", case.gates))},
-        "found": found,
-        "cost": cost,
-        "links": sum(len(node.links) for node in structure.nodes),
-        "step_cost": case.step_cost(structure),
-        "made_with": {
-            "auxzoo": auxzoo.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "processor": processor_name(),
-            **describe_compute(),
-        },
-    }
-    structure = dataclasses.replace(structure, provenance=provenance)
-    for name in STRUCTURE_PICTURES:
-        draw_structure(structure, folder / name, title=recipe.name)
-    structure.save(folder / STRUCTURE_FILE)
-    keys = ("cost", "links", "step_cost", "found")
-    write_json(folder / METRICS_FILE, {key: provenance[key] for key in keys})  # last: it marks the search as finished
+    with hold_folder(folder):
+        claim_folder(folder, recipe, overwrite, kind="search")
+        case.keep_step_costs()
+        if measured is not None:
+            write_json(folder / COMPUTE_FILE, measured)
+        if recipe.search.method == "gradient":
+            structure, found, cost = _search_by_gradient(case, folder, callbacks, progress, verbose)
+        else:
+            structure, found, cost = METHODS[recipe.search.method](case, folder, progress)
+        provenance = {
+            "made_by": "auxzoo search",
+            "recipe": recipe.record(),
+            "space": case.space.to_dict(),
+            "data": {name: images.manifest() for name, images in (("train", case.train), ("gates", case.gates))},
+            "found": found,
+            "cost": cost,
+            "links": sum(len(node.links) for node in structure.nodes),
+            "step_cost": case.step_cost(structure),
+            "made_with": {
+                "auxzoo": auxzoo.__version__,
+                "keras": keras.__version__,
+                "tensorflow": tf.__version__,
+                "processor": processor_name(),
+                **describe_compute(),
+            },
+        }
+        structure = dataclasses.replace(structure, provenance=provenance)
+        for name in STRUCTURE_PICTURES:
+            draw_structure(structure, folder / name, title=recipe.name)
+        structure.save(folder / STRUCTURE_FILE)
+        keys = ("cost", "links", "step_cost", "found")
+        write_json(
+            folder / METRICS_FILE, {key: provenance[key] for key in keys}
+        )  # last: it marks the search as finished
     return folder
 
 

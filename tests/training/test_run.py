@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import filelock
 import h5py
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ from auxzoo.training.evaluation import evaluate
 from auxzoo.training.recipe import ComputeSettings
 from auxzoo.training.recipe_file import read_settings
 from auxzoo.training.run import open_data
-from auxzoo.training.run_folder import claim_folder
+from auxzoo.training.run_folder import claim_folder, hold_folder
 from auxzoo.training.run_state import read_progress
 
 
@@ -78,7 +79,7 @@ class TestFinishedRun:
     def test_leaves_its_files_and_no_others(self, finished_run):
         expected = {
             *("recipe.yaml", "config.json", "model.weights.h5", "metrics.json"),
-            *("run_state.npz", "run.json", "tensorboard"),
+            *("run_state.npz", "run.json", "tensorboard", ".lock"),
         }
         if finished_run.name == "auxiliary":
             expected.add("structure.json")
@@ -244,6 +245,29 @@ class TestFolders:
             train(recipe, tmp_path / "file", overwrite=overwrite)
         assert (tmp_path / "file").read_text() == "mine"
 
+    @pytest.mark.parametrize("overwrite", [True, False])
+    def test_a_folder_that_another_process_works_in_is_refused(self, recipe_file, copied_run, overwrite):
+        other = read_recipe(recipe_file, ["seed=1"])
+        with filelock.FileLock(copied_run / ".lock"):
+            before = self.content(copied_run)
+            with pytest.raises(auxzoo.UserError, match="is in use by another process; wait for it, or choose another"):
+                train(other, copied_run, overwrite=overwrite)
+            assert self.content(copied_run) == before
+        with pytest.raises(auxzoo.UserError, match="holds a run of another recipe"):
+            train(other, copied_run)
+
+    @pytest.mark.parametrize("names", [[], [".lock"]])
+    def test_an_empty_folder_is_held(self, tmp_path, names):
+        for name in names:
+            (tmp_path / name).touch()
+        with hold_folder(tmp_path), pytest.raises(auxzoo.UserError, match="in use"), hold_folder(tmp_path):
+            pytest.fail("held twice")
+
+    def test_what_is_no_run_is_not_touched_by_holding_it(self, tmp_path):
+        (tmp_path / "thesis.txt").write_text("three years")
+        with hold_folder(tmp_path):
+            assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
     def test_an_empty_folder_is_taken(self, recipe, tmp_path):
         assert claim_folder(tmp_path, recipe) == tmp_path
         assert read_recipe(tmp_path / "recipe.yaml") == recipe
@@ -261,7 +285,7 @@ class TestFolders:
         monkeypatch.setattr(run, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, copied_run, overwrite=True)
-        assert {path.name for path in copied_run.iterdir()} == {"recipe.yaml", "run.json", "thesis.txt"}
+        assert {path.name for path in copied_run.iterdir()} == {".lock", "recipe.yaml", "run.json", "thesis.txt"}
         assert read_recipe(copied_run / "recipe.yaml") == recipe
 
     def test_overwriting_continues_an_unfinished_run_of_the_same_recipe(self, recipe, copied_run):
@@ -349,7 +373,7 @@ class TestNothingIsLeftBehind:
         monkeypatch.setattr(type(recipe), "save", fail)
         with pytest.raises(OSError, match="no space"):
             train(recipe, tmp_path / "run", verbose=0)
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]
         # What is left does not stand in the way of the next try.
         monkeypatch.undo()
         assert claim_folder(tmp_path / "run", recipe).is_dir()
@@ -397,7 +421,7 @@ def test_a_structure_in_a_file_is_attached_and_kept(recipe_file, finished_runs, 
     structure.save(tmp_path / "mine.json")
 
     def stop(network, *arguments, **options):
-        assert set(network.output) == {"compact", "auxiliary"}
+        assert set(network.output) == {"compact", "auxiliary_stage4"}
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "fit", stop)

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from auxzoo.auxiliary import SearchSpace, Structure
+from auxzoo.auxiliary import SearchSpace
 from auxzoo.training import read_recipe
 from auxzoo.training.run import build_compact
 
@@ -27,9 +27,11 @@ def structures(network):
         yield f"both_width{width}", dataclasses.replace(ends_structure, supervision="both")
         if width == 2:
             yield f"open_width{width}", space.structure(space.links, provenance=made_by)
+        deep = dataclasses.replace(space, supervision="deep")
+        name = "deep_supervision" if width == 1 else f"deep_width{width}"
+        yield name, deep.structure(ends, provenance=made_by)
         if width == 1:
-            nodes = space.structure(ends).nodes
-            yield "deep_supervision", Structure(space.taps, nodes, supervision="deep", provenance=made_by)
+            yield "deep_late", deep.structure(ends[len(ends) // 2 :], provenance=made_by)
     space = SearchSpace.default(network, supervision="deep")
     yield "deep_open", space.structure(space.links, {node.name: "convolution_3x3" for node in space.nodes}, made_by)
     for seed in RANDOM_SEEDS:
