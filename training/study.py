@@ -161,11 +161,16 @@ def make_record(run, metrics):
         metrics: `dict`, its `metrics.json`.
     """
     history = {name: [round(value, 5) for value in values] for name, values in metrics["history"].items()}
+    structure = None if run.structure is None else run.structure.to_dict()
+    if structure is not None and "provenance" in structure:
+        # Of what a search tells only its cost is compared; the rest, every gate's history, is in the structure's file.
+        kept = ("made_by", "cost")
+        structure["provenance"] = {key: value for key, value in structure["provenance"].items() if key in kept}
     return {
         "arm": run.arm,
         "seed": run.seed,
         "settings": run.settings,
-        "structure": None if run.structure is None else run.structure.to_dict(),
+        "structure": structure,
         "metrics": {**metrics, "history": history},
     }
 

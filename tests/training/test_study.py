@@ -27,7 +27,7 @@ from auxzoo.command_line import main
 from auxzoo.files import read_json, write_json
 from auxzoo.training import read_recipe, study_runner
 from auxzoo.training.run_folder import claim_folder
-from auxzoo.training.study import Study, StudySettings
+from auxzoo.training.study import Study, StudySettings, make_record
 from auxzoo.training.study_report import (
     HEADER,
     caption,
@@ -387,6 +387,16 @@ class TestGoingOn:
         carry_out(path)
         assert children.take() == []
 
+    def test_of_a_search_the_record_keeps_what_it_cost(self, write_study):
+        path = write_study()
+        file = path.parent / "structures" / "default.json"
+        cost = {"steps": 1234, "seconds": 98.5}
+        provenance = {"made_by": "auxzoo search", "cost": cost, "found": {"gate_history": [0.5] * 99}}
+        write_json(file, read_json(file) | {"provenance": provenance})
+        run = next(run for run in Study(path).runs if run.arm == "hierarchical")
+        record = make_record(run, {"history": {}})
+        assert record["structure"]["provenance"] == {"made_by": "auxzoo search", "cost": cost}
+
     def test_the_record_of_other_settings_is_refused(self, write_study, carry_out, children, folder):
         carry_out(write_study())
         before, _ = files_in(folder), children.take()
@@ -558,6 +568,7 @@ class TestRealRuns:
             assert (f"{record['arm']}-seed{record['seed']}", record["settings"]["seed"]) == (name, record["seed"])
             assert record["settings"]["epochs"] == (4 if record["arm"] == "plain_long" else 3)
             structure = read_json(finished_runs["auxiliary"] / "structure.json")
+            structure["provenance"] = {"made_by": "Structure.default"}
             assert record["structure"] == (structure if record["arm"] == "hierarchical" else None)
 
     def test_name_no_path_of_this_machine(self, finished_study, pictures):
