@@ -5,6 +5,7 @@ from typing import Literal
 import pydantic
 
 from auxzoo.auxiliary.search_space import SEARCHED_OPERATIONS
+from auxzoo.auxiliary.structure import DEFAULT_SUPERVISION
 
 from .recipe import Recipe
 from .settings import Settings
@@ -26,7 +27,7 @@ class SearchSettings(Settings):
     taps: list[str] | None = None
     """Names of taps or layers that may be read, from input to output; those of the network if not set."""
 
-    supervision: Literal["hierarchical", "deep", "both"] = "hierarchical"
+    supervision: Literal["hierarchical", "deep", "both"] = DEFAULT_SUPERVISION
     """Whether nodes read each other, and whether every node has a head: as of `Structure`."""
 
     width_multiplier: float = pydantic.Field(1.0, gt=0)

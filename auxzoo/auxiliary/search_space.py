@@ -5,7 +5,7 @@ import math
 import random
 
 from auxzoo.auxiliary.gates import Relaxation
-from auxzoo.auxiliary.structure import SUPERVISIONS, Node, Structure, tap_pairs, tap_tensor
+from auxzoo.auxiliary.structure import DEFAULT_SUPERVISION, SUPERVISIONS, Node, Structure, tap_pairs, tap_tensor
 from auxzoo.errors import UserError
 
 SEARCHED_OPERATIONS = ("convolution_1x1", "convolution_3x3", "separable_3x3", "separable_5x5", "identity")
@@ -58,13 +58,13 @@ class SearchSpace:
         >>> space.number_of_links
         14
         >>> [len(node.links) for node in space.random(number_of_links=6, seed=0).nodes]
-        [1, 2, 1, 2]
+        [1, 1, 2, 2]
     """
 
     taps: tuple[tuple[str, str], ...]
     nodes: tuple[NodeSpace, ...]
     relaxation: Relaxation = dataclasses.field(default_factory=Relaxation)
-    supervision: str = "hierarchical"
+    supervision: str = DEFAULT_SUPERVISION
 
     def __post_init__(self):
         object.__setattr__(self, "nodes", tuple(self.nodes))
@@ -79,7 +79,7 @@ class SearchSpace:
         width_multiplier=1.0,
         operations=SEARCHED_OPERATIONS,
         relaxation=None,
-        supervision="hierarchical",
+        supervision=DEFAULT_SUPERVISION,
     ):
         """Returns a node for every tap but the first (a stage), which may read its own tap and all before.
 

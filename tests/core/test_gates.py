@@ -28,7 +28,7 @@ def compact():
 
 @pytest.fixture(scope="module")
 def space(compact):
-    return SearchSpace.default(compact)
+    return SearchSpace.default(compact, supervision="hierarchical")
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ class TestSearchSpace:
 
     def test_any_functional_network_has_one(self, foreign_model):
         space = SearchSpace.default(foreign_model, taps=["first", "second"], operations=["identity"])
-        assert auxzoo.attach(foreign_model, space).output["auxiliary"].shape == (None, 3)
+        assert auxzoo.attach(foreign_model, space).output["auxiliary_second"].shape == (None, 3)
 
     @pytest.mark.parametrize("supervision", SUPERVISIONS)
     @given(data=st.data())

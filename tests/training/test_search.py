@@ -32,7 +32,7 @@ from auxzoo.training.unrolled import exact_batch_normalization
 # Two nodes and two operations: most of a test is tracing.
 SMALL = (
     *("search.taps=[stem, stage1, stage2]", "search.operations=[convolution_1x1, identity]"),
-    *("search.width_multiplier=1", "search.links=3", "search.gate_count=12", "search.every=1"),
+    *("search.supervision=hierarchical", "search.links=3", "search.gate_count=12", "search.every=1"),
     *("search.perturbation=1", "search.candidates=2", "search.rounds=2", "epochs=4"),
 )
 LINKS = [("stage1", "stem"), ("stage1", "stage1"), *(("stage2", tap) for tap in ("stem", "stage1", "stage2"))]
@@ -372,6 +372,7 @@ class TestChoice:
     SPACE = SearchSpace(
         tuple((tap, tap) for tap in "12345"),
         (NodeSpace("a", ("1",), ("identity",), 1, "1"), NodeSpace("b", tuple("12345"), ("identity",), 1, "5")),
+        supervision="hierarchical",
     )
 
     def choose(self, worths, budget, probabilities=None, doubles=(), space=SPACE):

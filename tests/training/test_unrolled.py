@@ -35,6 +35,7 @@ class Problem:
             taps=["tap0", "tap1", "tap2"],
             operations=["convolution_3x3"],
             relaxation=Relaxation(kind, first_probability=0.6),
+            supervision="hierarchical",
         )
         self.joint = auxzoo.attach(network, space)
         self.compact = auxzoo.detach(self.joint)

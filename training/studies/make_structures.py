@@ -19,7 +19,7 @@ def structures(network):
     """Yields `(name, structure)`."""
     made_by = {"made_by": "training/studies/make_structures.py"}
     for width in WIDTHS:
-        space = SearchSpace.default(network, width_multiplier=width, operations=["convolution_3x3"])
+        space = SearchSpace.default(network, None, width, ["convolution_3x3"], supervision="hierarchical")
         ends = [(node.name, node.resolution) for node in space.nodes]
         stem = (space.nodes[0].name, space.nodes[0].links[0])
         ends_structure = space.structure([stem, *ends], provenance=made_by)
