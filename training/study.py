@@ -187,6 +187,8 @@ def read_record(path, run):
     structure = None if run.structure is None else run.structure.to_dict()
     for name, value in (("settings", run.settings), ("structure", structure)):
         received = record.get(name) if isinstance(record, dict) else None
+        if name == "settings":
+            received = _completed(received)
         # How a structure came to be does not change what was trained.
         if _without_provenance(received) != _without_provenance(value):
             raise UserError(
@@ -194,6 +196,14 @@ def read_record(path, run):
                 f"{_difference(received, value)}. Delete it to run the arm again, or give the arm another name."
             )
     return record
+
+
+def _completed(settings):
+    """Returns recorded settings with those that recipes have got since, at their defaults."""
+    try:
+        return Recipe.parse(settings, "The record").record()
+    except UserError:
+        return settings
 
 
 def _without_provenance(value):

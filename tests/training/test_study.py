@@ -397,6 +397,18 @@ class TestGoingOn:
         record = make_record(run, {"history": {}})
         assert record["structure"]["provenance"] == {"made_by": "auxzoo search", "cost": cost}
 
+    def test_a_setting_that_recipes_have_got_since_makes_no_other_record(
+        self, write_study, carry_out, children, folder
+    ):
+        carry_out(write_study())
+        children.take()
+        file = folder / "records" / "plain-seed0.json"
+        record = read_json(file)
+        del record["settings"]["auxiliary"]["supervision"], record["settings"]["objective"]["label_smoothing"]
+        write_json(file, record)
+        carry_out(write_study())
+        assert children.take() == []
+
     def test_the_record_of_other_settings_is_refused(self, write_study, carry_out, children, folder):
         carry_out(write_study())
         before, _ = files_in(folder), children.take()
