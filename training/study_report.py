@@ -140,7 +140,8 @@ def plot(path, study, summary):
     """Writes a PNG: accuracy of every arm against the minutes of its training.
 
     A small dot is a seed, a large mark the mean, a bar the interval of the difference; the line is the best that any
-    baseline reaches in that time.
+    baseline reaches in that time. Intervals may leave the picture: those of two seeds are several times as long as all
+    that is to be seen.
     """
     import matplotlib
 
@@ -169,6 +170,9 @@ def plot(path, study, summary):
         )
         if row["half_width"] is not None:
             axes.errorbar(minutes, row["mean"], yerr=row["half_width"], color=colour, capsize=4, zorder=2)
+    accuracies = [accuracy for row in rows for accuracy in row["accuracies"]]
+    margin = 0.5 * (max(accuracies) - min(accuracies)) or 1.0
+    axes.set_ylim(min(accuracies) - margin, max(accuracies) + margin)
     axes.set_xlabel("minutes of training (steps times the time of a step)")
     axes.set_ylabel(f"accuracy of the compact network, % of {summary['images']} {summary['split']} images")
     axes.set_title(study.settings.name)
