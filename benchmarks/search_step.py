@@ -25,7 +25,7 @@ BATCH_SIZE = 128
 NETWORKS = {
     "resnet18_025": ("ResNet18", {"input_shape": (32, 32, 3), "width": 0.25, "stem": "small"}),
     "resnet18_0125_24px": ("ResNet18", {"input_shape": (24, 24, 3), "width": 0.125, "stem": "small_stride2"}),
-    "mobilenet_v2_035_24px": ("MobileNetV2", {"input_shape": (24, 24, 3), "alpha": 0.35, "total_stride": 8}),
+    "mobilenet_v2_035_24px": ("MobileNetV2", {"input_shape": (24, 24, 3), "alpha": 0.35, "total_stride": 16}),
 }
 ARMS = ("plain", "super_network", "gate_step")
 TIME_GOAL, MEMORY_GOAL = 3.0, 2.0
