@@ -20,6 +20,16 @@ from .settings import Settings
 _NAME = r"^[a-z0-9_]+$"
 
 
+class Comparison(Settings):
+    """Two sides that are compared beside the table's differences to the best baseline."""
+
+    arm: str
+    """Name of an arm."""
+
+    against: list[str] = pydantic.Field(min_length=1)
+    """Names of arms, whose mean it is compared with, seed by seed."""
+
+
 class StudySettings(Settings):
     """A study: one recipe, arms that change some of its settings, and the seeds that every arm is trained on."""
 
@@ -38,6 +48,9 @@ class StudySettings(Settings):
 
     baselines: list[str] = pydantic.Field(min_length=1)
     """Arms without an auxiliary, at several schedules, say; every other is compared with the best of them."""
+
+    comparisons: list[Comparison] = pydantic.Field(default_factory=list)
+    """What else is compared."""
 
     designs_tried: int | None = pydantic.Field(None, ge=0)
     """How many designs were tried on validation before this study: the table says it."""
@@ -64,6 +77,10 @@ class StudySettings(Settings):
         for name in self.baselines:
             if name not in self.arms:
                 raise ValueError(f"`baselines` must be among the arms {', '.join(self.arms)}, not {name!r}")
+        for comparison in self.comparisons:
+            for name in (comparison.arm, *comparison.against):
+                if name not in self.arms:
+                    raise ValueError(f"`comparisons` must be among the arms {', '.join(self.arms)}, not {name!r}")
         return self
 
 

@@ -25,7 +25,8 @@ def summarize(study, records, costs):
         list of `dict` with `arm`, `seeds`, `accuracies`, `mean`, `joint_mean`, `auxiliary_mean` (of the other
         predictions of the joint network, or `None`), `difference` and `half_width` (against the best baseline, or
         `None`), `step_cost` (against the first baseline's step), `training_seconds` (steps times seconds a step), and
-        `search_seconds` (what finding the structure took, or `None`).
+        `search_seconds` (what finding the structure took, or `None`). And `comparisons`, a list of `dict` with `arm`,
+        `against`, `difference` and `half_width`.
 
     Example:
         >>> summarize(study, *run_study(study, "found"))["best_baseline"]
@@ -66,7 +67,16 @@ def summarize(study, records, costs):
                 "search_seconds": _search_seconds(one["structure"]),
             }
         )
-    return {"split": split, "images": one["metrics"][split]["images"], "best_baseline": best, "arms": rows}
+    comparisons = []
+    for comparison in study.settings.comparisons:
+        differences = [
+            value - statistics.fmean(accuracies[arm][seed] for arm in comparison.against)
+            for seed, value in accuracies[comparison.arm].items()
+        ]
+        difference, half_width = paired_interval(differences)
+        comparisons.append({**comparison.model_dump(), "difference": difference, "half_width": half_width})
+    images = one["metrics"][split]["images"]
+    return {"split": split, "images": images, "best_baseline": best, "arms": rows, "comparisons": comparisons}
 
 
 def paired_interval(differences):
@@ -100,8 +110,7 @@ def table_rows(summary):
     for row in summary["arms"]:
         difference = "best plain" if row["arm"] == summary["best_baseline"] else ""
         if row["difference"] is not None:
-            interval = "" if row["half_width"] is None else f" ± {row['half_width']:.2f}"
-            difference = f"{row['difference']:+.2f}{interval}"
+            difference = _with_interval(row)
         search = "" if row["search_seconds"] is None else f" + {row['search_seconds'] / 60:.0f}"
         rows.append(
             (
@@ -115,6 +124,20 @@ def table_rows(summary):
             )
         )
     return rows
+
+
+def comparison_lines(summary):
+    """Returns a sentence for every comparison beside those of the table."""
+    lines = []
+    for row in summary["comparisons"]:
+        side = row["against"][0] if len(row["against"]) == 1 else f"the mean of {', '.join(row['against'])}"
+        lines.append(f"{row['arm']} against {side}: {_with_interval(row)}")
+    return lines
+
+
+def _with_interval(row):
+    interval = "" if row["half_width"] is None else f" ± {row['half_width']:.2f}"
+    return f"{row['difference']:+.2f}{interval}"
 
 
 def caption(study, summary):
@@ -133,6 +156,7 @@ def write_markdown(path, study, summary):
     rows = [HEADER, ("---",) * len(HEADER), *table_rows(summary)]
     lines = [f"# {study.settings.name}", "", caption(study, summary), ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", *[f"- {line}" for line in comparison_lines(summary)]] if summary["comparisons"] else []
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

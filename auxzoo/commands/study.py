@@ -20,7 +20,15 @@ def run(arguments):
     load_tensorflow()
     from auxzoo.files import write_json, written_aside
     from auxzoo.training.study import Study
-    from auxzoo.training.study_report import HEADER, caption, plot, summarize, table_rows, write_markdown
+    from auxzoo.training.study_report import (
+        HEADER,
+        caption,
+        comparison_lines,
+        plot,
+        summarize,
+        table_rows,
+        write_markdown,
+    )
     from auxzoo.training.study_runner import run_study
 
     overrides = [f"data.data_dir={arguments.data_dir}"] if arguments.data_dir else []
@@ -44,4 +52,6 @@ def run(arguments):
     for row in table_rows(summary):
         table.add_row(*row)
     print_table(table)
+    for line in comparison_lines(summary):
+        print(line)
     print(f"Table, plot and every run's record are in {folder}.")

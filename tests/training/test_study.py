@@ -31,6 +31,7 @@ from auxzoo.training.study import Study, StudySettings, make_record
 from auxzoo.training.study_report import (
     HEADER,
     caption,
+    comparison_lines,
     paired_interval,
     plot,
     summarize,
@@ -243,6 +244,8 @@ class TestFile:
                 ["other", "'another_layer'"],
             ),
             pytest.param({"arms": ARMS | {"lucky": {"seed": 7}}}, ["'lucky'", "`seed`"]),
+            ({"comparisons": [{"arm": "plain", "against": ["nothing"]}]}, ["`comparisons`", "plain_long", "'nothing'"]),
+            ({"comparisons": [{"arm": "plain", "against": []}]}, ["comparisons.0.against"]),
             pytest.param(
                 {"arms": ARMS | {"typo": {"auxiliary": "none"}}},
                 ["Arm 'typo'", "`auxiliary`", "'none'"],
@@ -835,6 +838,21 @@ class TestSummary:
         assert row["accuracies"] == pytest.approx([100 * ACCURACIES["hierarchical"][seed] for seed in order])
         for name in ("difference", "half_width"):
             assert row[name] == pytest.approx(report.rows["hierarchical"][name])
+
+    def test_what_else_is_compared_is_paired_by_seed(self, report, tmp_path):
+        comparisons = [
+            {"arm": "hierarchical", "against": ["plain", "plain_long"]},
+            {"arm": "plain", "against": ["plain_long"]},
+        ]
+        compared = Report(made_up_study(comparisons=comparisons), report.records[::-1])
+        found = [(row["difference"], row["half_width"]) for row in compared.summary["comparisons"]]
+        assert found == [pytest.approx(paired_interval(values)) for values in ([4, -1, 7.5], [-4, 8, -7])]
+        lines = comparison_lines(compared.summary)
+        assert lines[0].startswith("hierarchical against the mean of plain, plain_long: +3.50 ± ")
+        assert lines[1].startswith("plain against plain_long: -1.00 ± ")
+        write_markdown(tmp_path / "results.md", compared.study, compared.summary)
+        assert f"- {lines[0]}\n- {lines[1]}\n" in (tmp_path / "results.md").read_text()
+        assert report.summary["comparisons"] == comparison_lines(report.summary) == []
 
     def test_one_seed_has_a_difference_without_an_interval(self):
         records = [made_up_record(arm, 5, values[0]) for arm, values in ACCURACIES.items()]
