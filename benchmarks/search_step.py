@@ -45,7 +45,7 @@ def main():
     settings = SearchSettings()
     table = make_table(
         f"Batch {BATCH_SIZE}, {arguments.threads} thread, oneDNN on",
-        *["network", "plain ms>", "super-network>", "gate step>", "search>", "goal", "memory>", "goal"],
+        *["network", "plain ms>", "super-network>", "gate step>", "search>", "memory>", "goals"],
     )
     for network in arguments.networks:
         job = {"network": network, "threads": arguments.threads, "rounds": arguments.rounds, "steps": arguments.steps}
@@ -62,12 +62,14 @@ def main():
             f"{1000 * seconds['plain']:.1f}",
             *[f"{seconds[arm] / seconds['plain']:.2f}" for arm in ARMS[1:]],
             f"{time_ratio:.2f}",
-            f"at most {TIME_GOAL:.0f}, {'met' if time_ratio <= TIME_GOAL else 'missed'}",
             f"{memory_ratio:.2f}",
-            f"at most {MEMORY_GOAL:.0f}, {'met' if memory_ratio <= MEMORY_GOAL else 'missed'}",
+            "met" if time_ratio <= TIME_GOAL and memory_ratio <= MEMORY_GOAL else "missed",
         )
     print_table(table)
-    print("Times are multiples of the plain step; memory is the gate step's over the super-network's own.")
+    print(
+        "Times are multiples of the plain step; memory is the gate step's over the super-network's own.\n"
+        f"Goals: a search of at most {TIME_GOAL:.0f} plain trainings of its length, memory at most {MEMORY_GOAL:.0f}."
+    )
 
 
 def child(job):
