@@ -96,9 +96,8 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
             draw_structure(structure, folder / name, title=recipe.name)
         structure.save(folder / STRUCTURE_FILE)
         keys = ("cost", "links", "step_cost", "found")
-        write_json(
-            folder / METRICS_FILE, {key: provenance[key] for key in keys}
-        )  # last: it marks the search as finished
+        # Last: it marks the search as finished.
+        write_json(folder / METRICS_FILE, {key: provenance[key] for key in keys})
     return folder
 
 

@@ -163,7 +163,8 @@ class Structure:
         pairs = tap_pairs(model, taps)
         shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}
         stages = [tap for tap, _ in pairs][1:] or [pairs[0][0]]
-        reads_stem = len(pairs) > 1 and SUPERVISIONS.get(supervision, (False,))[0]
+        chained = [name for name, (is_chained, _) in SUPERVISIONS.items() if is_chained]
+        reads_stem = len(pairs) > 1 and supervision in chained
         nodes = [
             Node(
                 name=tap if tap.isidentifier() else f"node{index}",

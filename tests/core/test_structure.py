@@ -249,6 +249,7 @@ def test_default_of_a_model_with_a_shared_and_a_nested_layer():
         ({"taps": ["first", "third"]}, r"`taps` must be layers of 'foreign'.*Received: 'third'"),
         ({"taps": ["first", "pooling"]}, r"Tap 'pooling' must be a feature map"),
         ({"taps": ["first"], "supervision": "wide"}, r"`supervision` must be one of hierarchical, deep, both.*'wide'"),
+        ({"taps": ["first"], "supervision": ["deep"]}, r"`supervision` must be one of hierarchical, deep, both"),
         ({"taps": ["first"], "width_multiplier": 0.5}, r"`width_multiplier` must be 1 or more"),
         ({"taps": ["first"], "width_multiplier": "wide"}, r"`width_multiplier` must be 1 or more.*'wide'"),
         ({"taps": ["first"], "width_multiplier": float("nan")}, r"`width_multiplier` must be 1 or more"),
