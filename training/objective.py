@@ -64,7 +64,7 @@ class Objective(Settings):
         compact, heads = outputs[COMPACT_OUTPUT], auxiliary_outputs(outputs)
         terms = {
             "compact_loss": self.cross_entropy(labels, compact),
-            "auxiliary_loss": sum(self.cross_entropy(labels, head) for head in heads) / len(heads),
+            "auxiliary_loss": _mean([self.cross_entropy(labels, head) for head in heads]),
         }
         loss = terms["compact_loss"] + self.auxiliary_weight_at(progress) * terms["auxiliary_loss"]
         if self.distillation_weight:
@@ -89,8 +89,7 @@ class Objective(Settings):
 
 def joint_logits(outputs):
     """Returns the joint prediction of a joint network's output dict: the mean of all heads' logits."""
-    heads = [outputs[COMPACT_OUTPUT], *auxiliary_outputs(outputs)]
-    return sum(heads) / len(heads)
+    return _mean([outputs[COMPACT_OUTPUT], *auxiliary_outputs(outputs)])
 
 
 def predictions(outputs):
@@ -99,6 +98,11 @@ def predictions(outputs):
         return {"accuracy": outputs}
     return {
         "accuracy": outputs[COMPACT_OUTPUT],
-        "auxiliary_accuracy": sum(auxiliary_outputs(outputs)),
+        "auxiliary_accuracy": _mean(auxiliary_outputs(outputs)),
         "joint_accuracy": joint_logits(outputs),
     }
+
+
+def _mean(tensors):
+    """Returns the mean of tensors of a shape, by one operation: TensorFlow would reorder a chain of additions."""
+    return keras.ops.mean(keras.ops.stack(tensors), axis=0)

@@ -124,7 +124,7 @@ class TestNames:
         for _ in range(2):
             network = auxzoo.models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
             joint = auxzoo.attach(network, auxzoo.Structure.default(network))
-            assert set(joint.output) == {"compact", "auxiliary"}
+            assert set(joint.output) == {"compact", *(f"auxiliary_stage{number}" for number in range(1, 5))}
             assert auxzoo.detach(joint).output.shape == (None, 3)
             assert auxzoo.describe(network).task == "classification"
             # The dear ones are called so far as to refuse in their own words.
