@@ -217,10 +217,11 @@ def within_budget(case, links, operations, progress):
     links, operations = list(links), dict(operations)
     while not case.is_affordable(structure := case.space.structure(links, operations)):
         swaps = {
-            (node, other): shares[operations[node]] - shares[other]
-            for node, shares in case.shares.operations.items()
+            (node.name, other): shares[node.operation] - shares[other]
+            for node in structure.nodes  # a node that lost its links costs nothing
+            for shares in [case.shares.operations[node.name]]
             for other in shares
-            if shares[other] < shares[operations[node]]
+            if shares[other] < shares[node.operation]
         }
         if swaps:
             node, operation = max(swaps, key=swaps.get)

@@ -71,12 +71,12 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """The structure of a hierarchical auxiliary (arXiv:1909.02214; nodes as in arXiv:1903.11236, equation 3).
+    """The structure of an auxiliary (arXiv:1909.02214; nodes as in arXiv:1903.11236, equation 3).
 
-    Every node reads the previous node and its links. Its resolution is the lowest among them, so the auxiliary
-    runs downward beside the compact network, and ends in a head of its own. With `supervision="deep"` the nodes do not
-    read each other, and each has a head (deeply supervised networks, arXiv:1409.5185): the older idea, to compare with.
-    With `"both"` they read each other and each has a head.
+    `supervision` says what a node reads besides its links, and where the heads are. `"hierarchical"`: the node before,
+    so that the auxiliary runs downward beside the compact network and ends in one head. `"deep"`, that of
+    `Structure.default`: nothing, and every node has a head (deeply supervised networks, arXiv:1409.5185). `"both"`: the
+    node before, and every node has a head. A node's resolution is the lowest among all that it reads.
 
     Attributes:
         taps: pairs `(tap, layer name)` of every tap that a link may name, from input to output.

@@ -174,6 +174,15 @@ class TestPublishedEntries:
         assert recipe.data.data_dir is None
         assert recipe == read_recipe(name), "the packaged recipe is another"
 
+    def test_its_recipe_gives_the_structure_that_it_was_trained_with(self, name):
+        from auxzoo.training import read_recipe
+        from auxzoo.training.run import build_compact, build_structure
+
+        # Whatever has become the default since.
+        recipe = read_recipe(zoo.entry_folder(name) / "recipe.yaml")
+        structure = build_structure(recipe, build_compact(recipe, labels=tuple("abcdefghij")))
+        assert structure == auxzoo.Structure.read(zoo.entry_folder(name) / "structure.json")
+
     def test_weights_are_those_that_were_measured(self, name):
         metrics = json.loads((zoo.entry_folder(name) / "metrics.json").read_text())
         assert (
