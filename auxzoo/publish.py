@@ -155,9 +155,9 @@ def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
     validation = joint["validation"]
     lines += [
         "",
-        "On the validation images the joint network (mean of both heads) has "
+        "On the validation images the joint network (mean of all heads) has "
         f"{percent(validation['joint_accuracy'])} %,",
-        f"the auxiliary's own head {percent(validation['auxiliary_accuracy'])} %, the compact network "
+        f"the auxiliary alone {percent(validation['auxiliary_accuracy'])} %, the compact network "
         f"{percent(validation['accuracy'])} %.",
         "",
         "## Files",

@@ -40,8 +40,8 @@ def attach(compact, structure):
     Example:
         >>> compact = auxzoo.models.ResNet18((32, 32, 3), width=0.25, stem="small", num_classes=10)
         >>> joint = attach(compact, Structure.default(compact))
-        >>> sorted(joint.output)
-        ['auxiliary', 'compact']
+        >>> list(joint.output)
+        ['compact', 'auxiliary_stage1', 'auxiliary_stage2', 'auxiliary_stage3', 'auxiliary_stage4']
     """
     _check_compact(compact)
     taps = {

@@ -88,7 +88,7 @@ class Structure:
     Example:
         >>> structure = Structure.default(auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10))
         >>> structure.nodes[0]
-        Node(name='stage1', links=('stem', 'stage1'), operation='convolution_3x3', channels=16)
+        Node(name='stage1', links=('stage1',), operation='convolution_3x3', channels=16, resolution=None)
         >>> Structure.from_json(structure.to_json()) == structure
         True
     """
