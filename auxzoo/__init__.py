@@ -17,6 +17,7 @@ _NAMES = {
     "Structure": "auxzoo.auxiliary",
     "attach": "auxzoo.auxiliary",
     "detach": "auxzoo.auxiliary",
+    "Task": "auxzoo.tasks",
     "UserError": "auxzoo.errors",
     "describe": "auxzoo.models",
     "load": "auxzoo.models",
@@ -25,7 +26,7 @@ _NAMES = {
 }
 _ROOMS = ("auxiliary", "data", "export", "metrics", "models", "training")
 
-__all__ = ["Structure", "UserError", "attach", "describe", "detach", "fit", "load", "train"]
+__all__ = ["Structure", "Task", "UserError", "attach", "describe", "detach", "fit", "load", "train"]
 
 
 def __getattr__(name):

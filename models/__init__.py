@@ -6,6 +6,7 @@ _NAMES = {
     "DeepLabLite": "deeplab",
     "Description": "description",
     "MobileNetV2": "mobilenet_v2",
+    "MultiTask": "multi_task",
     "Preprocessing": "description",
     "ResNet18": "resnet",
     "describe": "description",

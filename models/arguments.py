@@ -2,11 +2,11 @@
 
 import numbers
 
-import keras
-
 from auxzoo.errors import UserError
+from auxzoo.tasks import Task
 
 from .description import Description, Preprocessing, described
+from .heads import classification_head
 
 
 def check_input_shape(input_shape, smallest):
@@ -75,16 +75,15 @@ def finish(inputs, features, taps, num_classes, labels, preprocessing_fit, name)
         name: `str`, name of the network.
     """
     check_classes(num_classes, labels)
-    outputs, task = features, "features"
+    outputs, tasks = features, ()
     if num_classes is not None:
-        pooled = keras.layers.GlobalAveragePooling2D(name="global_average_pooling")(features)
-        outputs = keras.layers.Dense(num_classes, name="predictions")(pooled)
-        task = "classification"
+        outputs = classification_head(features, num_classes)
+        tasks = (Task("classification", "classification", tuple(labels)),)
     description = Description(
         taps=tuple((tap, layer_name_of(tensor)) for tap, tensor in taps.items()),
         preprocessing=Preprocessing(height=inputs.shape[1], width=inputs.shape[2], fit=preprocessing_fit),
-        task=task,
-        labels=tuple(labels),
+        tasks=tasks,
+        trunk=layer_name_of(features),
     )
     return described(inputs, outputs, description, name)
 

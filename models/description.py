@@ -1,15 +1,14 @@
-"""What a network needs beside its graph: taps, preprocessing, labels, task."""
+"""What a network needs beside its graph: taps, preprocessing, tasks with their labels."""
 
 import dataclasses
 import math
 import numbers
-from typing import Literal, get_args
+from typing import Literal
 
 import keras
 
 from auxzoo.errors import UserError
-
-Task = Literal["features", "classification", "segmentation"]
+from auxzoo.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +58,10 @@ class Description:
     Attributes:
         taps: pairs `(tap, layer name)` in order from input to output. A tap is an alias of that layer's output.
         preprocessing: how pictures become the input.
-        task: `"features"` (a backbone without head), `"classification"` (logits, one a class) or
-            `"segmentation"` (logits, one a class at every pixel of the input).
-        labels: names of the classes in the order of the logits; empty where nobody gave them names.
+        tasks: what it predicts, `Task` each; none for a backbone without head. A network with one task outputs a
+            tensor, one with several a dict of task name to tensor.
+        trunk: name of the layer that ends the trunk, or `None`; that layer and all before it are the trunk, and what
+            reads it is a head.
 
     Raises:
         UserError: if a value is not so.
@@ -69,27 +69,41 @@ class Description:
 
     taps: tuple[tuple[str, str], ...]
     preprocessing: Preprocessing
-    task: Task = "features"
-    labels: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    trunk: str | None = None
 
     def __post_init__(self):
         if not isinstance(self.preprocessing, Preprocessing):
             raise UserError(f"`preprocessing` must be a Preprocessing. Received: preprocessing={self.preprocessing!r}")
-        if self.task not in get_args(Task):
-            raise UserError(f"`task` must be one of {', '.join(get_args(Task))}. Received: task={self.task!r}")
-        if not _are_names(self.labels):
-            raise UserError(f"`labels` must be a list of names. Received: labels={self.labels!r}")
+        if not isinstance(self.tasks, (list, tuple)) or not all(isinstance(task, Task) for task in self.tasks):
+            raise UserError(f"`tasks` must be a list of Task. Received: tasks={self.tasks!r}")
+        names = [task.name for task in self.tasks]
+        if len(set(names)) != len(names):
+            raise UserError(f"`tasks` must have a name each. Received: {names}")
         if not isinstance(self.taps, (list, tuple)) or not all(
             _are_names(pair) and len(pair) == 2 for pair in self.taps
         ):
             raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={self.taps!r}")
-        object.__setattr__(self, "labels", tuple(self.labels))
+        if not isinstance(self.trunk, str | None):
+            raise UserError(f"`trunk` must be the name of a layer or None. Received: trunk={self.trunk!r}")
+        object.__setattr__(self, "tasks", tuple(self.tasks))
         object.__setattr__(self, "taps", tuple(tuple(pair) for pair in self.taps))
+
+    @property
+    def is_classifier(self):
+        """Whether classification is the one thing that the network does."""
+        return [task.kind for task in self.tasks] == ["classification"]
+
+    @property
+    def kinds(self):
+        """What the network predicts, in words: `"segmentation, regression"`; `"features"` of a backbone."""
+        return ", ".join(task.kind for task in self.tasks) or "features"
 
     def to_dict(self):
         """Returns the description as plain JSON types."""
         value = dataclasses.asdict(self)
         value["taps"] = dict(self.taps)  # JSON objects keep their order
+        value["tasks"] = [task.to_dict() for task in self.tasks]
         return value
 
     @classmethod
@@ -103,12 +117,14 @@ class Description:
         _check_keys("preprocessing", value["preprocessing"], Preprocessing)
         if not isinstance(value["taps"], dict):
             raise UserError(f"`taps` of a description must be an object. Received: taps={value['taps']!r}")
+        tasks = value.get("tasks", [])
+        if not isinstance(tasks, list):
+            raise UserError(f"`tasks` of a description must be a list. Received: tasks={tasks!r}")
         return cls(
-            **{
-                **value,
-                "taps": tuple(value["taps"].items()),
-                "preprocessing": Preprocessing(**value["preprocessing"]),
-            }
+            taps=tuple(value["taps"].items()),
+            preprocessing=Preprocessing(**value["preprocessing"]),
+            tasks=tuple(Task.from_dict(task) for task in tasks),
+            trunk=value.get("trunk"),
         )
 
 
@@ -156,13 +172,15 @@ def described(inputs, outputs, description, name):
     """Returns a functional network from `inputs` to `outputs` that carries `description`.
 
     Raises:
-        UserError: if a tap names a layer that the network does not have.
+        UserError: if a tap or the trunk names a layer that the network does not have.
     """
     network = Network(inputs=inputs, outputs=outputs, name=name)
     layer_names = {layer.name for layer in network.layers}
     for tap, layer_name in description.taps:
         if layer_name not in layer_names:
             raise UserError(f"`taps` must name layers of {name!r}. Received: {tap}={layer_name!r}")
+    if description.trunk is not None and description.trunk not in layer_names:
+        raise UserError(f"`trunk` must name a layer of {name!r}. Received: trunk={description.trunk!r}")
     network.description = description
     return network
 
@@ -189,3 +207,25 @@ def describe(model):
             f"Received: {getattr(model, 'name', model)!r}; pass `description=Description(...)` where it is asked for."
         )
     return description
+
+
+def trunk_layers(model, description=None):
+    """Returns the layers of the trunk of a compact or joint network: the one that ends it and all that it reads.
+
+    Args:
+        model: functional network.
+        description: `Description`, for a network that carries none.
+
+    Raises:
+        UserError: if no trunk is described.
+    """
+    description = description or describe(model)
+    if description.trunk is None:
+        raise UserError(f"The description of {model.name!r} must name the layer that ends the trunk. Received: none")
+    found, waiting = {}, [model.get_layer(description.trunk)]
+    while waiting:
+        layer = waiting.pop()
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            waiting += [tensor._keras_history.operation for tensor in keras.tree.flatten(layer.input)]
+    return [layer for layer in model.layers if id(layer) in found]

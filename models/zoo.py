@@ -129,13 +129,14 @@ def load(name, num_classes=None, labels=(), preprocessing_fit=None, shelf=SHELF)
     from .arguments import check_classes
 
     check_classes(num_classes, labels)
-    if description.task != "classification":
+    if not description.is_classifier:
         raise UserError(
-            f"`num_classes` may be given only for a classifier. Received: {folder.name}, {description.task}"
+            f"`num_classes` may be given only for a classifier. Received: {folder.name}, {description.kinds}"
         )
     head = network.layers[-1]
     logits = keras.layers.Dense(num_classes, name=head.name)(head.input)
-    fresh = dataclasses.replace(description, labels=tuple(labels))
+    task = dataclasses.replace(description.tasks[0], labels=tuple(labels), colours=())
+    fresh = dataclasses.replace(description, tasks=(task,))
     return described(network.input, logits, fresh, network.name)
 
 

@@ -30,9 +30,9 @@ def run(arguments):
     if is_file:
         open_file(arguments.name)  # a broken file is told before any image is read
     network = load_network(arguments.network if is_file else arguments.name)
-    task = models.describe(network).task
-    if task != "classification":
-        raise UserError(f"`name` must be a classifier. Received: {network.name}, {task}")
+    description = models.describe(network)
+    if not description.is_classifier:
+        raise UserError(f"`name` must be a classifier. Received: {network.name}, {description.kinds}")
     images = open_split(arguments, arguments.split)
     classes = number_of_classes(network)
     if len(images.labels) != classes:

@@ -33,7 +33,7 @@ def run(arguments):
     description = getattr(network, "description", None)  # none of a foreign `.keras` file
     tap_of = {layer: tap for tap, layer in description.taps} if description else {}
     table = make_table(
-        f"{arguments.name}: {f'{description.task}, ' if description else ''}"
+        f"{arguments.name}: {f'{description.kinds}, ' if description else ''}"
         f"input {'x'.join(map(str, network.input_shape[1:]))}",
         *(["layer", "kind"] if arguments.layers else []),
         *["tap", "output", "parameters>", "million MACs>", "activations kB>"],

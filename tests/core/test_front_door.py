@@ -17,13 +17,13 @@ from auxzoo import command_line
 ROOMS = ("auxiliary", "data", "export", "metrics", "models", "training")
 # What the documentation names.
 PUBLIC = {
-    "auxzoo": ("Structure", "UserError", "attach", "describe", "detach", "fit", "load", "train", *ROOMS),
+    "auxzoo": ("Structure", "Task", "UserError", "attach", "describe", "detach", "fit", "load", "train", *ROOMS),
     "auxzoo.auxiliary": ("Structure", "attach", "detach"),
     "auxzoo.data": ("Augmentation", "ImageSet", "open_images", "preprocess", "read_image"),
     "auxzoo.export": ("FORMATS", "evaluate_file", "export_files", "open_file", "to_onnx", "to_tflite"),
-    "auxzoo.metrics": ("Accuracy", "ConfusionMatrix"),
+    "auxzoo.metrics": ("Accuracy", "ConfusionMatrix", "Regression", "Segmentation", "relative_improvement"),
     "auxzoo.models": (
-        *("DeepLabLite", "MobileNetV2", "ResNet18", "Description", "Preprocessing"),
+        *("DeepLabLite", "MobileNetV2", "MultiTask", "ResNet18", "Description", "Preprocessing"),
         *("describe", "load", "load_keras_file", "measure_costs"),
     ),
     "auxzoo.training": (
@@ -126,7 +126,7 @@ class TestNames:
             joint = auxzoo.attach(network, auxzoo.Structure.default(network))
             assert set(joint.output) == {"compact", *(f"auxiliary_stage{number}" for number in range(1, 5))}
             assert auxzoo.detach(joint).output.shape == (None, 3)
-            assert auxzoo.describe(network).task == "classification"
+            assert auxzoo.describe(network).is_classifier
             # The dear ones are called so far as to refuse in their own words.
             with pytest.raises(auxzoo.UserError, match="`epochs` must be 1 or more"):
                 auxzoo.fit(network, images, epochs=0)

@@ -69,7 +69,7 @@ class TestEntry:
         published, trained = auxzoo.load("tiny", shelf=shelf), auxzoo.load(finished_runs["auxiliary"])
         for one, other in zip(published.variables, trained.variables, strict=True):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
-        assert auxzoo.describe(published).labels == LABELS
+        assert auxzoo.describe(published).tasks[0].labels == LABELS
 
     def test_the_auxiliary_can_be_attached_again(self, shelf):
         structure = auxzoo.Structure.read(shelf / "tiny" / "structure.json")

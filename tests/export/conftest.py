@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import auxzoo
 from auxzoo import models
 from auxzoo.data import ImageSet
 from auxzoo.export.conversion import convert
@@ -87,5 +88,5 @@ def tiny(tmp_path_factory):
         network=network,
         files=files,
         preprocessing=preprocessing,
-        description=models.Description(taps=(), preprocessing=preprocessing, task="classification"),
+        description=models.Description((), preprocessing, (auxzoo.Task("colour", "classification"),)),
     )

@@ -1,5 +1,7 @@
 """The common test case of all compact networks: one method a promise; a network's test is only its arguments."""
 
+from typing import get_args
+
 import keras
 import numpy as np
 import pytest
@@ -10,16 +12,30 @@ from keras.src.legacy.saving import legacy_h5_format
 import auxzoo
 from auxzoo import models
 from auxzoo.models.mobilenet_v2 import ALPHAS
+from auxzoo.tasks import Kind
 
 STAGES_MOBILENET = ("stem", *(f"stage{number}" for number in range(1, 8)))
 STAGES_RESNET = ("stem", *(f"stage{number}" for number in range(1, 5)))
 LABELS = ("cat", "dog", "emu")
 PLAIN = models.Preprocessing(8, 8)
+TASK = auxzoo.Task("things", "segmentation", LABELS)
+HEIGHT = auxzoo.Task("height", "regression", unit="m", scale=100.0)
+KIND = auxzoo.Task("kind", "classification", LABELS)
 
 
 def deeplab(constructor, size=(64, 48, 3), output_stride=16, **arguments):
     backbone = constructor(size, output_stride=output_stride, **arguments)
     return models.DeepLabLite(backbone, num_classes=3, labels=LABELS, channels=16)
+
+
+def several(constructor, tasks, size=(64, 48, 3), output_stride=16, **arguments):
+    return models.MultiTask(constructor(size, output_stride=output_stride, **arguments), tasks, channels=16)
+
+
+def headless():
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.ReLU()(inputs)
+    return models.description.described(inputs, outputs, models.Description((), PLAIN), "headless")
 
 
 # name -> (function that builds the network, taps, output shape, first and last named layer)
@@ -56,7 +72,26 @@ NETWORKS = {
         (*STAGES_RESNET, "aspp"),
         (60, 45, 3),
     ),
+    "two_tasks_mobilenet_v2": (
+        lambda: several(models.MobileNetV2, [TASK, HEIGHT], alpha=0.35),
+        (*STAGES_MOBILENET, "things_aspp", "height_aspp"),
+        {"things": (64, 48, 3), "height": (64, 48, 1)},
+    ),
+    "three_tasks_resnet18": (
+        lambda: several(models.ResNet18, [KIND, TASK, HEIGHT], (60, 45, 3), width=0.125),
+        (*STAGES_RESNET, "things_aspp", "height_aspp"),
+        {"kind": (3,), "things": (60, 45, 3), "height": (60, 45, 1)},
+    ),
+    "height_mobilenet_v2": (
+        lambda: several(models.MobileNetV2, [HEIGHT], alpha=0.35, output_stride=8),
+        (*STAGES_MOBILENET, "aspp"),
+        (64, 48, 1),
+    ),
 }
+
+
+def assert_equal_outputs(one, other):
+    keras.tree.map_structure(np.testing.assert_array_equal, one, other)
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -70,7 +105,11 @@ def case(request, make_random):
 class TestEveryNetwork:
     def test_has_the_promised_output(self, case):
         _, network, _, output_shape, images = case
-        assert network(images).shape == (2, *output_shape)
+        promised = output_shape if isinstance(output_shape, dict) else {None: output_shape}
+        outputs = network(images) if isinstance(output_shape, dict) else {None: network(images)}
+        assert {task: output.shape for task, output in outputs.items()} == {
+            task: (2, *shape) for task, shape in promised.items()
+        }
         assert network.input_shape[1:] == images.shape[1:]
 
     def test_is_functional_and_of_stock_layers(self, case):
@@ -88,24 +127,39 @@ class TestEveryNetwork:
         _, network, taps, _, images = case
         description = auxzoo.describe(network)
         assert tuple(tap for tap, _ in description.taps) == taps
-        places = [network.layers.index(network.get_layer(layer)) for _, layer in description.taps]
-        assert places == sorted(places)
+        places = {tap: network.layers.index(network.get_layer(layer)) for tap, layer in description.taps}
+        of_trunk = [place for tap, place in places.items() if "aspp" not in tap]
+        assert of_trunk == sorted(of_trunk)
+        assert all(place > of_trunk[-1] for tap, place in places.items() if "aspp" in tap)  # heads stand side by side
         rows = [network.get_layer(layer).output.shape[1] for _, layer in description.taps]
         assert rows == sorted(rows, reverse=True)
+
+    def test_the_trunk_ends_before_every_head(self, case):
+        _, network, taps, output_shape, _ = case
+        trunk = {layer.name for layer in models.description.trunk_layers(network)}
+        assert "image" in trunk
+        heads = [layer.name for layer in network.layers if layer.name not in trunk]
+        assert all(
+            any(word in name for word in ("pooling", "predictions", "aspp", "upsampling", "rescaling"))
+            for name in heads
+        )
+        assert not any("aspp" in name or "predictions" in name for name in trunk)
+        backbone_taps = [layer for tap, layer in auxzoo.describe(network).taps if "aspp" not in tap]
+        assert set(backbone_taps) <= trunk
 
     def test_survives_saving_with_its_description(self, case, tmp_path):
         _, network, _, _, images = case
         network.save(tmp_path / "network.keras")
         loaded = keras.models.load_model(tmp_path / "network.keras")
         assert auxzoo.describe(loaded) == auxzoo.describe(network)
-        np.testing.assert_array_equal(loaded(images), network(images))
+        assert_equal_outputs(loaded(images), network(images))
 
     def test_survives_its_weights_file(self, case, tmp_path):
         build, network, _, _, images = case
         network.save_weights(tmp_path / "network.weights.h5")
         other = build()
         other.load_weights(tmp_path / "network.weights.h5")
-        np.testing.assert_array_equal(other(images), network(images))
+        assert_equal_outputs(other(images), network(images))
 
     def test_costs_count_every_layer(self, case):
         _, network, *_ = case
@@ -205,7 +259,23 @@ DESCRIPTIONS = st.fixed_dictionaries(
         )
         | JSON,
     },
-    optional={"task": st.just("segmentation") | JSON, "labels": st.lists(st.text() | JSON, max_size=2) | JSON},
+    optional={
+        "tasks": st.lists(
+            st.fixed_dictionaries(
+                {"name": st.sampled_from(["a", "b"]) | JSON, "kind": st.sampled_from(get_args(Kind)) | JSON},
+                optional={
+                    "labels": st.lists(st.text() | JSON, max_size=2) | JSON,
+                    "colours": st.lists(st.lists(st.integers(0, 255), min_size=3, max_size=3) | JSON, max_size=2),
+                    "unit": st.text() | JSON,
+                    "scale": st.floats() | JSON,
+                },
+            )
+            | JSON,
+            max_size=2,
+        )
+        | JSON,
+        "trunk": st.text() | JSON,
+    },
 )
 
 
@@ -275,13 +345,44 @@ def test_describe_refuses_a_foreign_model(foreign_model):
             lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, name="a/b"),
             r"`name` must be text without `/`",
         ),
+        (lambda: several(models.ResNet18, [], width=0.125), r"`tasks` must be a list of one Task or more. Received"),
+        (lambda: several(models.ResNet18, ["height"], width=0.125), r"`tasks` must be a list of one Task or more"),
+        (lambda: several(models.ResNet18, [TASK, TASK], width=0.125), r"`tasks` must have a name each"),
+        (
+            lambda: several(models.ResNet18, [auxzoo.Task("things", "segmentation")], width=0.125),
+            r"`labels` of task 'things' must name its classes. Received: none",
+        ),
+        (
+            lambda: several(models.ResNet18, [HEIGHT], output_stride=None, width=0.125),
+            r"`backbone` must have an output stride of 16 or 8",
+        ),
+        (
+            lambda: models.description.trunk_layers(headless()),
+            r"must name the layer that ends the trunk. Received: none",
+        ),
+        (lambda: auxzoo.Task("a b", "regression"), r"`name` of a task must be letters, digits and `_`.*'a b'"),
+        (lambda: auxzoo.Task("a", "detection"), r"`kind` of task 'a' must be one of classification, .*'detection'"),
+        (lambda: auxzoo.Task("a", "segmentation", "bc"), r"`labels` must be a list of names. Received: labels='bc'"),
+        (
+            lambda: auxzoo.Task("a", "segmentation", colours=((0, 0, 256),)),
+            r"`colours` of task 'a' must be triples of 0",
+        ),
+        (
+            lambda: auxzoo.Task("a", "segmentation", ("x", "y"), ((0, 0, 0),)),
+            r"`colours` of task 'a' must be 2, one a class. Received: 1",
+        ),
+        (lambda: auxzoo.Task("a", "regression", ("x",)), r"`labels` and `colours` of task 'a', a regression, must be"),
+        (lambda: auxzoo.Task("a", "regression", unit=3), r"`unit` of task 'a' must be text. Received: unit=3"),
+        (lambda: auxzoo.Task("a", "regression", scale=0), r"`scale` of task 'a' must be above 0. Received: scale=0"),
+        (lambda: auxzoo.Task.from_dict({"name": "a"}), r"A task must have the keys name and kind.*\['name'\]"),
         (lambda: models.Preprocessing(0, 8), r"`height` must be 1 pixel or more. Received: height=0"),
         (lambda: models.Preprocessing(8, "8"), r"`width` must be 1 pixel or more. Received: width='8'"),
         (lambda: models.Preprocessing(8, 8, scale=(1.0, 1.0)), r"`scale` must be three numbers"),
         (lambda: models.Preprocessing(8, 8, offset=(0.0, 0.0, float("nan"))), r"`offset` must be three numbers"),
         (lambda: models.Description({"stem": "a"}, PLAIN), r"`taps` must be pairs of names"),
-        (lambda: models.Description((), PLAIN, "detection"), r"`task` must be one of features, .*'detection'"),
-        (lambda: models.Description((), PLAIN, labels=(1, 2)), r"`labels` must be a list of names"),
+        (lambda: models.Description((), PLAIN, "detection"), r"`tasks` must be a list of Task.*'detection'"),
+        (lambda: models.Description((), PLAIN, (TASK, TASK)), r"`tasks` must have a name each.*'things', 'things'"),
+        (lambda: models.Description((), PLAIN, trunk=3), r"`trunk` must be the name of a layer or None"),
         (lambda: models.Description((), (8, 8)), r"`preprocessing` must be a Preprocessing"),
         (lambda: models.Description.from_dict({"taps": {}}), r"`description` must have the keys"),
         (

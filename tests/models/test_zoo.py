@@ -30,7 +30,7 @@ def copied_shelf(shelf, tmp_path):
 
 def test_an_entry_comes_back_as_it_was_saved(shelf):
     network = auxzoo.load("tiny", shelf=shelf)
-    assert auxzoo.describe(network).labels == ("a", "b", "c")
+    assert auxzoo.describe(network).tasks[0].labels == ("a", "b", "c")
     assert network.name == "resnet18"
     assert network.output.shape == (None, 3)
 
@@ -39,7 +39,7 @@ def test_a_fresh_head_sits_on_the_published_trunk(shelf):
     published, fresh = auxzoo.load("tiny", shelf=shelf), auxzoo.load("tiny", num_classes=5, shelf=shelf)
     assert fresh.output.shape == (None, 5)
     assert [layer.name for layer in fresh.layers] == [layer.name for layer in published.layers]
-    assert auxzoo.describe(fresh).labels == ()
+    assert auxzoo.describe(fresh).tasks[0].labels == ()
     for old, new in zip(published.layers[:-1], fresh.layers[:-1], strict=True):
         for old_weight, new_weight in zip(old.get_weights(), new.get_weights(), strict=True):
             np.testing.assert_array_equal(old_weight, new_weight)

@@ -120,7 +120,7 @@ class TestFinishedRun:
         # Measured again on the file that is there, as a reader of the figures would.
         compact, metrics = auxzoo.load(finished_run), read_json(finished_run / "metrics.json")
         _, validation, test = open_data(recipe)
-        assert auxzoo.describe(compact).labels == ("dark", "grey", "light")
+        assert auxzoo.describe(compact).tasks[0].labels == ("dark", "grey", "light")
         assert evaluate(compact, validation)["accuracy"] == metrics["validation"]["accuracy"]
         assert evaluate(compact, test)["accuracy"] == metrics["test"]["accuracy"]
 

@@ -1,0 +1,110 @@
+"""What a network predicts and a set of images has the truth of: the words that both share."""
+
+import dataclasses
+import numbers
+import sys
+from typing import Literal, get_args
+
+from auxzoo.errors import UserError
+
+Kind = Literal["classification", "segmentation", "regression"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One thing that a network predicts.
+
+    Attributes:
+        name: letters, digits and `_`; of a network with several tasks it is the key of the output.
+        kind: `"classification"` (logits `[batch, classes]`), `"segmentation"` (logits at every pixel,
+            `[batch, rows, columns, classes]`) or `"regression"` (a number at every pixel, `[batch, rows, columns, 1]`,
+            in `unit`).
+        labels: names of the classes in the order of the logits; empty where nobody gave them names.
+        colours: red, green and blue, 0 to 255, of every class, for pictures of a segmentation; chosen where empty.
+        unit: of a regression, such as `"m"`.
+        scale: of a regression, above 0: the size of a usual difference, in `unit`. Losses are measured in it, and the
+            network computes in it.
+
+    Raises:
+        UserError: if a value is not so.
+
+    Example:
+        >>> Task("height", "regression", unit="m", scale=1000.0).is_dense
+        True
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+    unit: str = ""
+    scale: float = 1.0
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
+            raise UserError(f"`name` of a task must be letters, digits and `_`. Received: name={self.name!r}")
+        if self.kind not in get_args(Kind):
+            raise UserError(
+                f"`kind` of task {self.name!r} must be one of {', '.join(get_args(Kind))}. Received: kind={self.kind!r}"
+            )
+        if not isinstance(self.labels, (list, tuple)) or not all(isinstance(label, str) for label in self.labels):
+            raise UserError(f"`labels` must be a list of names. Received: labels={self.labels!r}")
+        if not isinstance(self.colours, (list, tuple)) or not all(_is_colour(colour) for colour in self.colours):
+            raise UserError(
+                f"`colours` of task {self.name!r} must be triples of 0 to 255. Received: colours={self.colours!r}"
+            )
+        if self.kind == "regression" and (self.labels or self.colours):
+            raise UserError(f"`labels` and `colours` of task {self.name!r}, a regression, must be empty.")
+        if self.colours and self.labels and len(self.colours) != len(self.labels):
+            raise UserError(
+                f"`colours` of task {self.name!r} must be {len(self.labels)}, one a class. "
+                f"Received: {len(self.colours)}"
+            )
+        if not isinstance(self.unit, str):
+            raise UserError(f"`unit` of task {self.name!r} must be text. Received: unit={self.unit!r}")
+        if isinstance(self.scale, bool) or not (
+            isinstance(self.scale, numbers.Real) and 0 < self.scale <= sys.float_info.max
+        ):
+            raise UserError(f"`scale` of task {self.name!r} must be above 0. Received: scale={self.scale!r}")
+        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "colours", tuple(tuple(map(int, colour)) for colour in self.colours))
+        object.__setattr__(self, "scale", float(self.scale))
+
+    @property
+    def is_dense(self):
+        """Whether there is a prediction for every pixel."""
+        return self.kind != "classification"
+
+    def to_dict(self):
+        """Returns the task as plain JSON types, without what is as by default."""
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        value = {name: getattr(self, name) for name, default in fields.items() if getattr(self, name) != default}
+        return {name: _plain(item) for name, item in value.items()}
+
+    @classmethod
+    def from_dict(cls, value):
+        """Returns the task that `to_dict` wrote; strict about its keys.
+
+        Raises:
+            UserError: if a key is unknown or missing, or a value is not allowed.
+        """
+        optional = {field.name for field in dataclasses.fields(cls)} - {"name", "kind"}
+        if not isinstance(value, dict) or set(value) - optional != {"name", "kind"}:
+            received = sorted(map(str, value)) if isinstance(value, dict) else repr(value)
+            raise UserError(
+                f"A task must have the keys name and kind, and may have {', '.join(sorted(optional))}. "
+                f"Received: {received}"
+            )
+        return cls(**value)
+
+
+def _is_colour(value):
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(isinstance(part, numbers.Integral) and 0 <= part <= 255 for part in value)
+    )
+
+
+def _plain(value):
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,71 @@
+"""Heads: what turns the features of a trunk into logits, or into numbers at every pixel."""
+
+import keras
+
+# Atrous rates of the separable branches at output stride 16; doubled at 8 (arXiv:1706.05587, table 4, of which
+# the light version keeps two rates).
+RATES = (6, 12)
+CHANNELS = 128
+
+
+def classification_head(features, classes, prefix=""):
+    """Returns logits `[batch, classes]`: global average pooling and a dense layer."""
+    pooled = keras.layers.GlobalAveragePooling2D(name=f"{prefix}global_average_pooling")(features)
+    return keras.layers.Dense(classes, name=f"{prefix}predictions")(pooled)
+
+
+def pyramid(features, output_stride, channels, prefix=""):
+    """Returns a light atrous spatial pyramid with image pooling, `[batch, rows, columns, channels]`.
+
+    Branches: 1x1 convolution, separable 3x3 convolutions at two atrous rates, image pooling; concatenated, and
+    projected by 1x1.
+
+    Args:
+        features: symbolic tensor `[batch, rows, columns, any]`.
+        output_stride: 16 or 8; at 8 the rates are doubled.
+        channels: `int`, width of every branch.
+        prefix: `str`, begins the layers' names.
+
+    Source: arXiv:1706.05587, figure 5; separable branches as in arXiv:1802.02611.
+    """
+    rows, columns = features.shape[1:3]
+    branches = [_convolution(features, channels, f"{prefix}aspp_pointwise")]
+    for rate in RATES:
+        rate = rate * 16 // output_stride
+        name = f"{prefix}aspp_rate{rate}"
+        x = keras.layers.SeparableConv2D(channels, 3, padding="same", dilation_rate=rate, use_bias=False, name=name)(
+            features
+        )
+        branches.append(_normalized(x, name))
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}aspp_image_pooling")(features)
+    pooled = _convolution(pooled, channels, f"{prefix}aspp_image")
+    branches.append(keras.layers.UpSampling2D((rows, columns), name=f"{prefix}aspp_image_upsampling")(pooled))
+    x = keras.layers.Concatenate(name=f"{prefix}aspp_concatenate")(branches)
+    return _convolution(x, channels, f"{prefix}aspp_projection")
+
+
+def dense_head(features, size, classes=None, scale=1.0, prefix=""):
+    """Returns predictions at every pixel, upsampled bilinearly to the size of the input.
+
+    Args:
+        features: symbolic tensor `[batch, rows, columns, channels]`.
+        size: `(height, width)` of the input.
+        classes: `int`, for logits; `None` for a regression, of one number a pixel.
+        scale: of a regression: what the numbers are multiplied by, so that they come out in the task's unit.
+        prefix: `str`, begins the layers' names.
+    """
+    x = keras.layers.Conv2D(classes or 1, 1, name=f"{prefix}predictions")(features)
+    x = keras.layers.Resizing(*size, interpolation="bilinear", name=f"{prefix}upsampling")(x)
+    if classes is None and scale != 1:
+        x = keras.layers.Rescaling(scale, name=f"{prefix}rescaling")(x)
+    return x
+
+
+def _convolution(x, channels, name):
+    x = keras.layers.Conv2D(channels, 1, use_bias=False, kernel_initializer="he_normal", name=name)(x)
+    return _normalized(x, name)
+
+
+def _normalized(x, name):
+    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_normalization")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
