@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from auxzoo.errors import UserError
 
 Kind = Literal["classification", "segmentation", "regression"]
+_RESERVED = ("auxiliary", "compact", "joint")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Task:
     """One thing that a network predicts.
 
     Attributes:
-        name: letters, digits and `_`; of a network with several tasks it is the key of the output.
+        name: letters, digits and `_`; of a network with several tasks it is the key of the output. Not beginning with
+            `auxiliary`, `compact` or `joint`, which are parts of a joint network's.
         kind: `"classification"` (logits `[batch, classes]`), `"segmentation"` (logits at every pixel,
             `[batch, rows, columns, classes]`) or `"regression"` (a number at every pixel, `[batch, rows, columns, 1]`,
             in `unit`).
@@ -43,6 +45,8 @@ class Task:
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
             raise UserError(f"`name` of a task must be letters, digits and `_`. Received: name={self.name!r}")
+        if self.name.startswith(_RESERVED):
+            raise UserError(f"`name` of a task must not begin with {', '.join(_RESERVED)}. Received: {self.name!r}")
         if self.kind not in get_args(Kind):
             raise UserError(
                 f"`kind` of task {self.name!r} must be one of {', '.join(get_args(Kind))}. Received: kind={self.kind!r}"

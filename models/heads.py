@@ -44,19 +44,19 @@ def pyramid(features, output_stride, channels, prefix=""):
     return _convolution(x, channels, f"{prefix}aspp_projection")
 
 
-def dense_head(features, size, classes=None, scale=1.0, prefix=""):
+def dense_head(features, size, channels, scale=1.0, prefix=""):
     """Returns predictions at every pixel, upsampled bilinearly to the size of the input.
 
     Args:
         features: symbolic tensor `[batch, rows, columns, channels]`.
         size: `(height, width)` of the input.
-        classes: `int`, for logits; `None` for a regression, of one number a pixel.
-        scale: of a regression: what the numbers are multiplied by, so that they come out in the task's unit.
+        channels: `int`, number of classes; 1 for a regression.
+        scale: what the numbers of a regression are multiplied by, so that they come out in the task's unit.
         prefix: `str`, begins the layers' names.
     """
-    x = keras.layers.Conv2D(classes or 1, 1, name=f"{prefix}predictions")(features)
+    x = keras.layers.Conv2D(channels, 1, name=f"{prefix}predictions")(features)
     x = keras.layers.Resizing(*size, interpolation="bilinear", name=f"{prefix}upsampling")(x)
-    if classes is None and scale != 1:
+    if scale != 1:
         x = keras.layers.Rescaling(scale, name=f"{prefix}rescaling")(x)
     return x
 

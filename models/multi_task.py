@@ -76,7 +76,7 @@ def with_heads(backbone, tasks, channels, name):
         if task.is_dense:
             x = pyramid(features, _output_stride(size, features), channels, prefix)
             taps[f"{prefix}aspp"] = x
-            outputs[task.name] = dense_head(x, size, classes, task.scale, prefix)
+            outputs[task.name] = dense_head(x, size, classes or 1, task.scale, prefix)
         else:
             outputs[task.name] = classification_head(backbone.output, classes, prefix)
     is_all_dense = all(task.is_dense for task in tasks)

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import strategies as st
 
 from auxzoo.auxiliary import OPERATIONS, Node, Structure
-from auxzoo.auxiliary.structure import SUPERVISIONS
+from auxzoo.auxiliary.structure import SUPERVISIONS, TASK_SHARING
 from auxzoo.data import ImageSet
 from auxzoo.models import zoo
 from auxzoo.training import read_recipe, train
@@ -172,7 +172,7 @@ def draw_structures(draw, taps):
     nodes, supervision = draw(draw_nodes(taps)), draw(st.sampled_from(list(SUPERVISIONS)))
     if supervision == "deep":  # nodes that read no other need a tap
         nodes = [dataclasses.replace(node, links=node.links or (taps[0][0],)) for node in nodes]
-    return Structure(taps, tuple(nodes), supervision=supervision)
+    return Structure(taps, tuple(nodes), supervision=supervision, tasks=draw(st.sampled_from(TASK_SHARING)))
 
 
 @pytest.fixture(scope="session")

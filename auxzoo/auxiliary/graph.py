@@ -9,6 +9,7 @@ from auxzoo.auxiliary.structure import tap_tensor
 from auxzoo.errors import UserError
 
 from ..models.description import Network, described
+from ..models.heads import classification_head, dense_head
 from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX, COMPACT_OUTPUT, is_joint
 
 JOINT_SUFFIX = "_joint"
@@ -21,14 +22,15 @@ def attach(compact, structure):
     compact network reads the auxiliary, so its outputs are bit-identical before and after.
 
     Args:
-        compact: functional `keras.Model` with one output: logits `[batch, classes]`, or
-            `[batch, rows, columns, classes]` at every pixel.
+        compact: functional `keras.Model` whose output is a prediction, or a dict of task to prediction: `[batch,
+            classes]`, or `[batch, rows, columns, classes]` at every pixel.
         structure: `Structure`; its taps name layers of `compact`. Or a `SearchSpace`: then every link that it allows
             is there, behind a `LinkGate`, and every node has an `OperationChoice`.
 
     Returns:
-        functional `keras.Model` with outputs `{"compact": ..., "auxiliary": ...}` of equal shape; where every
-        node has a head, `"auxiliary_NODE"` for each. It carries the compact network's description if there is one.
+        functional `keras.Model` with outputs `{"compact": ..., "auxiliary": ...}`, each what the compact network's
+        output is, a prediction or a dict; where every node has a head, `"auxiliary_NODE"` for each. It carries the
+        compact network's description if there is one.
 
     Raises:
         UserError: if `compact` is not functional, is a joint network, or lacks a tap of the structure, or a node
@@ -89,27 +91,54 @@ def _check_compact(compact):
         raise UserError(f"`compact` must be a functional keras.Model. Received: {getattr(compact, 'name', compact)!r}")
     if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in compact.layers):
         raise UserError(f"`compact` has an auxiliary already; detach it first. Received: {compact.name!r}")
-    shape = getattr(compact.output, "shape", None)
-    if shape is None or len(shape) not in (2, 4) or None in shape[1:]:
-        raise UserError(
-            "`compact` must have one output of a fixed size, [batch, classes] or "
-            f"[batch, rows, columns, classes]; give it a head. Received: {compact.name!r} with output "
-            f"{compact.output}"
-        )
+    outputs = list(compact.output.values()) if isinstance(compact.output, dict) else [compact.output]
+    for output in outputs:
+        shape = getattr(output, "shape", None)
+        if shape is None or len(shape) not in (2, 4) or None in shape[1:]:
+            raise UserError(
+                "`compact` must have an output of a fixed size, [batch, classes] or [batch, rows, columns, classes], "
+                f"or a dict of such; give it a head. Received: {compact.name!r} with output {compact.output}"
+            )
 
 
 def _outputs(compact, structure, taps, numbered=False):
     """Returns the outputs of the joint network, having built the auxiliary; `taps` are tap name to tensor."""
-    outputs, features = {COMPACT_OUTPUT: compact.output}, None
+    if not isinstance(compact.output, dict):
+        return {COMPACT_OUTPUT: compact.output} | _auxiliary(compact, structure, taps, numbered, [None])[None]
+    tasks = list(compact.output)
+    if structure.tasks == "shared":
+        of_task = _auxiliary(compact, structure, taps, numbered, tasks)
+    else:
+        of_task = {}
+        for task in tasks:
+            of_task |= _auxiliary(compact, structure, taps, numbered, [task], f"{task}_")
+    heads = {head: {task: of_task[task][head] for task in tasks} for head in of_task[tasks[0]]}
+    return {COMPACT_OUTPUT: compact.output} | heads
+
+
+def _auxiliary(compact, structure, taps, numbered, tasks, infix=""):
+    """Builds one auxiliary; returns task to `dict` of key in the output to prediction.
+
+    Args:
+        compact: the compact network.
+        structure: `Structure` or `SearchSpace`.
+        taps: `dict` of tap to tensor.
+        numbered: whether names of layers have the node's number.
+        tasks: keys of the compact network's output that it serves, or `[None]` where that is a tensor.
+        infix: `str`, of its layers' names, where there are several auxiliaries.
+    """
+    outputs, features = {task: {} for task in tasks}, None
     for place, node in enumerate(structure.nodes):
-        prefix = f"{AUXILIARY_PREFIX}{place}_{node.name}" if numbered else f"{AUXILIARY_PREFIX}{node.name}"
+        prefix = f"{AUXILIARY_PREFIX}{infix}{f'{place}_' if numbered else ''}{node.name}"
         previous = features if structure.is_chained else None
         links = [(tap, taps[tap]) for tap in node.links]
         features = _node(node, prefix, previous, links, taps.get(node.resolution), structure)
         if structure.has_head_each:
-            outputs[f"{AUXILIARY_OUTPUT}_{node.name}"] = _head(features, compact.output, f"{prefix}_")
+            for task in tasks:
+                outputs[task][f"{AUXILIARY_OUTPUT}_{node.name}"] = _head(features, compact, task, f"{prefix}_")
     if not structure.has_head_each:
-        outputs[AUXILIARY_OUTPUT] = _head(features, compact.output, AUXILIARY_PREFIX)
+        for task in tasks:
+            outputs[task][AUXILIARY_OUTPUT] = _head(features, compact, task, f"{AUXILIARY_PREFIX}{infix}")
     return outputs
 
 
@@ -166,14 +195,17 @@ def _pooled(tensor, rows, columns, name):
     return keras.layers.AveragePooling2D(windows, strides=strides, padding="valid", name=name)(tensor)
 
 
-def _head(features, compact_output, prefix):
-    """Returns the auxiliary's own logits, of the shape of the compact network's output."""
-    name = f"{prefix}logits"
-    classes = compact_output.shape[-1]
-    if len(compact_output.shape) == 2:
-        pooled = keras.layers.GlobalAveragePooling2D(name=f"{prefix}global_pooling")(features)
-        return keras.layers.Dense(classes, name=name)(pooled)
-    logits = keras.layers.Conv2D(classes, 1, name=name)(features)
-    return keras.layers.Resizing(*compact_output.shape[1:3], interpolation="bilinear", name=f"{prefix}upsampling")(
-        logits
-    )
+def _head(features, compact, task, prefix):
+    """Returns the auxiliary's own prediction, of the shape of the compact network's; `task` as of `_auxiliary`."""
+    output = compact.output if task is None else compact.output[task]
+    if task is not None:
+        prefix = f"{prefix}{task}_"
+    if len(output.shape) == 2:
+        return classification_head(features, output.shape[-1], prefix)
+    return dense_head(features, output.shape[1:3], output.shape[-1], _scale(compact, task), prefix)
+
+
+def _scale(compact, task):
+    """Returns the scale of a compact network's task, 1 of a network that carries no description."""
+    tasks = compact.description.tasks if isinstance(compact, Network) else ()
+    return {None if len(tasks) == 1 else known.name: known.scale for known in tasks}.get(task, 1.0)

@@ -65,6 +65,7 @@ class SearchSpace:
     nodes: tuple[NodeSpace, ...]
     relaxation: Relaxation = dataclasses.field(default_factory=Relaxation)
     supervision: str = DEFAULT_SUPERVISION
+    tasks = "shared"  # no field: a gate belongs to one node, whose links serve every task
 
     def __post_init__(self):
         object.__setattr__(self, "nodes", tuple(self.nodes))

@@ -17,6 +17,7 @@ FORMAT = 1
 # name -> (whether nodes read each other, whether each has a head of its own)
 SUPERVISIONS = {"hierarchical": (True, False), "deep": (False, True), "both": (True, True)}
 DEFAULT_SUPERVISION = "deep"  # by training/studies
+TASK_SHARING = ("shared", "separate")
 # A 3x3 convolution in every node, as long as all of the auxiliary's stays within this share of the compact
 # network's own multiplications; beyond it the costliest nodes take a 1x1 convolution instead.
 DEFAULT_COST_SHARE = 0.35
@@ -84,6 +85,8 @@ class Structure:
         provenance: how the structure came to be (search space, seed, data, versions, cost), an object of plain
             JSON types, or `None`. Two structures are equal whatever theirs.
         supervision: `"hierarchical"`, `"deep"` or `"both"`.
+        tasks: over a network with several tasks: `"shared"` nodes that have a head for each, or a `"separate"`
+            auxiliary for each. Over one with a single task both are the same.
 
     Example:
         >>> structure = Structure.default(auxzoo.models.ResNet18((32, 32, 3), 0.25, "small", num_classes=10))
@@ -97,6 +100,7 @@ class Structure:
     nodes: tuple[Node, ...]
     provenance: dict | None = dataclasses.field(default=None, compare=False)
     supervision: str = "hierarchical"
+    tasks: str = "shared"
 
     def __post_init__(self):
         object.__setattr__(self, "taps", _checked_taps(self.taps))
@@ -106,6 +110,8 @@ class Structure:
             raise UserError(
                 f"`supervision` must be one of {', '.join(SUPERVISIONS)}. Received: supervision={self.supervision!r}"
             )
+        if not isinstance(self.tasks, str) or self.tasks not in TASK_SHARING:
+            raise UserError(f"`tasks` must be one of {', '.join(TASK_SHARING)}. Received: tasks={self.tasks!r}")
         known = dict(self.taps)
         if len(known) != len(self.taps):
             raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
@@ -140,7 +146,7 @@ class Structure:
         return SUPERVISIONS[self.supervision][1]
 
     @classmethod
-    def default(cls, model, taps=None, width_multiplier=1.0, supervision=DEFAULT_SUPERVISION):
+    def default(cls, model, taps=None, width_multiplier=1.0, supervision=DEFAULT_SUPERVISION, tasks="shared"):
         """Returns the structure to begin with: a node for every stage, linked at the stage's end.
 
         Where nodes read each other, the first reads the first tap (the stem) too. Each node is at least as wide as its
@@ -151,6 +157,7 @@ class Structure:
             taps: for a model that carries no description: names of its layers, from input to output.
             width_multiplier: channels of a node as a multiple of its tap's, 1 or more.
             supervision: as of the structure.
+            tasks: as of the structure.
 
         Raises:
             UserError: if a tap is unknown, or none is given for a model without a description; or a value is not
@@ -185,7 +192,7 @@ class Structure:
             nodes[index] = dataclasses.replace(nodes[index], operation="convolution_1x1")
             costs[index] //= 9
         provenance = {"made_by": "Structure.default", "network": model.name, "width_multiplier": width_multiplier}
-        return cls(pairs, tuple(nodes), provenance, supervision)
+        return cls(pairs, tuple(nodes), provenance, supervision, tasks)
 
     def to_dict(self):
         """Returns the structure as plain JSON types."""
@@ -196,6 +203,8 @@ class Structure:
         }
         if self.supervision != "hierarchical":
             value["supervision"] = self.supervision
+        if self.tasks != "shared":
+            value["tasks"] = self.tasks
         return value if self.provenance is None else {**value, "provenance": copy.deepcopy(self.provenance)}
 
     @classmethod
@@ -208,10 +217,11 @@ class Structure:
         keys = set(value) if isinstance(value, dict) else set()
         if "format" in keys and (type(value["format"]) is not int or value["format"] != FORMAT):
             raise UserError(f"`format` of a structure must be {FORMAT}. Received: format={value['format']!r}")
-        if keys - {"provenance", "supervision"} != {"format", "taps", "nodes"}:
+        optional = ("supervision", "tasks", "provenance")
+        if keys - set(optional) != {"format", "taps", "nodes"}:
             received = sorted(map(str, keys)) if isinstance(value, dict) else type(value).__name__
             raise UserError(
-                f"A structure must have the keys format, taps and nodes, and may have supervision and provenance. "
+                f"A structure must have the keys format, taps and nodes, and may have {', '.join(optional)}. "
                 f"Received: {received}"
             )
         if not isinstance(value["taps"], dict) or not isinstance(value["nodes"], list):
@@ -227,8 +237,8 @@ class Structure:
                     f"Received: {received}"
                 )
             nodes.append(Node(**node))
-        optional = {key: value[key] for key in ("supervision", "provenance") if key in value}
-        return cls(taps=tuple(value["taps"].items()), nodes=tuple(nodes), **optional)
+        given = {key: value[key] for key in optional if key in value}
+        return cls(taps=tuple(value["taps"].items()), nodes=tuple(nodes), **given)
 
     def to_json(self):
         """Returns the structure as JSON text."""

@@ -35,6 +35,18 @@ NETWORKS = {
         ),
         None,
     ),
+    "several_tasks": (
+        lambda: models.MultiTask(
+            models.ResNet18((20, 28, 3), 0.125, "small_stride2", output_stride=8),
+            [
+                auxzoo.Task("scene", "classification", ("indoor", "outdoor")),
+                auxzoo.Task("surface", "segmentation", ("floor", "wall", "other")),
+                auxzoo.Task("depth", "regression", unit="m", scale=5.0),
+            ],
+            channels=8,
+        ),
+        None,
+    ),
     "efficientnet_b0": (foreign, FOREIGN_TAPS),
 }
 
@@ -46,6 +58,18 @@ def compact(request, make_random):
     return network, tap_pairs(network, taps), build
 
 
+def leaves(output):
+    """Returns the predictions in an output, one of each task."""
+    return keras.tree.flatten(output)
+
+
+def assert_equal(output, other):
+    """Fails unless two outputs have the same structure and bits."""
+    keras.tree.assert_same_structure(output, other)
+    for one, another in zip(leaves(output), leaves(other), strict=True):
+        np.testing.assert_array_equal(one, another)
+
+
 def images_for(network, count=2):
     return np.random.default_rng(3).normal(size=(count, *network.input_shape[1:])).astype("float32")
 
@@ -55,16 +79,18 @@ def images_for(network, count=2):
 def test_attaching_changes_nothing(compact, random_structures, data):
     network, taps, _ = compact
     images = images_for(network)
-    before = network(images).numpy()
+    before = network(images)
     layers = [layer.name for layer in network.layers]
     joint = auxzoo.attach(network, data.draw(random_structures(taps)))
     outputs = joint(images)
-    np.testing.assert_array_equal(outputs["compact"], before)
-    assert {head.shape for head in auxiliary_outputs(outputs)} == {before.shape}
-    np.testing.assert_array_equal(network(images), before)
+    assert_equal(outputs["compact"], before)
+    for head in auxiliary_outputs(outputs):
+        keras.tree.assert_same_structure(head, before)
+        assert [prediction.shape for prediction in leaves(head)] == [prediction.shape for prediction in leaves(before)]
+    assert_equal(network(images), before)
     assert [layer.name for layer in network.layers] == layers
     detached = auxzoo.detach(joint)
-    np.testing.assert_array_equal(detached(images), before)
+    assert_equal(detached(images), before)
     assert [layer.name for layer in detached.layers] == layers
     assert [weight.path for weight in detached.weights] == [weight.path for weight in network.weights]
 
@@ -74,18 +100,18 @@ def test_attaching_changes_nothing(compact, random_structures, data):
 def test_no_path_leads_from_the_auxiliary_to_the_compact_output(compact, random_structures, data):
     network, taps, _ = compact
     joint = auxzoo.attach(network, data.draw(random_structures(taps)))
-    below_compact = operations_below(joint.output["compact"])
+    below_compact = operations_below(*leaves(joint.output["compact"]))
     assert len(below_compact) >= len(network.layers) - 1
     assert not [name for name in below_compact if name.startswith(AUXILIARY_PREFIX)]
-    for head in auxiliary_outputs(joint.output):
+    for head in leaves(auxiliary_outputs(joint.output)):
         own = operations_below(head) - {layer.name for layer in network.layers}
         assert own
         assert all(name.startswith(AUXILIARY_PREFIX) for name in own)
 
 
-def operations_below(tensor):
-    """Returns the names of all operations that a symbolic tensor was computed from, walking the graph itself."""
-    seen, waiting, names = set(), [tensor], set()
+def operations_below(*tensors):
+    """Returns the names of all operations that symbolic tensors were computed from, walking the graph itself."""
+    seen, waiting, names = set(), list(tensors), set()
     while waiting:
         tensor = waiting.pop()
         if id(tensor) in seen:
@@ -101,7 +127,7 @@ def gradients_of_auxiliary_loss(network, joint):
     """Returns the gradient of the auxiliary head alone, summed squares by compact layer."""
     images = images_for(network, count=4)
     with tf.GradientTape() as tape:
-        heads = auxiliary_outputs(joint(images, training=True))
+        heads = leaves(auxiliary_outputs(joint(images, training=True)))
         loss = sum(tf.reduce_mean(tf.square(head - 1.0)) for head in heads)
     weights = network.trainable_weights
     gradients = tape.gradient(loss, weights)
@@ -122,12 +148,11 @@ def test_gradient_of_the_auxiliary_reaches_every_tapped_stage(compact, random_st
     network = build()
     joint = auxzoo.attach(network, structure)
     norms = gradients_of_auxiliary_loss(network, joint)
-    places = {layer.name: place for place, layer in enumerate(network.layers)}
-    previous = 0
+    before = set()
     linked = {link for node in structure.nodes for link in node.links}
     for tap, layer in taps:
-        stage = {name for name, place in places.items() if previous < place <= places[layer]}
-        previous = places[layer]
+        stage = operations_below(network.get_layer(layer).output) - before
+        before |= stage
         if tap in linked:
             reached = sum(norm for name, norm in norms.items() if name in stage)
             assert reached > 0, f"no gradient in the layers of {tap}"
@@ -158,12 +183,9 @@ def test_joint_network_survives_saving(compact, tmp_path, supervision):
     joint.save(tmp_path / "joint.keras")
     loaded = keras.models.load_model(tmp_path / "joint.keras")
     images = images_for(network)
-    np.testing.assert_array_equal(auxzoo.detach(loaded)(images), network(images))
-    outputs, expected = loaded(images), joint(images)
-    assert outputs.keys() == expected.keys()
-    assert len(outputs) > 1
-    for name, value in expected.items():
-        np.testing.assert_array_equal(outputs[name], value)
+    assert_equal(auxzoo.detach(loaded)(images), network(images))
+    assert_equal(loaded(images), joint(images))
+    assert len(loaded.output) > 1
 
 
 def test_joint_network_carries_the_description():
@@ -230,8 +252,54 @@ class TestLayerNames:
             "stage2_from_previous_adapter",
             "stage2_operation_add",
             "stage2_operation_relu",
-            "logits",
+            "predictions",
         } <= names
+
+
+class TestSeveralTasks:
+    @pytest.fixture(scope="class")
+    def network(self):
+        return NETWORKS["several_tasks"][0]()
+
+    def test_shared_nodes_have_a_head_a_task(self, network):
+        joint = auxzoo.attach(network, Structure.default(network))
+        names = [layer.name for layer in joint.layers]
+        assert names.count("auxiliary_stage4_operation") == 1
+        for task in ("scene", "surface", "depth"):
+            assert f"auxiliary_stage4_{task}_predictions" in names
+
+    def test_separate_auxiliaries_share_no_layer(self, network):
+        joint = auxzoo.attach(network, Structure.default(network, tasks="separate"))
+        compact = {layer.name for layer in network.layers}
+        own = [
+            operations_below(*(head[task] for head in auxiliary_outputs(joint.output))) - compact
+            for task in network.output
+        ]
+        assert all(own)
+        assert sum(map(len, own)) == len(set.union(*own))
+
+    def test_predictions_of_a_regression_are_in_its_unit(self, network):
+        joint = auxzoo.attach(network, Structure.default(network))
+        rescaling = [layer for layer in joint.layers if isinstance(layer, keras.layers.Rescaling)]
+        assert len(rescaling) == len(joint.output)  # the compact network's head, and one at every node
+        assert {layer.scale for layer in rescaling} == {5.0}
+
+    @pytest.mark.parametrize("tasks", ["shared", "separate"])
+    def test_the_structure_comes_back_from_a_file(self, network, tmp_path, tasks):
+        structure = Structure.default(network, tasks=tasks)
+        structure.save(tmp_path / "structure.json")
+        assert Structure.read(tmp_path / "structure.json") == structure
+
+    def test_over_a_single_task_both_are_the_same(self):
+        compact = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
+        shared, separate = (
+            auxzoo.attach(compact, Structure.default(compact, tasks=tasks)) for tasks in ("shared", "separate")
+        )
+        assert [layer.name for layer in shared.layers] == [layer.name for layer in separate.layers]
+
+    def test_another_word(self, network):
+        with pytest.raises(auxzoo.UserError, match="`tasks` must be one of shared, separate. Received: tasks='both'"):
+            Structure.default(network, tasks="both")
 
 
 def test_is_joint_knows_a_joint_network(tmp_path):
