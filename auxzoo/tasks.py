@@ -8,7 +8,8 @@ from typing import Literal, get_args
 from auxzoo.errors import UserError
 
 Kind = Literal["classification", "segmentation", "regression"]
-_RESERVED = ("auxiliary", "compact", "joint")
+# Parts of the keys of a joint network's output, and of the names of losses and of what is validated.
+_RESERVED, _RESERVED_WORDS = ("auxiliary", "compact", "joint"), ("distillation_", "val_")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Task:
 
     Attributes:
         name: letters, digits and `_`; of a network with several tasks it is the key of the output. Not beginning with
-            `auxiliary`, `compact` or `joint`, which are parts of a joint network's.
+            `auxiliary`, `compact` or `joint`, nor with the words `distillation` or `val`, which name other things.
         kind: `"classification"` (logits `[batch, classes]`), `"segmentation"` (logits at every pixel,
             `[batch, rows, columns, classes]`) or `"regression"` (a number at every pixel, `[batch, rows, columns, 1]`,
             in `unit`).
@@ -45,8 +46,11 @@ class Task:
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name.isascii():
             raise UserError(f"`name` of a task must be letters, digits and `_`. Received: name={self.name!r}")
-        if self.name.startswith(_RESERVED):
-            raise UserError(f"`name` of a task must not begin with {', '.join(_RESERVED)}. Received: {self.name!r}")
+        if self.name.startswith(_RESERVED) or f"{self.name}_".startswith(_RESERVED_WORDS):
+            raise UserError(
+                f"`name` of a task must not begin with {', '.join(_RESERVED)}, nor with the words "
+                f"{', '.join(word.rstrip('_') for word in _RESERVED_WORDS)}. Received: {self.name!r}"
+            )
         if self.kind not in get_args(Kind):
             raise UserError(
                 f"`kind` of task {self.name!r} must be one of {', '.join(get_args(Kind))}. Received: kind={self.kind!r}"
@@ -56,6 +60,11 @@ class Task:
         if not isinstance(self.colours, (list, tuple)) or not all(_is_colour(colour) for colour in self.colours):
             raise UserError(
                 f"`colours` of task {self.name!r} must be triples of 0 to 255. Received: colours={self.colours!r}"
+            )
+        if self.kind == "segmentation" and len(self.labels) > 255:
+            raise UserError(
+                f"`labels` of task {self.name!r} must be 255 at most, since 255 is where there is no truth. "
+                f"Received: {len(self.labels)}"
             )
         if self.kind == "regression" and (self.labels or self.colours):
             raise UserError(f"`labels` and `colours` of task {self.name!r}, a regression, must be empty.")

@@ -121,7 +121,7 @@ def make_step(arm, network, batch):
     from auxzoo.training import Objective, Optimization, Trainer
     from auxzoo.training.gate_trainer import GateTrainer
     from auxzoo.training.search_settings import SearchSettings
-    from auxzoo.training.unrolled import exact_batch_normalization
+    from auxzoo.training.unrolled import exact_second_derivatives
 
     if arm == "plain":
         trainer = Trainer(network, Objective(), total_steps=1000)
@@ -136,7 +136,7 @@ def make_step(arm, network, batch):
     trainer.compile(optimizer=optimizer)
     step = tf.function(trainer.train_step)
     # The plain step as `train` makes it: with Keras' own moments.
-    with contextlib.nullcontext() if arm == "plain" else exact_batch_normalization(trainer.network):
+    with contextlib.nullcontext() if arm == "plain" else exact_second_derivatives(trainer.network):
         step(data)
     return functools.partial(step, data)
 

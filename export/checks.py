@@ -1,4 +1,4 @@
-"""What may be exported: one compact network with static shapes, made of stock layers."""
+"""What may be exported: a compact network with static shapes, made of stock layers."""
 
 import keras
 
@@ -16,12 +16,12 @@ def check_exportable(model):
             f"`model` must be the compact network. Received: {model.name!r}, which holds its training-only "
             "auxiliary; hand over the compact one, `auxzoo.detach(model)`."
         )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.inputs) != 1 or (len(model.outputs) != 1 and not isinstance(model.output, dict)):
         raise UserError(
-            "`model` must have one input and one output. "
+            "`model` must have one input, and one output or a dict of them by task. "
             f"Received: {len(model.inputs)} inputs, {len(model.outputs)} outputs"
         )
-    for tensor in (model.inputs[0], model.outputs[0]):
+    for tensor in (model.inputs[0], *model.outputs):
         if None in tensor.shape[1:]:
             raise UserError(
                 f"`model` must have static shapes but for the batch. Received: {tensor.name} {tensor.shape}"

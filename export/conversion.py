@@ -14,15 +14,16 @@ import numpy as np
 from auxzoo.child_process import run_module
 from auxzoo.files import move_together
 
-from .formats import FORMATS, INPUT_NAME, OUTPUT_NAME
+from .formats import FORMATS, INPUT_NAME
 
 
-def convert(network, paths, calibration=None, opset=17):
+def convert(network, paths, outputs, calibration=None, opset=17):
     """Writes a network, already folded and checked, in several formats; all files appear or none.
 
     Args:
-        network: functional `keras.Model` of one input and one output, all shapes static but for the batch.
+        network: functional `keras.Model` of one input, all shapes static but for the batch.
         paths: `dict` of format name to the `Path` of its file.
+        outputs: list of `Output`.
         calibration: float32 `[count, height, width, 3]`, preprocessed, for formats that need it.
         opset: ONNX operator set.
 
@@ -34,7 +35,8 @@ def convert(network, paths, calibration=None, opset=17):
         network.save(folder / "network.keras")
         if calibration is not None:
             np.save(folder / "calibration.npy", calibration)
-        (folder / "job.json").write_text(json.dumps({"formats": list(paths), "opset": opset}))
+        of_job = [[output.name, output.key, output.activation] for output in outputs]
+        (folder / "job.json").write_text(json.dumps({"formats": list(paths), "opset": opset, "outputs": of_job}))
         # An accelerator must not be taken from a training that still runs.
         run_module("auxzoo.export.conversion", folder, {"CUDA_VISIBLE_DEVICES": "-1"})
         move_together({folder / name: path for name, path in paths.items()})
@@ -50,36 +52,78 @@ def main(folder):
         if isinstance(layer, keras.layers.Normalization):
             # As tensors they would become inputs of the ONNX file.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+    _dilate_in_one_operator()
     calibration_file = folder / "calibration.npy"
     calibration = np.load(calibration_file) if calibration_file.exists() else None
     tflite_formats = [name for name in job["formats"] if name != "onnx"]
     if tflite_formats:
-        _save_for_tflite(network, folder / "saved_model")
+        _save_for_tflite(network, job["outputs"], folder / "saved_model")
     for name in tflite_formats:
         content = _tflite(folder / "saved_model", FORMATS[name].quantization, calibration)
         (folder / name).write_bytes(content)
     if "onnx" in job["formats"]:
-        (folder / "onnx").write_bytes(_onnx(network, job["opset"]))
+        (folder / "onnx").write_bytes(_onnx(network, job["outputs"], job["opset"]))
 
 
-def _single_image_function(network):
-    """Returns a `tf.function` of one image, with named input and output, and its signature."""
+def _dilate_in_one_operator():
+    """Lets TensorFlow write a dilated depthwise convolution as one operator, in this process.
+
+    It writes three, of which the converters make one again; but not where two convolutions of one dilation read the
+    same tensor, as those of two heads do: then the first of the three is shared, and stays as it is. TensorFlow cannot
+    compute the one operator on a processor, so this is for converting alone.
+    """
+    import tensorflow as tf
+
+    def depthwise_conv2d(input, filter, strides, padding, data_format=None, dilations=None, name=None):
+        data_format, dilations = data_format or "NHWC", list(dilations or (1, 1))
+        rates = [1, 1, *dilations] if data_format == "NCHW" else [1, *dilations, 1]
+        return tf.raw_ops.DepthwiseConv2dNative(
+            input=input,
+            filter=filter,
+            strides=list(strides),
+            padding=padding,
+            data_format=data_format,
+            dilations=rates,
+            name=name,
+        )
+
+    def separable_conv2d(
+        input, depthwise_filter, pointwise_filter, strides, padding, data_format=None, dilations=None, name=None
+    ):
+        x = depthwise_conv2d(input, depthwise_filter, strides, padding, data_format, dilations)
+        return tf.nn.conv2d(x, pointwise_filter, 1, "VALID", data_format=data_format or "NHWC", name=name)
+
+    tf.nn.depthwise_conv2d, tf.nn.separable_conv2d = depthwise_conv2d, separable_conv2d
+
+
+def _single_image_function(network, outputs):
+    """Returns a `tf.function` of one image, with named input and outputs, and its signature."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name=INPUT_NAME)]
 
+    activations = {
+        None: tf.identity,
+        "softmax": tf.nn.softmax,
+        "argmax": lambda logits: tf.argmax(logits, axis=-1, output_type=tf.int32),
+    }
+
     @tf.function(input_signature=signature)
     def predict(image):
-        return {OUTPUT_NAME: tf.identity(network(image, training=False), name=OUTPUT_NAME)}
+        values = network(image, training=False)
+        return {
+            name: tf.identity(activations[activation](values if key is None else values[key]), name=name)
+            for name, key, activation in outputs
+        }
 
     return predict, signature
 
 
-def _save_for_tflite(network, folder):
+def _save_for_tflite(network, outputs, folder):
     # Of all ways into the converter this one keeps the weights, names the tensors, and tells its errors.
     import keras
 
-    predict, signature = _single_image_function(network)
+    predict, signature = _single_image_function(network, outputs)
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint("serve", predict, input_signature=signature)
@@ -104,10 +148,10 @@ def _tflite(saved_model, quantization, calibration):
     return converter.convert()
 
 
-def _onnx(network, opset):
+def _onnx(network, outputs, opset):
     import tf2onnx
 
-    predict, signature = _single_image_function(network)
+    predict, signature = _single_image_function(network, outputs)
     model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=opset)
     if [tensor.name for tensor in model.graph.input] != [INPUT_NAME]:
         raise RuntimeError(f"tf2onnx made inputs of {[tensor.name for tensor in model.graph.input]}")

@@ -14,7 +14,7 @@ from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 from auxzoo.files import move_together, sha256, write_json
 from auxzoo.machine import processor_name
-from auxzoo.metrics import Accuracy
+from auxzoo.scores import Scores
 
 from ..models.description import describe
 from .calibration import choose_calibration
@@ -23,25 +23,29 @@ from .conversion import convert
 from .folding import fold_batch_normalization
 from .formats import FORMATS
 from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .outputs import outputs_of
 from .runtime import open_file
 
 _NOISE_IMAGES = 16
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
 
-def to_tflite(model, path, quantization=None, calibration=None, description=None):
+def to_tflite(model, path, quantization=None, calibration=None, description=None, activation=None):
     """Writes the TFLite file of a compact network: batch 1, built-in operators, batch-norm folded.
 
-    Input `image` `[1, height, width, 3]`, preprocessed; output `logits` (names of the signature).
+    Input `image` `[1, height, width, 3]`, preprocessed; output `logits` (names of the signature). Of a network with
+    several tasks an output each, called as the task is; of a regression alone too.
 
     Args:
-        model: functional Keras model, of stock layers, static shapes, one input and output.
+        model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
         path: `str` or `Path` of the file, ending in `.tflite`.
         quantization: `None` (float32), `"float16"`, `"dynamic"` (int8 weights), `"int8"` (input and output too)
             or `"int8_float_io"`.
         calibration: real images for the int8 kinds, of which 200 are taken: an `ImageSet`, a `tf.data.Dataset` of
             preprocessed `(images, ...)` batches, or such an array `[count, height, width, 3]`.
         description: `Description` with the preprocessing of an `ImageSet`, for a network that carries none.
+        activation: of outputs with classes: `None` (logits), `"softmax"` (output `probabilities`) or `"argmax"` (int32
+            `classes`).
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
@@ -56,18 +60,19 @@ def to_tflite(model, path, quantization=None, calibration=None, description=None
     names = {form.quantization: name for name, form in FORMATS.items() if name != "onnx"}
     if quantization not in names:
         raise UserError(f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}")
-    return _write_one(model, path, names[quantization], ".tflite", calibration, description)
+    return _write_one(model, path, names[quantization], ".tflite", calibration, description, activation=activation)
 
 
-def to_onnx(model, path, opset=17):
+def to_onnx(model, path, opset=17, activation=None):
     """Writes the ONNX file of a compact network: batch 1, batch-norm folded, channels last.
 
-    Input `image` `[1, height, width, 3]`, preprocessed; output `logits`.
+    Input `image` `[1, height, width, 3]`, preprocessed; outputs as of `to_tflite`.
 
     Args:
-        model: functional Keras model, of stock layers, static shapes, one input and output.
+        model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
         path: `str` or `Path` of the file, ending in `.onnx`.
         opset: ONNX operator set, 13 to 18.
+        activation: as of `to_tflite`.
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
@@ -81,7 +86,7 @@ def to_onnx(model, path, opset=17):
     """
     if not isinstance(opset, int) or opset not in range(13, 19):
         raise UserError(f"`opset` must be 13 to 18. Received: opset={opset!r}")
-    return _write_one(model, path, "onnx", ".onnx", opset=opset)
+    return _write_one(model, path, "onnx", ".onnx", opset=opset, activation=activation)
 
 
 def export_files(
@@ -93,20 +98,21 @@ def export_files(
     evaluation=None,
     description=None,
     name=None,
+    activation=None,
     progress=None,
 ):
     """Exports a compact network in several formats with one child process, and measures every file.
 
     Args:
-        model: functional Keras model, of stock layers, static shapes, one input and output.
+        model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
         folder: where the files and their records go; made if it is missing.
         formats: names among `FORMATS`.
         calibration: `ImageSet` for the int8 formats, of which 200 are taken by a fixed seed.
         evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`. If `None`, parity is measured on
-            the calibration images or on noise, and accuracy is not; the record says so. Accuracy is that of a
-            classifier; other networks have parity alone.
+            the calibration images or on noise, and accuracy is not; the record says so.
         description: `Description` for a network that carries none.
         name: `str`, first part of the file names; the network's name if `None`.
+        activation: as of `to_tflite`.
         progress: called with a line of text before each step, or `None`.
 
     Returns:
@@ -126,8 +132,8 @@ def export_files(
     if unknown or not formats:
         raise UserError(f"`formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}")
     preprocessing = _preprocessing(model, description)
-    if evaluation is not None:
-        _check_evaluation(model, evaluation)
+    outputs = outputs_of(model, activation)
+    measured = None if evaluation is None else _fitting(model, outputs, evaluation)
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
         raise UserError(f"`folder` must be a folder. Received: `{folder}`, a file")
@@ -139,11 +145,12 @@ def export_files(
             raise UserError("`calibration` and `evaluation` must have no image in common.")
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
-    return _export(model, paths, chosen, evaluation, preprocessing, tell=progress)
+    return _export(model, outputs, paths, chosen, evaluation, measured, preprocessing, tell=progress)
 
 
-def _write_one(model, path, form, suffix, calibration=None, description=None, opset=17):
+def _write_one(model, path, form, suffix, calibration=None, description=None, opset=17, activation=None):
     check_exportable(model)
+    outputs = outputs_of(model, activation)
     path = Path(path)
     if path.suffix != suffix:
         raise UserError(f"`path` must end in {suffix}. Received: `{path}`")
@@ -151,19 +158,23 @@ def _write_one(model, path, form, suffix, calibration=None, description=None, op
     if FORMATS[form].needs_calibration:
         preprocessing = _preprocessing(model, description) if isinstance(calibration, ImageSet) else None
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
-    _export(model, {form: path}, chosen, opset=opset)
+    _export(model, outputs, {form: path}, chosen, opset=opset)
     return path
 
 
-def _export(model, paths, calibration=None, evaluation=None, preprocessing=None, opset=17, tell=None):
+def _export(
+    model, outputs, paths, calibration=None, evaluation=None, measured=None, preprocessing=None, opset=17, tell=None
+):
     """Converts and measures in a folder of its own; then all files and records appear at their places, or none.
 
     Args:
         model: checked network.
+        outputs: list of `Output`.
         paths: `dict` of format name to the `Path` of its file.
         calibration: what `choose_calibration` returned, or `None`.
-        evaluation: `ImageSet` for parity and accuracy, or `None`.
-        preprocessing: of `evaluation`.
+        evaluation: `ImageSet` for parity, or `None`.
+        measured: the same with truth for the outputs, what `_fitting` returned, or `None`.
+        preprocessing: of both.
         opset: ONNX operator set.
         tell: called with a line of text before each step, or `None`.
 
@@ -175,15 +186,14 @@ def _export(model, paths, calibration=None, evaluation=None, preprocessing=None,
     with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
         made = {form: Path(folder) / path.name for form, path in paths.items()}
         tell(f"converting to {len(made)} formats")
-        convert(fold_batch_normalization(model), made, calibration_images, opset)
+        convert(fold_batch_normalization(model), made, outputs, calibration_images, opset)
         images, source = _parity_images(model, evaluation, preprocessing, calibration_images)
-        if evaluation is not None:
-            tell(f"measuring the Keras network on {evaluation.size} images")
-        expected, keras_accuracy = _keras_reference(model, images, evaluation, preprocessing)
+        if measured is not None:
+            tell(f"measuring the Keras network on {measured.size} images")
+        expected, keras_scores = _keras_reference(model, outputs, images, measured, preprocessing)
         records, moves = [], {}
         for form, path in made.items():
             tell(f"measuring {path.name}")
-            is_measured = evaluation is not None and _is_classifier(model)
             record = {
                 "file": path.name,
                 "format": form,
@@ -196,9 +206,10 @@ def _export(model, paths, calibration=None, evaluation=None, preprocessing=None,
                 "calibration": manifest if FORMATS[form].needs_calibration else None,
                 **open_file(path).tensors(),
                 "operators": open_file(path).operators(),
-                "parity": {"source": source, **measure_parity(path, images, expected)},
-                "accuracy": evaluate_file(path, evaluation, preprocessing) if is_measured else None,
-                "keras_accuracy": keras_accuracy,
+                "parity": {"source": source, **measure_parity(path, images, expected, outputs)},
+                "accuracy": evaluate_file(path, measured, preprocessing) if measured is not None else None,
+                "keras_accuracy": keras_scores and keras_scores.get("accuracy"),
+                "keras_scores": keras_scores,
                 "latency": measure_latency(path),
             }
             record_path = path.with_name(f"{path.name}.json")
@@ -217,18 +228,28 @@ def _preprocessing(model, description):
     return preprocessing
 
 
-def _is_classifier(model):
-    return len(model.outputs[0].shape) == 2
+def _fitting(model, outputs, evaluation):
+    """Returns the images with truth for the tasks of the outputs alone, in their order; `None` if a backbone has none.
 
-
-def _check_evaluation(model, evaluation):
+    Raises:
+        UserError: if they are no `ImageSet`, or do not fit.
+    """
     if not isinstance(evaluation, ImageSet):
         raise UserError(f"`evaluation` must be an ImageSet. Received: {type(evaluation).__name__}")
-    classes = model.outputs[0].shape[-1]
-    if _is_classifier(model) and len(evaluation.labels) != classes:
-        raise UserError(
-            f"`evaluation` must have {classes} classes, as {model.name}. Received: {len(evaluation.labels)}"
-        )
+    known = {task.name: task for task in evaluation.tasks}
+    names = {}
+    for output in outputs:
+        shape = (model.output[output.key] if output.key else model.outputs[0]).shape
+        # Where both have one task the names may differ.
+        own = evaluation.tasks[0] if len(outputs) == len(known) == 1 else known.get(output.name)
+        if output.task is None and (own is None or own.is_dense != (len(shape) == 4)):
+            return None  # features, or nothing that the images tell of
+        if own is None or (output.task is not None and output.task.kind != own.kind):
+            raise UserError(f"`evaluation` must have truth for {output.name!r}. Received: {', '.join(known)}")
+        if own.kind != "regression" and len(own.labels) != shape[-1]:
+            raise UserError(f"`evaluation` must have {shape[-1]} classes, as {model.name}. Received: {len(own.labels)}")
+        names[output.name] = own.name
+    return evaluation.with_tasks(names)
 
 
 def _parity_images(model, evaluation, preprocessing, calibration_images):
@@ -241,15 +262,30 @@ def _parity_images(model, evaluation, preprocessing, calibration_images):
     return noise, "uniform noise from -1 to 1, seed 0"
 
 
-def _keras_reference(model, images, evaluation, preprocessing):
-    """Returns the Keras network's outputs for `images`, and its accuracy where it can be measured."""
-    # The one output may be in a dict or a list. Concrete: from the fifth export on TensorFlow would warn of retracing.
-    predict = tf.function(lambda batch: keras.tree.flatten(model(batch, training=False))[0]).get_concrete_function(
-        tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)
-    )
-    accuracy = None
-    if evaluation is not None and _is_classifier(model):
-        accuracy = Accuracy()
-        for batch, classes in evaluation.batches(preprocessing, 250):
-            accuracy.update(predict(batch).numpy(), classes.numpy())
-    return predict(images).numpy(), accuracy and accuracy.result()
+def _keras_reference(model, outputs, images, evaluation, preprocessing):
+    """Returns the Keras network's outputs for `images` by name, and what it is worth where that can be measured."""
+
+    def predict(batch):
+        # The one output may be in a dict or a list.
+        values = model(batch, training=False)
+        return {
+            output.name: _activated(values[output.key] if output.key else keras.tree.flatten(values)[0], output)
+            for output in outputs
+        }
+
+    # Concrete: from the fifth export on TensorFlow would warn of retracing.
+    predict = tf.function(predict).get_concrete_function(tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32))
+    scores = None
+    if evaluation is not None:
+        scores, done = Scores(evaluation, preprocessing), 0
+        for batch, _ in evaluation.batches(preprocessing, 250 if evaluation.is_labelled else 8):
+            values = predict(batch)
+            scores.update(values if len(outputs) > 1 else values[outputs[0].name], done)
+            done += len(batch)
+    return {name: values.numpy() for name, values in predict(images).items()}, scores and scores.result()
+
+
+def _activated(values, output):
+    if output.is_classes:
+        return tf.argmax(values, axis=-1, output_type=tf.int32)
+    return tf.nn.softmax(values) if output.activation == "softmax" else values

@@ -40,7 +40,8 @@ def fold_batch_normalization(model):
         return args[0] if layer.name in folded else layer(*args, **kwargs)
 
     # The name goes into the files: one given by Keras would change with whatever was built before.
-    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    outputs = model.output if len(model.outputs) > 1 else model.outputs[0]
+    plain = keras.Model(model.inputs[0], outputs, name=model.name)
     copy = keras.models.clone_model(plain, clone_function=clone_layer, call_function=call_layer)
     for layer in copy.layers:
         if isinstance(layer, keras.layers.InputLayer):

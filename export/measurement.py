@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from auxzoo.metrics import Accuracy
+from auxzoo.scores import Scores
 
 from .runtime import open_file
 
@@ -13,49 +13,62 @@ _PARITY_IMAGES = 256
 
 
 def evaluate_file(path, images, preprocessing, progress=None):
-    """Measures the accuracy of an exported file on images, one at a time.
+    """Measures an exported file on images, one at a time.
 
     Args:
-        path: TFLite or ONNX file of a classifier.
-        images: `ImageSet`.
+        path: TFLite or ONNX file; the outputs of one with several tasks are called as the tasks are.
+        images: `ImageSet` with truth for its tasks.
         preprocessing: `auxzoo.models.Preprocessing`.
         progress: called with the number of images done so far, or `None`.
 
     Returns:
-        `dict`: `images` (how many), `accuracy` (0 to 1), `source`.
+        `dict`: `images` (how many), what `auxzoo.scores.Scores` gives (`accuracy`, 0 to 1, of a classifier), `source`.
 
     Example:
         >>> evaluate_file("flowers_int8.tflite", test, auxzoo.describe(compact).preprocessing)["accuracy"]
     """
     runner = open_file(path)
-    accuracy = Accuracy()
-    for batch, classes in images.batches(preprocessing, 250):
-        accuracy.update(runner.predict(batch.numpy()), classes.numpy())
+    scores, done = Scores(images, preprocessing), 0
+    # Logits at every pixel of many images would not fit in memory.
+    for batch, _ in images.batches(preprocessing, 250 if images.is_labelled else 8):
+        scores.update(runner.predict(batch.numpy()), done)
+        done += len(batch)
         if progress is not None:
-            progress(accuracy.count)
-    return {"images": accuracy.count, "accuracy": accuracy.result(), "source": images.name}
+            progress(done)
+    return {"images": done, **scores.result(), "source": images.name}
 
 
-def measure_parity(path, images, expected):
+def measure_parity(path, images, expected, outputs):
     """Compares a file's outputs with the Keras network's.
 
     Args:
         path: the file.
         images: float32 `[count, height, width, 3]`, preprocessed.
-        expected: float32 outputs of the Keras network for them.
+        expected: `dict` of the outputs' names to the Keras network's output for them, activation done.
+        outputs: list of `Output`.
 
     Returns:
-        `dict`: largest and mean absolute difference of the outputs, and the share of images (or pixels) whose
-        highest output is the same.
+        `dict`: `images`; `largest_difference` and `mean_difference`, absolute ones, not of classes; and
+        `same_prediction`, the share of images (or pixels) whose highest value, or class, is the same, not of a
+        regression. Of a file with several outputs a `dict` of these each, by name, and the largest difference of all.
     """
     received = open_file(path).predict(images)
+    received = received if len(outputs) > 1 else {outputs[0].name: received}
+    found = {output.name: _compared(received[output.name], expected[output.name], output) for output in outputs}
+    if len(found) == 1:
+        return {"images": len(images), **found[outputs[0].name]}
+    differences = [values["largest_difference"] for values in found.values() if "largest_difference" in values]
+    return {"images": len(images), **({"largest_difference": max(differences)} if differences else {}), **found}
+
+
+def _compared(received, expected, output):
+    if output.is_classes:
+        return {"same_prediction": float((received == expected).mean())}
     difference = np.abs(received - expected)
-    return {
-        "images": len(images),
-        "largest_difference": float(difference.max()),
-        "mean_difference": float(difference.mean()),
-        "same_prediction": float((received.argmax(-1) == expected.argmax(-1)).mean()),
-    }
+    found = {"largest_difference": float(difference.max()), "mean_difference": float(difference.mean())}
+    if output.task is None or output.task.kind != "regression":
+        found["same_prediction"] = float((received.argmax(-1) == expected.argmax(-1)).mean())
+    return found
 
 
 def measure_latency(path, runs=50, warm_up=10, threads=1):

@@ -19,8 +19,9 @@ def open_file(path, threads=1):
 
     Returns:
         an object with `predict(images)`: float32 `[batch, height, width, 3]`, preprocessed, to float32 logits
-        `[batch, ...]`, one image after the other; `operators()`: `dict` of operator name to count;
-        `tensors()`: names, shapes and number types of input and output; `run_once()` for timing.
+        `[batch, ...]` (int32 classes where the file gives such), of a file with several outputs a `dict` of name to
+        them, one image after the other; `operators()`: `dict` of operator name to count; `tensors()`: names, shapes and
+        number types of input and output; `run_once()` for timing.
 
     Raises:
         UserError: if it is missing, empty, truncated, of another kind, or has operators that are not built in.
@@ -53,22 +54,35 @@ class TFLiteFile:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
             inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise UserError(f"`{path}` must have one input and one output.")
-        self._input, self._output = inputs[0], outputs[0]
+        if len(inputs) != 1 or not outputs:
+            raise UserError(f"`{path}` must have one input, and an output. Received: {len(inputs)} inputs")
+        self._input = inputs[0]
+        with _readable(path):
+            self._input_name, self._outputs = self._named(outputs)
         _check_single_image(path, self._input["shape"].tolist())
         with _readable(path):
             self.operators(), self.tensors()  # damaged names show here, not when a record is written
 
+    def _named(self, outputs):
+        """Returns the input's name and the outputs by name: those of the signature, or the tensors' own."""
+        signatures = self._interpreter.get_signature_list()
+        if not signatures:
+            return "", {output["name"] if len(outputs) > 1 else "": output for output in outputs}
+        name, signature = next(iter(signatures.items()))
+        by_index = {output["index"]: output for output in outputs}
+        of_signature = self._interpreter.get_signature_runner(name).get_output_details()
+        return signature["inputs"][0], {name: by_index[of_signature[name]["index"]] for name in signature["outputs"]}
+
     def predict(self, images):
         """Returns float32 logits of float32 images, quantising and dequantising as the file says."""
-        results = []
+        results = {name: [] for name in self._outputs}
         for image in _checked_images(images, self._input["shape"].tolist()):
             with _readable(self.path):
                 self._interpreter.set_tensor(self._input["index"], _quantized(image[None], self._input))
                 self._interpreter.invoke()
-                results.append(_dequantized(self._interpreter.get_tensor(self._output["index"]), self._output))
-        return np.concatenate(results)
+                for name, output in self._outputs.items():
+                    results[name].append(_dequantized(self._interpreter.get_tensor(output["index"]), output))
+        return _one_or_all({name: np.concatenate(values) for name, values in results.items()})
 
     def run_once(self):
         """Runs the network on what its input holds."""
@@ -94,21 +108,22 @@ class TFLiteFile:
         return dict(sorted(counts.items()))
 
     def tensors(self):
-        """Returns `{"input": ..., "output": ...}`: name in the signature, shape, number type, quantisation."""
-        signatures = [*self._interpreter.get_signature_list().values(), {"inputs": [""], "outputs": [""]}]
-        signature = signatures[0]
-        names = (signature["inputs"][0], signature["outputs"][0])
-        described = {}
-        for role, name, detail in zip(("input", "output"), names, (self._input, self._output), strict=True):
+        """Returns `{"input": ..., "output": ...}`: name in the signature, shape, number type, quantisation.
+
+        Of a file with several outputs `"outputs"`, a list of them.
+        """
+
+        def described(name, detail):
             scale, zero_point = detail["quantization"]
-            described[role] = {
+            return {
                 "name": name,
                 "shape": [int(size) for size in detail["shape"]],
                 "type": np.dtype(detail["dtype"]).name,
+                **({"scale": float(scale), "zero_point": int(zero_point)} if scale else {}),
             }
-            if scale:
-                described[role]["scale"], described[role]["zero_point"] = float(scale), int(zero_point)
-        return described
+
+        outputs = [described(name, detail) for name, detail in self._outputs.items()]
+        return {"input": described(self._input_name, self._input), **_output_or_outputs(outputs)}
 
 
 class ONNXFile:
@@ -128,9 +143,10 @@ class ONNXFile:
             self._session = onnxruntime.InferenceSession(
                 self._content, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
-        if len(self._session.get_inputs()) != 1 or len(self._session.get_outputs()) != 1:
-            raise UserError(f"`{path}` must have one input and one output.")
-        self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or not self._outputs:
+            raise UserError(f"`{path}` must have one input, and an output. Received: {len(inputs)} inputs")
+        self._input = inputs[0]
         shape = list(self._input.shape)
         if shape and not isinstance(shape[0], int):
             shape[0] = 1  # an open batch, as in files of other exporters
@@ -143,14 +159,16 @@ class ONNXFile:
         """Returns float32 logits of float32 images."""
         images = _checked_images(images, self._image.shape)
         with _readable(self.path):
-            return np.concatenate([self._run(image[None]) for image in images])
+            results = [self._run(image[None]) for image in images]
+        names = [output.name for output in self._outputs]
+        return _one_or_all(dict(zip(names, map(np.concatenate, zip(*results, strict=True)), strict=True)))
 
     def run_once(self):
         """Runs the network on an image of zeros."""
         self._run(self._image)
 
     def _run(self, image):
-        return self._session.run([self._output.name], {self._input.name: image})[0]
+        return self._session.run([output.name for output in self._outputs], {self._input.name: image})
 
     def operators(self):
         """Returns operator name -> how often the file has it."""
@@ -160,11 +178,21 @@ class ONNXFile:
         return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
     def tensors(self):
-        """Returns `{"input": ..., "output": ...}`: name, shape and number type."""
-        return {
-            role: {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.type}
-            for role, tensor in (("input", self._input), ("output", self._output))
-        }
+        """Returns `{"input": ..., "output": ...}`: name, shape and number type; of several outputs `"outputs"`."""
+
+        def described(tensor):
+            return {"name": tensor.name, "shape": list(tensor.shape), "type": tensor.type}
+
+        return {"input": described(self._input), **_output_or_outputs([described(one) for one in self._outputs])}
+
+
+def _one_or_all(results):
+    """Returns the one result, or all by name where there are several."""
+    return results if len(results) > 1 else next(iter(results.values()))
+
+
+def _output_or_outputs(outputs):
+    return {"outputs": outputs} if len(outputs) > 1 else {"output": outputs[0]}
 
 
 @contextlib.contextmanager
@@ -201,7 +229,7 @@ def _quantized(values, detail):
 
 
 def _dequantized(values, detail):
-    if detail["dtype"] == np.float32:
-        return values
     scale, zero_point = detail["quantization"]
+    if not scale:  # float32, or classes
+        return values
     return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)

@@ -3,6 +3,7 @@
 import keras
 
 from .arguments import check_choice, check_input_shape, check_momentum, check_name, finish
+from .pretrained import load_mobilenet_v2
 
 # Table 2 of the paper. t: expansion of the channels inside a block, c: channels, n: blocks, s: stride of the
 # first of them. The rightmost columns are the first stride at a total stride of 16 and of 8: on small images
@@ -30,6 +31,7 @@ def MobileNetV2(
     labels=(),
     batch_normalization_momentum=0.999,
     preprocessing_fit="resize",
+    weights=None,
     name="mobilenet_v2",
 ):
     """MobileNetV2, with the layer names and the weight order of `keras.applications.MobileNetV2`.
@@ -49,6 +51,8 @@ def MobileNetV2(
         labels: names of the classes, `num_classes` of them, or none.
         batch_normalization_momentum: 0 to less than 1; short runs need about 0.9.
         preprocessing_fit: `"resize"` or `"pad"`, how pictures of another size are fitted.
+        weights: of all but the head: `"imagenet"`, as `keras.applications` has them (fetched once), or the path of a
+            file in its format; random if `None`. Their input is the same, -1 to 1.
         name: `str`, name of the network.
 
     Returns:
@@ -108,6 +112,8 @@ def MobileNetV2(
     x = keras.layers.Conv2D(last_channels, 1, use_bias=False, name="Conv_1")(x)
     x = _normalization(batch_normalization_momentum, "Conv_1_bn")(x)
     x = keras.layers.ReLU(6.0, name="out_relu")(x)
+    if weights is not None:
+        load_mobilenet_v2(keras.Model(inputs, x), weights, alpha)
     return finish(inputs, x, taps, num_classes, labels, preprocessing_fit, name)
 
 

@@ -42,10 +42,11 @@ class AveragedWeights(keras.callbacks.Callback):
         if self._own_values is not None:
             return
         self._own_values = [variable.numpy() for variable in self.network.variables]
-        optimizer = self.model.optimizer
+        optimizer, own = self.model.optimizer, {id(variable) for variable in self.network.variables}
         pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
         for variable, average in pairs:
-            variable.assign(average)
+            if id(variable) in own:  # learned weights of tasks are not the network's
+                variable.assign(average)
         if self._normalizations:
             self._measure_statistics()
 

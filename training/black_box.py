@@ -1,6 +1,7 @@
-"""Searching by trying: structures are scored by the compact network's accuracy after short training with them."""
+"""Searching by trying: structures are scored by how good the compact network is after short training with them."""
 
 import dataclasses
+import math
 import random
 import shutil
 
@@ -12,6 +13,7 @@ from auxzoo.files import read_json, write_json
 
 from .callbacks import TrainingDiverged
 from .loop import RUN_STATE_FILE, fit
+from .outputs import main_metric
 from .run_folder import CANDIDATES_FOLDER
 from .run_state import read_progress
 
@@ -117,20 +119,33 @@ def _affordable(case, generator, parent=None):
     )
 
 
+def described(record):
+    """Returns what a candidate's record says of its worth, as text."""
+    if record["diverged"]:
+        return "diverged"
+    if record["metric"] in ("accuracy", "mean_iou"):
+        return f"{100 * record['value']:.2f} % {record['metric']}"
+    return f"{record['value']:.4g} {record['metric']}"
+
+
 class _Scorer:
     """Trains with structures and keeps the scores in the folder, so that a search that was killed finds them again."""
 
     def __init__(self, case, folder, progress):
         self.case, self.progress = case, progress
         self.folder = folder / CANDIDATES_FOLDER
+        self.metric, self.parts, self.higher_is_better = main_metric(case.train.tasks)
         self.records = []
 
     def score(self, structure, epochs):
-        """Returns the compact network's accuracy on the held-out images after so many epochs with the structure."""
+        """Returns what the compact network is worth on the held-out images after so many epochs with the structure.
+
+        Higher is better: the metric of `main_metric`, or less than nothing by it; minus infinity if it diverged.
+        """
         plain = dataclasses.replace(structure, provenance=None).to_dict()
         for record in self.records:
             if (record["structure"], record["epochs"]) == (plain, epochs):
-                return record["accuracy"]  # the same training again would give the same
+                return self._rank(record)  # the same training again would give the same
         number = len(self.records) + 1
         file, work = self.folder / f"{number:03d}.json", self.folder / f"{number:03d}"
         record = read_json(file) if file.exists() else None
@@ -141,8 +156,13 @@ class _Scorer:
             raise UserError(f"`{file}` is the record of another candidate; delete the folder of the search.")
         shutil.rmtree(work, ignore_errors=True)
         self.records.append(record)
-        self.progress(f"  candidate {number}: {100 * record['accuracy']:.2f} % after {epochs} epochs")
-        return record["accuracy"]
+        self.progress(f"  candidate {number}: {described(record)} after {epochs} epochs")
+        return self._rank(record)
+
+    def _rank(self, record):
+        if record["diverged"]:
+            return -math.inf
+        return record["value"] if self.higher_is_better else -record["value"]
 
     def _train(self, structure, epochs, work):
         """Trains as the recipe says, but for the epochs; a training that was killed goes on."""
@@ -164,7 +184,8 @@ class _Scorer:
             diverged = True  # a bad candidate, and no reason to lose the others
         state = work / RUN_STATE_FILE
         return {
-            "accuracy": 0.0 if diverged else history["val_accuracy"][-1],
+            "metric": self.metric,
+            "value": None if diverged else sum(history[f"val_{part}"][-1] for part in self.parts),
             "diverged": diverged,
             "steps": case.train.size // recipe.batch_size * epochs,
             "seconds": round(read_progress(state).seconds, 1) if state.exists() else 0.0,

@@ -20,14 +20,14 @@ from auxzoo.child_process import ChildFailed, run_module
 COMPUTE_FILE = "compute.json"  # where a run keeps what was measured
 
 
-def choose_compilation(network, batch_size, classes, objective, optimization):
+def choose_compilation(network, batch_size, objective, optimization):
     """Returns `"xla"` or `"graph"`, whichever moves more images a second on this machine.
 
     Where the copy cannot be made or timed (a network with layers that only the caller's process knows), the
     answer is `"graph"` and the log says why.
     """
     try:
-        rates = measure_compilations(network, batch_size, classes, objective, optimization)
+        rates = measure_compilations(network, batch_size, objective, optimization)
     except (ChildFailed, ValueError) as error:
         logging.warning("Steps could not be timed in a child process, so they are not compiled: %s", error)
         return "graph"
@@ -35,13 +35,12 @@ def choose_compilation(network, batch_size, classes, objective, optimization):
     return max(rates, key=rates.get)
 
 
-def measure_compilations(network, batch_size, classes, objective, optimization):
+def measure_compilations(network, batch_size, objective, optimization):
     """Times training steps of a copy of `network` in a child process, with as many threads as this one has.
 
     Args:
         network: functional Keras model, compact or joint.
         batch_size: `int`, images a step.
-        classes: `int`, number of logits.
         objective: `Objective`.
         optimization: `Optimization`.
 
@@ -55,8 +54,7 @@ def measure_compilations(network, batch_size, classes, objective, optimization):
 
     job = {
         "threads": tf.config.threading.get_intra_op_parallelism_threads() or None,
-        "batch_shape": [batch_size, *network.input_shape[1:]],
-        "classes": classes,
+        "batch_size": batch_size,
         "objective": objective.model_dump(),
         "optimization": optimization.model_dump(),
     }
@@ -105,9 +103,9 @@ def _run_child(folder, job, environment):
 def _measure(folder):
     """Runs in the child: two steps to warm up, then the fastest of five."""
     import keras
-    import numpy as np
 
     from .compute import set_threads
+    from .noise import noise_batch, without_frequencies
     from .objective import Objective
     from .optimization import Optimization
     from .trainer import Trainer
@@ -117,21 +115,19 @@ def _measure(folder):
         job = _save_network_of_recipe(job["recipe"], folder)
     elif job["threads"] is not None:
         set_threads(job["threads"])
-    generator = np.random.default_rng(0)
-    images = generator.standard_normal(job["batch_shape"], dtype=np.float32)
-    labels = generator.integers(0, job["classes"], job["batch_shape"][0])
     rates = {}
     for compilation in ("graph", "xla"):
         network = keras.models.load_model(folder / "network.keras", compile=False)
-        trainer = Trainer(network, Objective(**job["objective"]), total_steps=1000)
-        optimizer = Optimization(**job["optimization"]).build(1000, network.trainable_variables)
+        trainer = Trainer(network, without_frequencies(Objective(**job["objective"])), total_steps=1000)
+        optimizer = Optimization(**job["optimization"]).build(1000, trainer.trained_variables)
         trainer.compile(optimizer=optimizer, jit_compile=compilation == "xla")
+        images, truth = noise_batch(network, job["batch_size"])
         for _ in range(2):
-            trainer.train_on_batch(images, labels)
+            trainer.train_on_batch(images, truth)
         seconds = []
         for _ in range(5):
             start = time.perf_counter()
-            trainer.train_on_batch(images, labels)
+            trainer.train_on_batch(images, truth)
             seconds.append(time.perf_counter() - start)
         rates[compilation] = round(len(images) / min(seconds), 1)
     (folder / "rates.json").write_text(json.dumps(rates))
@@ -146,14 +142,12 @@ def _save_network_of_recipe(settings, folder):
 
     recipe = Recipe.parse(settings, "The recipe")
     apply_compute(recipe.compute)
-    labels = tuple(f"class{index}" for index in range(10))  # a head of another size costs as much
-    compact = build_compact(recipe, labels)
+    compact = build_compact(recipe)
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
     network.save(folder / "network.keras")
     return {
-        "batch_shape": [recipe.batch_size, *network.input_shape[1:]],
-        "classes": len(labels),
+        "batch_size": recipe.batch_size,
         "objective": recipe.objective.model_dump(),
         "optimization": recipe.optimization.model_dump(),
     }

@@ -1,35 +1,46 @@
-"""Accuracy of Keras networks on a set of images."""
+"""Scores of Keras networks on a whole set of images."""
 
-import numpy as np
 import tensorflow as tf
 
-from auxzoo.metrics import Accuracy
+from auxzoo.scores import Scores
 
 from ..models.description import describe
-from .objective import predictions
+from .outputs import fitting_images, measured_outputs
 
 
 def evaluate(network, images, description=None, batch_size=250):
     """Measures a compact or joint network on images.
 
     Args:
-        network: functional Keras model with logits, or a joint network.
-        images: `ImageSet`.
+        network: functional Keras model with logits, or numbers at every pixel; or a joint network.
+        images: `ImageSet` with truth for every task of the network.
         description: `Description` with the preprocessing, for a network that carries none.
-        batch_size: `int`.
+        batch_size: `int`; 16 at most for dense tasks.
 
     Returns:
-        `dict`: `images` (how many) and `accuracy` (0 to 1); for a joint network, `auxiliary_accuracy` and
-        `joint_accuracy` as well.
+        `dict`: `images` (how many), and what `auxzoo.scores.Scores` gives: `accuracy` of a classification, `mean_iou`
+        and others of a segmentation, `root_mean_squared_error` and others of a regression, `TASK_...` each where there
+        are several; for a joint network also `auxiliary_...` (of the mean of the auxiliary's heads) and `joint_...` (of
+        the mean of all heads).
+
+    Raises:
+        UserError: if the images lack the truth of a task, or their classes are others in number.
 
     Example:
         >>> evaluate(auxzoo.load("resnet18_025_cifar10"), auxzoo.data.open_images("tfds:cifar10", "test"))
         {'images': 10000, 'accuracy': ...}
     """
     preprocessing = (description or describe(network)).preprocessing
+    images = fitting_images(network, images, "images")
+    if any(task.is_dense for task in images.tasks):
+        batch_size = min(batch_size, 16)
     predict = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
-    accuracies = {}
-    for batch, classes in images.batches(preprocessing, batch_size):
-        for name, logits in predictions(predict(batch)).items():
-            accuracies.setdefault(name, Accuracy()).update(np.asarray(logits), classes.numpy())
-    return {"images": images.size} | {name: accuracy.result() for name, accuracy in accuracies.items()}
+    scores, first = {}, 0
+    for batch, _ in images.batches(preprocessing, batch_size):
+        for prefix, outputs in measured_outputs(predict(batch)).items():
+            scores.setdefault(prefix, Scores(images, preprocessing)).update(outputs, first)
+        first += len(batch)
+    found = {"images": images.size}
+    for prefix, of_prefix in scores.items():
+        found |= of_prefix.result(prefix)
+    return found

@@ -94,7 +94,7 @@ class GateTrainer(Trainer):
 
     The weights are moved by the images that are trained on; the gates by the gradient of the compact network's loss on
     other images, one unrolled step of the weights later (`unrolled_gradient`), and by the pull of the budget. Trace it
-    under `exact_batch_normalization`.
+    under `exact_second_derivatives`.
 
     Args:
         network: super-network, what `attach(compact, SearchSpace)` returned.
@@ -114,13 +114,13 @@ class GateTrainer(Trainer):
         self.warm_up_steps = int(total_steps * settings.warm_up)
         compact = detach(network)
         # A function: as an attribute of its own the network would be tracked a second time.
-        self._compact_logits = lambda images: compact(images, training=True)
+        self._compact_output = lambda images: compact(images, training=True)
 
     @property
     def trained_variables(self):
         """The weights: all trainable variables but the gates."""
         gates = {id(variable) for variable in self.gates.variables}
-        return [variable for variable in self.network.trainable_variables if id(variable) not in gates]
+        return [variable for variable in super().trained_variables if id(variable) not in gates]
 
     @property
     def state(self):
@@ -131,9 +131,9 @@ class GateTrainer(Trainer):
         """Moves the weights, and in every so manieth step after the warm-up the gates.
 
         Args:
-            batch: `((images, labels), (images, labels))`, to train on and to judge by.
+            batch: `((images, truth), (images, truth))`, to train on and to judge by.
         """
-        (images, labels), (gate_images, gate_labels) = batch
+        (images, truth), (gate_images, gate_truth) = batch
         step = tf.cast(self.optimizer.iterations, tf.int32)
         steps_with_gates = max(self.total_steps - self.warm_up_steps, 1)
         share = tf.clip_by_value(tf.cast(step - self.warm_up_steps, tf.float32) / steps_with_gates, 0.0, 1.0)
@@ -142,15 +142,15 @@ class GateTrainer(Trainer):
         state = [(variable, tf.identity(variable.value)) for variable in self.network.non_trainable_variables]
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
-            losses = self._all_losses(labels, outputs, self.progress())
+            losses = self._all_losses(truth, outputs, self.progress())
         gradients = tape.gradient(losses["loss"], self.trained_variables)
 
         def train_loss(detached):
             outputs = self.network(images, training=True)
-            return self._all_losses(labels, outputs, self.progress(), detached)["loss"]
+            return self._all_losses(truth, outputs, self.progress(), detached)["loss"]
 
         def validation_loss():
-            return self.objective.cross_entropy(gate_labels, self._compact_logits(gate_images))
+            return self.objective.losses(gate_truth, self._compact_output(gate_images), 1.0, self.tasks)["loss"]
 
         def move_gates():
             learning_rate = tf.cast(self.optimizer.learning_rate, tf.float32)
@@ -170,4 +170,4 @@ class GateTrainer(Trainer):
         moves_gates = tf.logical_and(step >= self.warm_up_steps, step % self.gates.settings.every == 0)
         tf.cond(moves_gates, move_gates, lambda: False)
         self.optimizer.apply(gradients, self.trained_variables)
-        return self._update_metrics(labels, outputs, losses)
+        return self._update_metrics(truth, outputs, losses)

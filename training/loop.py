@@ -1,22 +1,26 @@
 """`fit`: train a compact or joint network on images, resumably."""
 
+import contextlib
 import dataclasses
+import json
 import re
 from pathlib import Path
 
-import keras
 import tensorflow as tf
 
 from auxzoo.data import Augmentation, ImageSet
+from auxzoo.data.targets import MISSING_CLASS
 from auxzoo.errors import UserError
+from auxzoo.metrics import VOID
 
 from ..models.description import describe
-from ..models.names import COMPACT_OUTPUT
 from .averaging import STATISTICS_IMAGES, AveragedWeights
 from .callbacks import SaveRunState, StopOnNaN
+from .class_weights import with_class_weights
 from .compilation import choose_compilation
 from .objective import Objective
 from .optimization import Optimization
+from .outputs import by_task, compact_output, fitting_images, number_of_classes, tasks_of
 from .run_state import Progress, read_progress, restore_run_state
 from .trainer import Trainer
 
@@ -97,8 +101,8 @@ def fit(
         raise UserError(f"`validation_every` must be 1 or more. Received: validation_every={validation_every}")
     if compilation not in ("auto", "xla", "graph"):
         raise UserError(f'`compilation` must be "auto", "xla" or "graph". Received: compilation={compilation!r}')
-    classes = number_of_classes(network)
-    data = _Data(network, classes, train, validation, batch_size, augmentation, description, seed)
+    data = _Data(network, train, validation, batch_size, augmentation, description, seed)
+    objective = with_class_weights(objective, network, data.train)
     total_steps = data.steps_per_epoch * epochs
 
     state_file = Path(folder) / RUN_STATE_FILE if folder is not None else None
@@ -108,7 +112,7 @@ def fit(
     elif compilation == "auto":
         compilation = "graph"
         if total_steps >= STEPS_WORTH_MEASURING:
-            compilation = choose_compilation(network, data.batch_size, classes, objective, optimization)
+            compilation = choose_compilation(network, data.batch_size, objective, optimization)
     settings = {
         "epochs": epochs,
         "seed": seed,
@@ -118,22 +122,23 @@ def fit(
         **data.settings(),
     }
 
-    trainer = Trainer(network, objective, total_steps)
-    averaging = None
-    if optimization.ema_momentum is not None:
-        averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES))
-    return run_trainer(
-        trainer,
-        optimization,
-        data,
-        epochs=epochs,
-        settings=settings,
-        state_file=state_file,
-        averaging=averaging,
-        callbacks=lambda progress: callbacks,
-        validation_every=validation_every,
-        verbose=verbose,
-    )
+    with optimization.frozen(network), _labels_told():
+        trainer = Trainer(network, objective, total_steps, data.tasks)
+        averaging = None
+        if optimization.ema_momentum is not None:
+            averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES))
+        return run_trainer(
+            trainer,
+            optimization,
+            data,
+            epochs=epochs,
+            settings=settings,
+            state_file=state_file,
+            averaging=averaging,
+            callbacks=lambda progress: callbacks,
+            validation_every=validation_every,
+            verbose=verbose,
+        )
 
 
 def run_trainer(
@@ -156,13 +161,13 @@ def run_trainer(
     Returns:
         `dict` of metric name to a list of floats, one an epoch.
     """
-    optimizer = optimization.build(trainer.total_steps, trainer.trained_variables)
+    rates = optimization.rates(trainer.network)
+    optimizer = optimization.build(trainer.total_steps, trainer.trained_variables, rates)
     optimizer.build(trainer.trained_variables)
     trainer.compile(optimizer=optimizer, jit_compile=settings["compilation"] == "xla")
     is_continued = state_file is not None and state_file.exists()
     progress = restore_run_state(state_file, trainer, settings) if is_continued else Progress(settings)
-    keras_history = _fit(
-        trainer,
+    keras_history = trainer.fit(
         data.training_batches(progress.epoch),
         validation_data=data.validation_batches(),
         validation_freq=validation_every,
@@ -183,10 +188,11 @@ def run_trainer(
     return {name: [float(value) for value in values] for name, values in keras_history.history.items()}
 
 
-def _fit(trainer, *args, **kwargs):
-    """Calls Keras' `fit`, and tells of a label out of range as the user's mistake that it is."""
+@contextlib.contextmanager
+def _labels_told():
+    """Tells of a label out of range, which shows when a foreign data set is read, as the user's mistake that it is."""
     try:
-        return trainer.fit(*args, **kwargs)
+        yield
     except tf.errors.InvalidArgumentError as error:
         found = re.search(r"`\w+`: labels must be \S+ to \d+", str(error))
         if found is None:
@@ -194,54 +200,26 @@ def _fit(trainer, *args, **kwargs):
         raise UserError(f"{found[0]}. Received: a label outside") from None
 
 
-def number_of_classes(network):
-    """Returns the number of logits of a compact or joint network for classification.
-
-    Raises:
-        UserError: if its outputs are not logits of shape `[batch, classes]`.
-    """
-    outputs = network.output if isinstance(network.output, dict) else {"output": network.output}
-    shapes = {getattr(output, "shape", None) for output in outputs.values()}
-    shape = shapes.pop()
-    if shapes or shape is None or len(shape) != 2:
-        raise UserError(
-            "`network` must have logits of shape [batch, classes] as output; give it a head with "
-            f"`num_classes=...`. Received: {network.name!r} with output {network.output}"
-        )
-    activation = getattr(network_head(network), "activation", keras.activations.linear)
-    if activation is not keras.activations.linear:
-        raise UserError(
-            "`network` must have logits as output, without soft-max: build it with classifier_activation=None "
-            f"or the like. Received: {network.name!r} with activation {activation.__name__}"
-        )
-    return shape[-1]
-
-
-def network_head(network):
-    """Returns the layer that makes the output of a compact or joint network."""
-    output = network.output
-    return (output[COMPACT_OUTPUT] if isinstance(output, dict) else output)._keras_history.operation
-
-
 class _Data:
     """What a run reads, of either kind, checked against the network before the first step."""
 
-    def __init__(self, network, classes, train, validation, batch_size, augmentation, description, seed):
-        self.train, self.validation = train, validation
+    def __init__(self, network, train, validation, batch_size, augmentation, description, seed):
+        self.tasks = tasks_of(network)
         self.augmentation, self.seed = augmentation, seed
         self.preprocessing = None
         if isinstance(train, ImageSet) or isinstance(validation, ImageSet):
             self.preprocessing = (description or describe(network)).preprocessing
         for argument, images in (("train", train), ("validation", validation)):
             if isinstance(images, ImageSet):
-                _check_classes(images, classes, argument)
+                images = fitting_images(network, images, argument)
             elif isinstance(images, tf.data.Dataset):
-                _check_elements(images, network.input_shape, argument)
+                _check_elements(images, network, self.tasks, argument)
             elif images is not None or argument == "train":
                 allowed = {"train": "an ImageSet or a tf.data.Dataset"}.get(
                     argument, "an ImageSet, a tf.data.Dataset or None"
                 )
                 raise UserError(f"`{argument}` must be {allowed}. Received: {type(images).__name__}")
+            setattr(self, argument, images)
         if isinstance(train, ImageSet):
             self.batch_size = batch_size
             self.steps_per_epoch = train.size // batch_size
@@ -254,18 +232,19 @@ class _Data:
             if augmentation is not None:
                 raise UserError("`augmentation` must be None with a tf.data.Dataset, which brings its own.")
             self.steps_per_epoch = _count_batches(train, "train")
-            self.train = _with_checked_labels(train, classes, "train")
+            self.train = _with_checked_labels(train, network, self.tasks, "train")
             self.batch_size = next(iter(train.take(1)))[0].shape[0]
         if isinstance(validation, tf.data.Dataset):
             _count_batches(validation, "validation")
-            self.validation = _with_checked_labels(validation, classes, "validation")
+            self.validation = _with_checked_labels(validation, network, self.tasks, "validation")
 
     def settings(self):
         """Returns what the order and content of the training batches depend on, as plain JSON types."""
         if isinstance(self.train, ImageSet):
             manifest = self.train.manifest()
             del manifest["source"]  # a folder may have been moved
-            augmentation = dataclasses.asdict(self.augmentation or Augmentation())
+            # As they come back from a file: lists, not tuples.
+            augmentation = json.loads(json.dumps(dataclasses.asdict(self.augmentation or Augmentation())))
             return {"batch_size": self.batch_size, "train": manifest, "augmentation": augmentation}
         return {"train": {"element_spec": str(self.train.element_spec), "batches": self.steps_per_epoch}}
 
@@ -305,43 +284,58 @@ def _count_batches(dataset, argument):
     return batches
 
 
-def _check_classes(images, classes, argument):
-    if len(images.labels) != classes:
-        raise UserError(
-            f"`{argument}` must have as many classes as the network has logits, {classes}. "
-            f"Received: {len(images.labels)} classes in {images.name}"
-        )
-
-
-def _check_elements(dataset, input_shape, argument):
-    """Raises a `UserError` unless the set yields float32 batches of the network's input, and a class an image."""
-    elements = dataset.element_spec
+def _check_elements(dataset, network, tasks, argument):
+    """Raises a `UserError` unless the set yields float32 batches of the network's input, and truth for every task."""
+    elements, input_shape = dataset.element_spec, network.input_shape
     if not (isinstance(elements, tuple) and len(elements) == 2):
-        raise UserError(f"`{argument}` must yield pairs (images, labels). Received: {elements}")
-    images, labels = elements
+        raise UserError(f"`{argument}` must yield pairs (images, truth). Received: {elements}")
+    images, truth = elements
+    of_all = [images, *(truth.values() if isinstance(truth, dict) else [truth])]
+    if not all(isinstance(element, tf.TensorSpec) for element in of_all):
+        raise UserError(f"`{argument}` must yield tensors, or a dict of them as truth. Received: {elements}")
     if images.dtype != tf.float32 or not images.shape.is_compatible_with((None, *input_shape[1:])):
         raise UserError(
             f"`{argument}` must yield images of float32 [batch, {', '.join(map(str, input_shape[1:]))}], preprocessed. "
             f"Received: {images.dtype.name} {images.shape}"
         )
-    if not labels.dtype.is_integer or labels.shape.rank != 1:
+    if isinstance(truth, dict) != (len(tasks) > 1) or (
+        len(tasks) > 1 and not {task.name for task in tasks} <= {*truth}
+    ):
         raise UserError(
-            f"`{argument}` must yield labels of whole numbers [batch], one an image, not one-hot. "
-            f"Received: {labels.dtype.name} {labels.shape}"
+            f"`{argument}` must yield truth for {', '.join(task.name for task in tasks)}, in a dict where there are "
+            f"several. Received: {truth}"
         )
+    outputs = by_task(tasks, compact_output(network))
+    for task in tasks:
+        of_task = by_task(tasks, truth)[task.name]
+        shape = (None, *outputs[task.name].shape[1:-1])
+        is_right_type = of_task.dtype.is_floating if task.kind == "regression" else of_task.dtype.is_integer
+        if not is_right_type or not of_task.shape.is_compatible_with(shape):
+            values = "numbers" if task.kind == "regression" else "whole numbers"
+            rule = f"labels of {values} [batch], one an image, not one-hot"
+            if task.is_dense:
+                rule = f"{values} [batch, {shape[1]}, {shape[2]}], one a pixel"
+            raise UserError(f"`{argument}` must yield {rule}. Received: {of_task.dtype.name} {of_task.shape}")
 
 
-def _with_checked_labels(dataset, classes, argument):
+def _with_checked_labels(dataset, network, tasks, argument):
     """Returns a foreign data set that fails by name where a label has no logit: one-hot would make it a zero."""
 
-    def check(images, labels):
+    def checked(task, truth):
+        if task.kind == "regression":
+            return tf.cast(truth, tf.float32)
+        truth = tf.cast(truth, tf.int64)
+        # Where there is no truth, as in an `ImageSet`: a set for one class an image alone has none of that.
+        none = VOID if task.is_dense else MISSING_CLASS if len(tasks) > 1 else 0
+        classes = number_of_classes(network, task)
         message = f"`{argument}`: labels must be 0 to {classes - 1}"
-        with tf.control_dependencies(
-            [
-                tf.debugging.assert_non_negative(labels, message),
-                tf.debugging.assert_less(labels, tf.cast(classes, labels.dtype), message),
-            ]
-        ):
-            return tf.identity(images), tf.cast(labels, tf.int64)
+        is_right = (truth == none) | ((truth >= 0) & (truth < classes))
+        with tf.control_dependencies([tf.debugging.assert_equal(is_right, True, message)]):
+            return tf.identity(truth)
+
+    def check(images, truth):
+        of_tasks = by_task(tasks, truth)
+        found = {task.name: checked(task, of_tasks[task.name]) for task in tasks}
+        return images, found if len(tasks) > 1 else found[tasks[0].name]
 
     return dataset.map(check)

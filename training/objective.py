@@ -5,12 +5,19 @@ from typing import Literal
 import keras
 import pydantic
 
+from auxzoo.tasks import Task
+
 from ..models.names import COMPACT_OUTPUT, auxiliary_outputs
+from .outputs import by_task, is_joint_output, mean
 from .settings import Settings
+from .task_losses import distillation_loss, task_loss
+
+ops = keras.ops
+CLASSIFICATION = Task("classification", "classification")
 
 
 class Objective(Settings):
-    """The loss of a compact or joint network for classification.
+    """The loss of a compact or joint network, of one task or several.
 
     For a joint network `loss = compact + weight(t) * auxiliary + distillation_weight * distillation`, one
     backward pass, nothing but the teacher detached. Of several auxiliary heads the mean of their losses counts. Without
@@ -25,7 +32,17 @@ class Objective(Settings):
     """
 
     label_smoothing: float = pydantic.Field(0.1, ge=0, lt=1)
-    """Share of the probability spread over all classes, 0 to below 1."""
+    """Share of the probability spread over all classes, 0 to below 1, of classifications and segmentations."""
+
+    class_weights: dict[str, list[float] | Literal["median_frequency"]] = pydantic.Field(default_factory=dict)
+    """Of a task with classes, by its name: a weight of every class; `median_frequency` takes those that make a class as
+    frequent in the training images as the median one (arXiv:1411.4734, section 6.3.2). 1 each if not named."""
+
+    task_weights: dict[str, float] = pydantic.Field(default_factory=dict)
+    """Weight of a task's losses, by its name; 1 if not named."""
+
+    task_weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """Whether the weights stay as they are, or are multiplied by learned ones (arXiv:1705.07115)."""
 
     auxiliary_weight: float = pydantic.Field(1.0, ge=0)
     """Weight of the auxiliary loss at its height."""
@@ -42,67 +59,88 @@ class Objective(Settings):
     distillation_temperature: float = pydantic.Field(2.0, gt=0)
     """Divides the logits of teacher and student; the term is multiplied by its square (arXiv:1503.02531)."""
 
+    @pydantic.field_validator("class_weights", "task_weights")
+    @classmethod
+    def _not_negative(cls, value):
+        for name, weights in value.items():
+            numbers = [] if isinstance(weights, str) else weights if isinstance(weights, list) else [weights]
+            if any(number < 0 for number in numbers) or (isinstance(weights, list) and not sum(numbers)):
+                raise ValueError(f"weights of {name!r} must be 0 or more, and not all 0")
+        return value
+
     def auxiliary_weight_at(self, progress):
         """Returns the weight of the auxiliary loss at `progress`, 0 (start) to 1 (end of training)."""
         if self.auxiliary_schedule == "warm_up":
-            return self.auxiliary_weight * keras.ops.minimum(progress / self.auxiliary_warm_up, 1.0)
+            return self.auxiliary_weight * ops.minimum(progress / self.auxiliary_warm_up, 1.0)
         if self.auxiliary_schedule == "decay_to_zero":
-            return self.auxiliary_weight * keras.ops.maximum(1.0 - progress, 0.0)
+            return self.auxiliary_weight * ops.maximum(1.0 - progress, 0.0)
         return self.auxiliary_weight
 
-    def losses(self, labels, outputs, progress, detached=keras.ops.stop_gradient):
+    def losses(self, truth, outputs, progress, tasks=(CLASSIFICATION,), detached=ops.stop_gradient, uncertainty=None):
         """Returns the terms of the loss, each a scalar, with their sum as `"loss"`.
 
         Args:
-            labels: integers, shape `[batch]`, 0 to classes - 1.
-            outputs: logits, shape `[batch, classes]`, of a compact network, or the dict of a joint one.
+            truth: of one task the tensor that `task_loss` takes, integers `[batch]` of a classification; of several a
+                dict of task name to them.
+            outputs: what a compact network returns, a prediction or a dict of task to prediction, or the dict of a
+                joint one.
             progress: scalar, 0 to 1.
+            tasks: tuple of `Task`.
             detached: function that cuts the teacher's prediction off the gradient.
+            uncertainty: numbers `[tasks]`, the logarithms of the tasks' variances, which weigh them (arXiv:1705.07115);
+                `None` where the weights are fixed.
+
+        Returns:
+            `dict`: `loss`; of a joint network also `compact_loss`, `auxiliary_loss` and `distillation_loss`, sums over
+            the tasks; of several tasks `TASK_loss` of the compact network too, not weighted.
         """
-        if not isinstance(outputs, dict):
-            return {"loss": self.cross_entropy(labels, outputs)}
-        compact, heads = outputs[COMPACT_OUTPUT], auxiliary_outputs(outputs)
+        weights = {task.name: self.task_weights.get(task.name, 1.0) for task in tasks}
+        if uncertainty is not None:
+            for index, task in enumerate(tasks):
+                # arXiv:1705.07115, equation 10: a regression has half the factor of a classification.
+                factor = 0.5 if task.kind == "regression" else 1.0
+                weights[task.name] *= factor * ops.exp(-uncertainty[index])
+        truth = by_task(tasks, truth)
+
+        def losses_of(output):
+            return {
+                task.name: task_loss(
+                    task,
+                    truth[task.name],
+                    by_task(tasks, output)[task.name],
+                    self.label_smoothing,
+                    self.class_weights.get(task.name),
+                )
+                for task in tasks
+            }
+
+        def weighted(losses):
+            # By one operation, as in `mean`.
+            return ops.sum(ops.stack([weights[name] * loss for name, loss in losses.items()]))
+
+        def with_penalty(loss):
+            return loss if uncertainty is None else loss + 0.5 * ops.sum(uncertainty)
+
+        is_joint = is_joint_output(outputs)
+        compact = losses_of(outputs[COMPACT_OUTPUT] if is_joint else outputs)
+        of_tasks = {f"{name}_loss": loss for name, loss in compact.items()} if len(tasks) > 1 else {}
+        if not is_joint:
+            return {"loss": with_penalty(weighted(compact)), **of_tasks}
+        heads = auxiliary_outputs(outputs)
         terms = {
-            "compact_loss": self.cross_entropy(labels, compact),
-            "auxiliary_loss": _mean([self.cross_entropy(labels, head) for head in heads]),
+            "compact_loss": weighted(compact),
+            "auxiliary_loss": mean([weighted(losses_of(head)) for head in heads]),
         }
         loss = terms["compact_loss"] + self.auxiliary_weight_at(progress) * terms["auxiliary_loss"]
         if self.distillation_weight:
-            terms["distillation_loss"] = self._distillation(compact, detached(joint_logits(outputs)))
+            student = by_task(tasks, outputs[COMPACT_OUTPUT])
+            teacher = by_task(tasks, mean([outputs[COMPACT_OUTPUT], *heads]))
+            divergences = {
+                task.name: distillation_loss(
+                    task, student[task.name], detached(teacher[task.name]), self.distillation_temperature
+                )
+                for task in tasks
+            }
+            terms["distillation_loss"] = weighted(divergences)
             loss = loss + self.distillation_weight * terms["distillation_loss"]
-        return {"loss": loss, **terms}
-
-    def cross_entropy(self, labels, logits):
-        """Returns the mean cross-entropy of logits `[batch, classes]` with integers `[batch]`, labels smoothed."""
-        targets = keras.ops.one_hot(labels, logits.shape[-1], dtype="float32")
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=self.label_smoothing)
-        return loss(targets, logits)
-
-    def _distillation(self, student_logits, teacher_logits):
-        temperature = self.distillation_temperature
-        teacher = keras.ops.softmax(teacher_logits / temperature)
-        student = keras.ops.log_softmax(student_logits / temperature)
-        # Cross-entropy less the teacher's own entropy: the divergence is zero where both agree.
-        divergence = keras.ops.sum(teacher * (keras.ops.log(teacher + 1e-12) - student), axis=-1)
-        return temperature**2 * keras.ops.mean(divergence)
-
-
-def joint_logits(outputs):
-    """Returns the joint prediction of a joint network's output dict: the mean of all heads' logits."""
-    return _mean([outputs[COMPACT_OUTPUT], *auxiliary_outputs(outputs)])
-
-
-def predictions(outputs):
-    """Returns metric name -> logits of every head that is measured: one of a compact network, three of a joint one."""
-    if not isinstance(outputs, dict):
-        return {"accuracy": outputs}
-    return {
-        "accuracy": outputs[COMPACT_OUTPUT],
-        "auxiliary_accuracy": _mean(auxiliary_outputs(outputs)),
-        "joint_accuracy": joint_logits(outputs),
-    }
-
-
-def _mean(tensors):
-    """Returns the mean of tensors of a shape, by one operation: TensorFlow would reorder a chain of additions."""
-    return keras.ops.mean(keras.ops.stack(tensors), axis=0)
+        return {"loss": with_penalty(loss), **terms, **of_tasks}

@@ -1,11 +1,48 @@
 """The optimiser of the weights: Keras' own, with weight decay on kernels only."""
 
+import contextlib
 from typing import Literal
 
 import keras
 import pydantic
 
+from ..models.description import trunk_layers
+from ..models.names import AUXILIARY_PREFIX
 from .settings import Settings
+
+
+class _Rates:
+    """Lets variables of an optimiser have learning rates of their own, as multiples of the schedule's; decay too.
+
+    `rates` is a tuple of them in the order of the variables, or empty where all are 1.
+    """
+
+    rates = ()
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = self._rate(variable)
+        super().update_step(gradient, variable, learning_rate if rate == 1 else learning_rate * rate)
+
+    def _apply_weight_decay(self, variables):
+        if not self.rates or self.weight_decay is None:
+            super()._apply_weight_decay(variables)
+            return
+        for variable in variables:
+            if self._use_weight_decay(variable):
+                learning_rate = keras.ops.cast(self.learning_rate, variable.dtype)
+                variable.assign(variable - variable * self.weight_decay * self._rate(variable) * learning_rate)
+
+    def _rate(self, variable):
+        # By its place: Keras hands on the variable itself, or what is inside it.
+        return self.rates[self._get_variable_index(variable)] if self.rates else 1
+
+
+class SGDWithRates(_Rates, keras.optimizers.SGD):
+    """Keras' SGD with rates."""
+
+
+class AdamWWithRates(_Rates, keras.optimizers.AdamW):
+    """Keras' AdamW with rates."""
 
 
 class Optimization(Settings):
@@ -42,12 +79,56 @@ class Optimization(Settings):
     gradient_clip_norm: float | None = pydantic.Field(None, gt=0)
     """Largest norm of the whole gradient; not clipped if not set."""
 
-    def build(self, total_steps, variables):
+    trunk_rate: float = pydantic.Field(1.0, ge=0)
+    """Learning rate of the trunk, as a multiple of the others'; below 1 where it is pretrained."""
+
+    auxiliary_rate: float = pydantic.Field(1.0, ge=0)
+    """Learning rate of the auxiliary, as a multiple of the others'."""
+
+    trunk_normalization: Literal["train", "freeze"] = "train"
+    """`freeze` leaves batch-norm of the trunk, parameters and statistics, as it came: for batches of a few images."""
+
+    @contextlib.contextmanager
+    def frozen(self, network):
+        """Freezes, as long as the block lasts, what shall not be trained: batch-norm of the trunk, if so."""
+        layers = []
+        if self.trunk_normalization == "freeze":
+            layers = [
+                layer
+                for layer in trunk_layers(network)
+                if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            ]
+        try:
+            for layer in layers:
+                layer.trainable = False
+            yield
+        finally:
+            for layer in layers:
+                layer.trainable = True
+
+    def rates(self, network):
+        """Returns by what the learning rate of a network's variables is multiplied: `dict` of their `id`, where not 1.
+
+        Args:
+            network: compact or joint network; its description names the end of the trunk if the trunk has its own.
+        """
+        rates = {}
+        if self.auxiliary_rate != 1:
+            for layer in network.layers:
+                if layer.name.startswith(AUXILIARY_PREFIX):
+                    rates |= {id(variable): self.auxiliary_rate for variable in layer.trainable_variables}
+        if self.trunk_rate != 1:
+            for layer in trunk_layers(network):
+                rates |= {id(variable): self.trunk_rate for variable in layer.trainable_variables}
+        return rates
+
+    def build(self, total_steps, variables, rates=None):
         """Returns the Keras optimiser.
 
         Args:
             total_steps: `int`, steps of the whole training, for the schedule.
             variables: the trainable variables, of which only the kernels decay.
+            rates: what `rates` returned.
         """
         learning_rate = self.learning_rate
         if self.schedule == "cosine":
@@ -68,9 +149,11 @@ class Optimization(Settings):
         if self.ema_momentum is not None:
             common["ema_momentum"] = self.ema_momentum
         if self.optimizer == "adamw":
-            optimizer = keras.optimizers.AdamW(**{**common, "weight_decay": self.weight_decay})
+            optimizer = AdamWWithRates(**{**common, "name": "AdamW", "weight_decay": self.weight_decay})
         else:
-            optimizer = keras.optimizers.SGD(momentum=self.momentum, nesterov=self.momentum > 0, **common)
+            optimizer = SGDWithRates(name="SGD", momentum=self.momentum, nesterov=self.momentum > 0, **common)
+        if rates:
+            optimizer.rates = tuple(rates.get(id(variable), 1.0) for variable in variables)
         if self.weight_decay:
             undecayed = [variable for variable in variables if not variable.name.endswith("kernel")]
             optimizer.exclude_from_weight_decay(var_list=undecayed)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from auxzoo.auxiliary import LinkGate, OperationChoice, detach
 
 from .callbacks import TrainingDiverged
+from .outputs import tasks_of
 
 # Of the recipe's highest learning rate: small enough for a network that is nearly trained.
 _LEARNING_RATE_SHARE = 0.1
@@ -24,37 +25,38 @@ class Perturbation:
         network: super-network.
         operations: `dict` of node to operation, the ones that are chosen.
         case: `SearchCase`.
+        objective: `Objective`, its class weights numbers.
         steps_each: `int`, training steps without a link.
 
     Attributes:
         steps: `int`, training steps that were made so far.
     """
 
-    def __init__(self, network, operations, case, steps_each):
+    def __init__(self, network, operations, case, objective, steps_each):
         recipe = case.recipe
         self.case, self.operations, self.steps = case, operations, 0
         self.gates = {layer.link: layer for layer in network.layers if isinstance(layer, LinkGate)}
         self.choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
         switches = {id(gate.logit) for gate in self.gates.values()} | {id(choice.logits) for choice in self.choices}
         weights = [variable for variable in network.trainable_variables if id(variable) not in switches]
-        compact = detach(network)
+        compact, tasks = detach(network), tasks_of(network)
         learning_rate = _LEARNING_RATE_SHARE * recipe.optimization.learning_rate
         changes = {"schedule": "constant", "learning_rate": learning_rate, "ema_momentum": None}
         optimizer = recipe.optimization.model_copy(update=changes).build(1, weights)
         optimizer.build(weights)
-        objective = recipe.objective.model_copy(update={"auxiliary_schedule": "constant"})
+        objective = objective.model_copy(update={"auxiliary_schedule": "constant"})
         self._network_values = [(variable, variable.numpy()) for variable in network.variables]
         self._optimizer_values = [(variable, variable.numpy()) for variable in optimizer.variables]
 
         @tf.function
-        def step(images, labels):
+        def step(images, truth):
             with tf.GradientTape() as tape:
-                loss = objective.losses(labels, network(images, training=True), 1.0)["loss"]
+                loss = objective.losses(truth, network(images, training=True), 1.0, tasks)["loss"]
             optimizer.apply(tape.gradient(loss, weights), weights)
 
         @tf.function(reduce_retracing=True)
-        def loss_of(images, labels):
-            return objective.cross_entropy(labels, compact(images, training=False))
+        def loss_of(images, truth):
+            return objective.losses(truth, compact(images, training=False), 1.0, tasks)["loss"]
 
         self._step, self._loss_of = step, loss_of
         stream = case.train.training_batches(case.preprocessing, recipe.batch_size, recipe.seed + 2, case.augmentation)
@@ -89,12 +91,12 @@ class Perturbation:
             choice.temperature.assign(1.0)
             chosen = choice.operations.index(self.operations[choice.node])
             choice.logits.assign(1000.0 * tf.one_hot(chosen, len(choice.operations)))
-        for images, labels in self._batches:
-            self._step(images, labels)
+        for images, truth in self._batches:
+            self._step(images, truth)
         self.steps += self._steps_each
         case, total = self.case, 0.0
-        for images, labels in case.gates.batches(case.preprocessing, _BATCH_SIZE):
-            total += float(self._loss_of(images, labels)) * len(labels)
+        for images, truth in case.gates.batches(case.preprocessing, _BATCH_SIZE):
+            total += float(self._loss_of(images, truth)) * len(images)
         if not math.isfinite(total):
             raise TrainingDiverged(
                 f"The held-out loss became {total} while links were taken out. Lower the learning rate."

@@ -1,12 +1,15 @@
 """Recipes: the YAML file that reproduces a training run, and its overrides."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 import yaml
 
-from auxzoo.data import Augmentation
+from auxzoo.data import Augmentation, Target
+from auxzoo.errors import UserError
+from auxzoo.tasks import Task
 
 from .objective import Objective
 from .optimization import Optimization
@@ -29,6 +32,12 @@ class NetworkSettings(Settings):
     preprocessing_fit: Literal["resize", "pad"] | None = None
     """How pictures are fitted to the input of an `entry`; as the entry says if not set."""
 
+    tasks: list[str] | None = pydantic.Field(None, min_length=1)
+    """Names of the data's targets that the network has a head for; of all if not set."""
+
+    head_channels: int = pydantic.Field(128, ge=1)
+    """Width of a head's branches, of tasks at every pixel."""
+
     @pydantic.model_validator(mode="after")
     def _one_of_both(self):
         if (self.architecture is None) == (self.entry is None):
@@ -48,14 +57,22 @@ class DataSettings(Settings):
     data_dir: str | None = None
     """Folder of prepared `tensorflow_datasets`; their default if not set."""
 
+    targets: dict[str, dict[str, Any]] = pydantic.Field(default_factory=dict)
+    """What there is the truth of: name of the task -> fields of `auxzoo.Task` and `auxzoo.data.Target` (`kind`,
+    `labels`, `colours`, `unit`, `scale`; `feature`, `void`, `factor`, `missing`). One class an image if none is
+    named."""
+
     train_split: str = "train"
     """Name of the split that is trained on."""
+
+    validation_split: str | None = None
+    """Name of the split that designs are chosen by; a part of the training split, held out, if not set."""
 
     test_split: str | None = "test"
     """Name of the split that is measured once, at the end; not measured if `null`, as while designs are chosen."""
 
     validation_count: int = pydantic.Field(5000, ge=1)
-    """Images of the training split that are held out for validation."""
+    """Images of the training split that are held out for validation, where it has no split of its own."""
 
     validation_seed: int = pydantic.Field(0, ge=0)
     """Chooses the held-out images; the same for all runs that are compared."""
@@ -72,6 +89,18 @@ class DataSettings(Settings):
     augmentation: dict[str, Any] = pydantic.Field(default_factory=dict)
     """Fields of `auxzoo.data.Augmentation`."""
 
+    @pydantic.field_validator("targets")
+    @classmethod
+    def _known_targets(cls, value):
+        for name, fields in value.items():
+            make_target(name, fields)
+        return value
+
+    @property
+    def all_targets(self):
+        """The targets as a list of `Target`, `None` where there is one class an image."""
+        return [make_target(name, fields) for name, fields in self.targets.items()] or None
+
     @pydantic.field_validator("augmentation")
     @classmethod
     def _known_augmentation(cls, value):
@@ -80,6 +109,20 @@ class DataSettings(Settings):
         except TypeError as error:
             raise ValueError(str(error)) from None
         return value
+
+
+def make_target(name, fields):
+    """Returns the `Target` of a recipe's fields.
+
+    Raises:
+        ValueError: if a field is unknown or not allowed.
+    """
+    of_task = {field.name for field in dataclasses.fields(Task)}
+    try:
+        task = Task(name, **{key: value for key, value in fields.items() if key in of_task})
+        return Target(task, **{key: value for key, value in fields.items() if key not in of_task})
+    except (TypeError, UserError) as error:
+        raise ValueError(str(error)) from None
 
 
 class AuxiliarySettings(Settings):
@@ -95,6 +138,9 @@ class AuxiliarySettings(Settings):
     supervision: Literal["hierarchical", "deep", "both"] | None = None
     """Of the default structure: whether its nodes read each other, and whether each has a head; its own default if
     not set."""
+
+    tasks: Literal["shared", "separate"] = "shared"
+    """Of the default structure over several tasks: whether its nodes serve all, or each has an auxiliary."""
 
 
 class ComputeSettings(Settings):

@@ -1,5 +1,6 @@
 """`train`: carry out a recipe in a folder; the same call continues a run that was killed."""
 
+import dataclasses
 import platform
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
 from auxzoo.files import numbered_folder, sha256, write_json
 from auxzoo.machine import processor_name
+from auxzoo.tasks import Task
 
 from .. import models
 from ..models import zoo
@@ -19,6 +21,7 @@ from .compilation import COMPUTE_FILE
 from .compute import apply_compute, describe_compute
 from .evaluation import evaluate
 from .loop import RUN_STATE_FILE, fit
+from .outputs import fitting_images
 from .recipe import Recipe, read_recipe
 from .run_folder import METRICS_FILE, STRUCTURE_FILE, TENSORBOARD_FOLDER, claim_folder, hold_folder
 from .run_state import read_progress
@@ -53,15 +56,16 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     apply_compute(recipe.compute)
     keras.utils.set_random_seed(recipe.seed)
     train_images, validation_images, test_images = open_data(recipe)
-    compact = build_compact(recipe, train_images.labels)
+    compact = build_compact(recipe, train_images.tasks)
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
     augmentation = Augmentation(**recipe.data.augmentation)
     preprocessing = models.describe(compact).preprocessing
     # Made once before the folder is claimed: images that do not fit the network leave nothing behind.
     train_images.training_batches(preprocessing, recipe.batch_size, recipe.seed, augmentation)
-    for images in filter(None, (validation_images, test_images)):
-        images.batches(preprocessing, recipe.batch_size)
+    for name, images in (("validation", validation_images), ("test", test_images)):
+        if images is not None:
+            fitting_images(compact, images, f"the {name} images").batches(preprocessing, recipe.batch_size)
     folder = Path(folder or numbered_folder("runs", recipe.name))
     with hold_folder(folder):
         claim_folder(folder, recipe, overwrite)
@@ -92,7 +96,10 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
                 "validation": validation_images.size,
                 "test": test_images.size if test_images else 0,
             },
-            "broken_images_left_out": list(train_images.skipped) + list(test_images.skipped if test_images else ()),
+            "broken_images_left_out": sorted(
+                # A part that was held out tells of those of the whole, too.
+                {name for images in (train_images, validation_images, test_images) if images for name in images.skipped}
+            ),
             "validation": evaluate(network, validation_images),
             "test": evaluate(network, test_images) if test_images else None,
             "training_seconds": round(progress.seconds, 1),
@@ -115,9 +122,17 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
 def open_data(recipe):
     """Returns the training, validation and test images of a recipe; `None` for the last if it names no test split."""
     data = recipe.data
-    options = {"data_dir": data.data_dir, "skip_broken": data.skip_broken, "download": data.download}
-    images = open_images(data.source, data.train_split, **options)
-    train_images, validation_images = images.split(data.validation_count, seed=data.validation_seed)
+    options = {
+        "data_dir": data.data_dir,
+        "skip_broken": data.skip_broken,
+        "download": data.download,
+        "targets": data.all_targets,
+    }
+    train_images = open_images(data.source, data.train_split, **options)
+    if data.validation_split is None:
+        train_images, validation_images = train_images.split(data.validation_count, seed=data.validation_seed)
+    else:
+        validation_images = open_images(data.source, data.validation_split, **options)
     if data.train_count is not None:
         train_images = train_images.sample(data.train_count, seed=data.validation_seed)
     if recipe.batch_size > train_images.size:
@@ -129,22 +144,49 @@ def open_data(recipe):
     return train_images, validation_images, test_images
 
 
-def build_compact(recipe, labels):
-    """Returns the compact network of a recipe, with a head for `labels`."""
+def build_compact(recipe, tasks=None):
+    """Returns the compact network of a recipe.
+
+    Args:
+        recipe: `Recipe`.
+        tasks: those of its images; if `None` the ones that the recipe names, with ten classes where it has no labels.
+    """
     settings = recipe.network
+    tasks = _placeholders(recipe) if tasks is None else tasks
+    if settings.tasks is not None:
+        known = {task.name: task for task in tasks}
+        for name in settings.tasks:
+            if name not in known:
+                raise UserError(f"`network.tasks` must be among the data's, {', '.join(known)}. Received: {name!r}")
+        tasks = [known[name] for name in settings.tasks]
     if settings.entry is not None:
         if settings.arguments:
             raise UserError("`network.arguments` must be empty where `network.entry` is set.")
+        if recipe.data.targets:
+            raise UserError("`data.targets` may be set only where `network.architecture` is, not with an entry.")
+        labels = tasks[0].labels
         return models.load(
             settings.entry, num_classes=len(labels), labels=labels, preprocessing_fit=settings.preprocessing_fit
         )
     if settings.preprocessing_fit is not None:
         raise UserError("`network.preprocessing_fit` may be set only with `network.entry`; else it is an argument.")
     constructor = getattr(models, settings.architecture)
+    head = {} if recipe.data.targets else {"num_classes": len(tasks[0].labels), "labels": tasks[0].labels}
     try:
-        return constructor(**settings.arguments, num_classes=len(labels), labels=labels)
+        network = constructor(**settings.arguments, **head)
     except TypeError as error:
         raise UserError(f"`network.arguments` must be arguments of {settings.architecture}: {error}") from None
+    return models.MultiTask(network, tasks, settings.head_channels, recipe.name) if recipe.data.targets else network
+
+
+def _placeholders(recipe):
+    """Returns tasks like those of the recipe's images, which are not opened."""
+    labels = tuple(f"class {index}" for index in range(10))
+    tasks = [target.task for target in recipe.data.all_targets or ()]
+    return [
+        task if task.labels or task.kind == "regression" else dataclasses.replace(task, labels=labels, colours=())
+        for task in tasks or [Task("classification", "classification")]
+    ]
 
 
 def build_structure(recipe, compact):
@@ -158,5 +200,9 @@ def build_structure(recipe, compact):
         return Structure.read(zoo.entry_folder(recipe.network.entry) / STRUCTURE_FILE)
     if settings.structure != "default":
         return Structure.read(settings.structure)
-    options = {"width_multiplier": settings.width_multiplier, "supervision": settings.supervision}
+    options = {
+        "width_multiplier": settings.width_multiplier,
+        "supervision": settings.supervision,
+        "tasks": settings.tasks,
+    }
     return Structure.default(compact, **{name: value for name, value in options.items() if value is not None})

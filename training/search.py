@@ -15,10 +15,11 @@ from auxzoo.files import numbered_folder, write_json
 from auxzoo.machine import processor_name
 
 from .black_box import search_by_evolution, search_by_halving
+from .class_weights import with_class_weights
 from .compilation import COMPUTE_FILE
 from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer
-from .loop import RUN_STATE_FILE, number_of_classes, run_trainer
+from .loop import RUN_STATE_FILE, run_trainer
 from .perturbation import Perturbation, choose_links, links_to_measure, number_of_trainings
 from .run_folder import (
     GATES_PICTURE,
@@ -31,7 +32,7 @@ from .run_folder import (
 )
 from .run_state import read_progress
 from .search_case import SearchCase
-from .unrolled import exact_batch_normalization
+from .unrolled import exact_second_derivatives
 
 METHODS = {"halving": search_by_halving, "evolution": search_by_evolution}
 
@@ -156,12 +157,12 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     """Returns `(structure, what was found, what it cost)`."""
     recipe = case.recipe
     network = attach(case.compact(), case.space)
-    number_of_classes(network)  # refuses what is no classifier
     batches = _Batches(case)
     steps = batches.steps_per_epoch * recipe.epochs
-    trainer = GateTrainer(network, recipe.objective, steps, recipe.search, case.shares)
+    objective = with_class_weights(recipe.objective, network, case.train)
+    trainer = GateTrainer(network, objective, steps, recipe.search, case.shares)
     state_file = folder / RUN_STATE_FILE
-    with exact_batch_normalization(network):
+    with exact_second_derivatives(network):
         run_trainer(
             trainer,
             recipe.optimization.model_copy(update={"ema_momentum": None}),
@@ -187,7 +188,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     probabilities = {gate.link: float(gate.probability_open()) for gate in trainer.gates.links}
     links = links_to_measure(probabilities, budget, case.space)
     steps_each = int(recipe.search.perturbation * steps / number_of_trainings(len(links), budget))
-    perturbation = Perturbation(network, operations, case, max(steps_each, 1))
+    perturbation = Perturbation(network, operations, case, objective, max(steps_each, 1))
     links, rounds = choose_links(perturbation, links, budget, case.space, progress)
     structure = within_budget(case, links, operations, progress)
     cost = {

@@ -11,6 +11,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
 from .. import models
+from .outputs import fitting_images
 from .run import build_compact, open_data
 from .step_cost import StepShares, seconds_of_parts, seconds_per_step
 
@@ -27,7 +28,7 @@ class SearchCase:
         recipe: the same.
         train: `ImageSet` that weights are trained on.
         gates: `ImageSet` held out of the training images, that gates and structures are judged by.
-        labels: names of the classes.
+        tasks: tuple of `Task`, those of the images.
         compilation: `"graph"` or `"xla"`.
         space: `SearchSpace`.
 
@@ -45,15 +46,16 @@ class SearchCase:
         self.compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
         data = recipe.data.model_copy(update={"test_split": None})  # the test images are not for choosing
         train, _, _ = open_data(recipe.model_copy(update={"data": data}))
-        self.labels = train.labels
         gate_count = max(train.size // 5, 1) if settings.gate_count is None else settings.gate_count
         if not gate_count <= train.size - recipe.batch_size:
             raise UserError(
                 f"`search.gate_count` must leave a batch of {recipe.batch_size} of the {train.size} training images. "
                 f"Received: gate_count={gate_count}"
             )
-        self.train, self.gates = train.split(gate_count, seed=recipe.data.validation_seed)
+        self.tasks = train.tasks
+        train, gates = train.split(gate_count, seed=recipe.data.validation_seed)
         compact = self.compact()
+        self.train, self.gates = (fitting_images(compact, images, "data") for images in (train, gates))
         self.preprocessing = models.describe(compact).preprocessing
         self.space = SearchSpace.default(
             compact,
@@ -70,7 +72,7 @@ class SearchCase:
     def compact(self):
         """Returns a new compact network, the one that `train` begins with."""
         keras.utils.set_random_seed(self.recipe.seed)
-        return build_compact(self.recipe, self.labels)
+        return build_compact(self.recipe, self.tasks)
 
     def step_cost(self, structure):
         """Returns the time of a joint step as a multiple of the plain step, measured in turn, once for a structure."""

@@ -4,13 +4,12 @@ import dataclasses
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from auxzoo.auxiliary import LinkGate, OperationChoice
 
 from ..models.names import AUXILIARY_PREFIX
-from .loop import number_of_classes
+from .noise import noise_batch, without_frequencies
 from .trainer import Trainer
 
 ROUNDS, STEPS = 8, 3
@@ -103,10 +102,8 @@ def _pass(part, batch_size):
 
 def _step(network, recipe):
     """Returns a function that trains the network for a step, on noise."""
-    trainer = Trainer(network, recipe.objective, total_steps=1000)
+    trainer = Trainer(network, without_frequencies(recipe.objective), total_steps=1000)
     optimizer = recipe.optimization.build(1000, trainer.trained_variables)
     trainer.compile(optimizer=optimizer, jit_compile=recipe.compute.compilation == "xla")
-    generator = np.random.default_rng(0)
-    images = generator.standard_normal((recipe.batch_size, *network.input_shape[1:]), dtype=np.float32)
-    labels = generator.integers(0, number_of_classes(network), recipe.batch_size)
-    return lambda: trainer.train_on_batch(images, labels)
+    images, truth = noise_batch(network, recipe.batch_size)
+    return lambda: trainer.train_on_batch(images, truth)

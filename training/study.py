@@ -30,6 +30,16 @@ class Comparison(Settings):
     """Names of arms, whose mean it is compared with, seed by seed."""
 
 
+class Improvement(Settings):
+    """A network with several tasks that is compared with one network a task, by the mean relative improvement."""
+
+    arm: str
+    """Name of the arm with several tasks."""
+
+    against: dict[str, str] = pydantic.Field(min_length=1)
+    """Name of a metric, with the task's -> name of the arm that has this task alone."""
+
+
 class StudySettings(Settings):
     """A study: one recipe, arms that change some of its settings, and the seeds that every arm is trained on."""
 
@@ -51,6 +61,17 @@ class StudySettings(Settings):
 
     comparisons: list[Comparison] = pydantic.Field(default_factory=list)
     """What else is compared."""
+
+    metrics: list[str] = pydantic.Field(["accuracy"], min_length=1)
+    """What is compared, names in a run's scores such as `mean_iou`: a table each. Shares are told in per cent; of
+    errors the lowest is the best. Of a network with several tasks `TASK_mean_iou`, and so on; a network with that task
+    alone has the same under the name without the task's. An arm without a metric is left out of its table."""
+
+    iou_classes: list[str] | None = pydantic.Field(None, min_length=1)
+    """Labels whose mean IoU is taken for a metric that ends in `iou_of_classes`; of all if not set."""
+
+    improvements: list[Improvement] = pydantic.Field(default_factory=list)
+    """Arms with several tasks, against arms of one task each."""
 
     designs_tried: int | None = pydantic.Field(None, ge=0)
     """How many designs were tried on validation before this study: the table says it."""
@@ -81,6 +102,13 @@ class StudySettings(Settings):
             for name in (comparison.arm, *comparison.against):
                 if name not in self.arms:
                     raise ValueError(f"`comparisons` must be among the arms {', '.join(self.arms)}, not {name!r}")
+        for improvement in self.improvements:
+            for name in (improvement.arm, *improvement.against.values()):
+                if name not in self.arms:
+                    raise ValueError(f"`improvements` must be among the arms {', '.join(self.arms)}, not {name!r}")
+            for metric in improvement.against:
+                if metric not in self.metrics:
+                    raise ValueError(f"`improvements` must be of the metrics {', '.join(self.metrics)}, not {metric!r}")
         return self
 
 
@@ -155,7 +183,7 @@ class Study:
             settings["auxiliary"]["structure"] = str((path.parent / structure_name).resolve())
             recipe = Recipe.parse(settings, source)
         try:
-            compact = build_compact(recipe, labels=tuple(f"class {index}" for index in range(10)))
+            compact = build_compact(recipe)
             structure = build_structure(recipe, compact)
             if structure is not None:
                 attach(compact, structure)

@@ -5,24 +5,31 @@ import statistics
 
 from scipy import stats
 
+from auxzoo.errors import UserError
+from auxzoo.metrics import relative_improvement
+
 CONFIDENCE = 0.95
 
 
-def summarize(study, records, costs):
-    """Returns a row for every arm.
+def summarize(study, records, costs, metric="accuracy"):
+    """Returns a row for every arm that has a metric.
 
-    Accuracies are those of the compact network, in per cent: of the test set where the recipe names a test split, else
-    of the validation images. The best baseline is the one with the highest mean. A difference is taken within a seed,
+    Values are those of the compact network, shares in per cent: of the test set where the recipe names a test split,
+    else of the validation images. The best baseline is the one with the best mean. A difference is taken within a seed,
     and its interval is Student's over the seeds.
 
     Args:
         study: `Study`.
         records: list of its records.
         costs: `dict` of arm to seconds a step.
+        metric: name of a metric, as of `StudySettings.metrics`.
+
+    Raises:
+        UserError: if no baseline has the metric.
 
     Returns:
-        `dict`: `split` (`"test"` or `"validation"`), `images` of it, `best_baseline` (name of an arm), and `arms`, a
-        list of `dict` with `arm`, `seeds`, `accuracies`, `mean`, `joint_mean`, `auxiliary_mean` (of the other
+        `dict`: `metric`, `split` (`"test"` or `"validation"`), `images` of it, `best_baseline` (name of an arm), and
+        `arms`, a list of `dict` with `arm`, `seeds`, `values`, `mean`, `joint_mean`, `auxiliary_mean` (of the other
         predictions of the joint network, or `None`), `difference` and `half_width` (against the best baseline, or
         `None`), `step_cost` (against the first baseline's step), `training_seconds` (steps times seconds a step), and
         `search_seconds` (what finding the structure took, or `None`). And `comparisons`, a list of `dict` with `arm`,
@@ -37,18 +44,23 @@ def summarize(study, records, costs):
         by_arm[record["arm"]][record["seed"]] = record
     split = "test" if all(record["metrics"]["test"] for record in records) else "validation"
 
-    def accuracy(record, name="accuracy"):
-        value = record["metrics"][split].get(name)
-        return None if value is None else 100 * value
+    def value_of(record, prefix=""):
+        return _value(record, split, metric, prefix, study.settings.iou_classes)
 
-    accuracies = {arm: {seed: accuracy(record) for seed, record in by_arm[arm].items()} for arm in by_arm}
-    means = {arm: statistics.fmean(values.values()) for arm, values in accuracies.items()}
-    best = max(study.settings.baselines, key=means.get)
+    values = {arm: {seed: value_of(record) for seed, record in by_arm[arm].items()} for arm in by_arm}
+    values = {arm: of_arm for arm, of_arm in values.items() if None not in of_arm.values()}
+    means = {arm: statistics.fmean(of_arm.values()) for arm, of_arm in values.items()}
+    baselines = [arm for arm in study.settings.baselines if arm in means]
+    if not baselines:
+        known = sorted(records[0]["metrics"][split])
+        raise UserError(f"`metrics` must be among those of a baseline, {', '.join(known)}. Received: {metric!r}")
+    best = (min if is_error(metric) else max)(baselines, key=means.get)
     rows = []
-    for arm, of_arm in by_arm.items():
+    for arm in values:
+        of_arm = by_arm[arm]
         difference = half_width = None
         if arm not in study.settings.baselines:
-            differences = [accuracies[arm][seed] - accuracies[best][seed] for seed in of_arm]
+            differences = [values[arm][seed] - values[best][seed] for seed in of_arm]
             difference, half_width = paired_interval(differences)
         one = next(iter(of_arm.values()))
         steps = one["metrics"]["images"]["train"] // one["settings"]["batch_size"] * one["settings"]["epochs"]
@@ -56,10 +68,10 @@ def summarize(study, records, costs):
             {
                 "arm": arm,
                 "seeds": list(of_arm),
-                "accuracies": [round(value, 3) for value in accuracies[arm].values()],
+                "values": [round(value, 3) for value in values[arm].values()],
                 "mean": means[arm],
-                "joint_mean": _mean([accuracy(record, "joint_accuracy") for record in of_arm.values()]),
-                "auxiliary_mean": _mean([accuracy(record, "auxiliary_accuracy") for record in of_arm.values()]),
+                "joint_mean": _mean([value_of(record, "joint_") for record in of_arm.values()]),
+                "auxiliary_mean": _mean([value_of(record, "auxiliary_") for record in of_arm.values()]),
                 "difference": difference,
                 "half_width": half_width,
                 "step_cost": costs[arm] / costs[study.settings.baselines[0]],
@@ -69,14 +81,77 @@ def summarize(study, records, costs):
         )
     comparisons = []
     for comparison in study.settings.comparisons:
+        if not {comparison.arm, *comparison.against} <= set(values):
+            continue
         differences = [
-            value - statistics.fmean(accuracies[arm][seed] for arm in comparison.against)
-            for seed, value in accuracies[comparison.arm].items()
+            value - statistics.fmean(values[arm][seed] for arm in comparison.against)
+            for seed, value in values[comparison.arm].items()
         ]
         difference, half_width = paired_interval(differences)
         comparisons.append({**comparison.model_dump(), "difference": difference, "half_width": half_width})
     images = one["metrics"][split]["images"]
-    return {"split": split, "images": images, "best_baseline": best, "arms": rows, "comparisons": comparisons}
+    return {
+        "metric": metric,
+        "split": split,
+        "images": images,
+        "best_baseline": best,
+        "arms": rows,
+        "comparisons": comparisons,
+    }
+
+
+def is_error(metric):
+    """Returns whether a metric is better the lower it is."""
+    return metric.endswith("error")
+
+
+def is_share(metric):
+    """Returns whether a metric is a share, told in per cent."""
+    return metric.endswith(("accuracy", "iou", "iou_of_classes", "delta_1", "delta_2", "delta_3"))
+
+
+def _value(record, split, metric, prefix, classes):
+    """Returns a figure of a record, a share in per cent; `None` if there is none."""
+    scores, tasks = record["metrics"][split], record["settings"]["network"].get("tasks")
+    value = scores.get(f"{prefix}{metric}")
+    if value is None and tasks is not None and len(tasks) == 1:
+        value = scores.get(f"{prefix}{metric.removeprefix(f'{tasks[0]}_')}")
+    if isinstance(value, dict):
+        value = statistics.fmean(
+            iou for label, iou in value.items() if iou is not None and (classes is None or label in classes)
+        )
+    return value if value is None else 100 * value if is_share(metric) else value
+
+
+def improvements(study, records):
+    """Returns the mean relative improvement of arms with several tasks over arms with one each (delta m).
+
+    Args:
+        study: `Study`.
+        records: list of its records.
+
+    Returns:
+        list of `dict` with `arm`, `against`, `improvement` (per cent, above 0 is better) and `half_width` of its 95 %
+        interval over the seeds.
+
+    Source: https://arxiv.org/abs/1904.08918.
+    """
+    by_run = {(record["arm"], record["seed"]): record for record in records}
+    split = "test" if all(record["metrics"]["test"] for record in records) else "validation"
+
+    def value_of(arm, seed, metric):
+        return _value(by_run[arm, seed], split, metric, "", study.settings.iou_classes)
+
+    found = []
+    for improvement in study.settings.improvements:
+        of_seeds = []
+        for seed in study.settings.seeds:
+            own = {metric: value_of(improvement.arm, seed, metric) for metric in improvement.against}
+            single = {metric: value_of(arm, seed, metric) for metric, arm in improvement.against.items()}
+            of_seeds.append(relative_improvement(own, single, {metric: not is_error(metric) for metric in own}))
+        mean, half_width = paired_interval(of_seeds)
+        found.append({**improvement.model_dump(), "improvement": mean, "half_width": half_width})
+    return found
 
 
 def paired_interval(differences):
@@ -97,11 +172,14 @@ def _search_seconds(structure):
     return provenance.get("cost", {}).get("seconds")
 
 
-HEADER = ("arm", "seeds", "accuracy %", "joint %", "difference", "step", "minutes")
+def header(metric):
+    """Returns the names of the table's columns."""
+    unit = " %" if is_share(metric) else ""
+    return ("arm", "seeds", f"{metric}{unit}", f"joint{unit}", "difference", "step", "minutes")
 
 
 def table_rows(summary):
-    """Returns the cells of the table, a tuple of `str` for each arm, under `HEADER`.
+    """Returns the cells of the table, a tuple of `str` for each arm, under `header`.
 
     `difference` is against the best baseline, in points, with its 95 % interval; `step` is the time of a step against
     the first baseline's; `minutes` are those of a whole run, without validation, and with `+` those of the search.
@@ -143,25 +221,48 @@ def _with_interval(row):
 def caption(study, summary):
     """Returns one sentence that says what the table shows."""
     tried = study.settings.designs_tried
+    metric = summary["metric"].replace("_", " ")
     return (
-        f"Accuracy on {summary['images']} {summary['split']} images; difference to {summary['best_baseline']}, the "
-        f"best baseline, paired by seed, with its 95 % interval; seeds {', '.join(map(str, study.settings.seeds))}"
+        f"{metric[0].upper()}{metric[1:]} on {summary['images']} {summary['split']} images; difference to "
+        f"{summary['best_baseline']}, the best baseline, paired by seed, with its 95 % interval; "
+        f"seeds {', '.join(map(str, study.settings.seeds))}"
         + ("" if tried is None else f"; {tried} designs were tried on validation before")
         + "."
     )
 
 
-def write_markdown(path, study, summary):
-    """Writes the table as Markdown, to be committed."""
-    rows = [HEADER, ("---",) * len(HEADER), *table_rows(summary)]
-    lines = [f"# {study.settings.name}", "", caption(study, summary), ""]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", *[f"- {line}" for line in comparison_lines(summary)]] if summary["comparisons"] else []
+def improvement_lines(found):
+    """Returns a sentence for every relative improvement."""
+    return [
+        f"{row['arm']} against {', '.join(sorted(set(row['against'].values())))}, mean relative improvement over "
+        f"{', '.join(row['against'])}: {row['improvement']:+.2f} %"
+        + ("" if row["half_width"] is None else f" ± {row['half_width']:.2f}")
+        for row in found
+    ]
+
+
+def write_markdown(path, study, summaries, found=()):
+    """Writes a table for every metric as Markdown, to be committed.
+
+    Args:
+        path: of the file.
+        study: `Study`.
+        summaries: list of what `summarize` returned.
+        found: what `improvements` returned.
+    """
+    lines = [f"# {study.settings.name}", ""]
+    for summary in summaries:
+        columns = header(summary["metric"])
+        rows = [columns, ("---",) * len(columns), *table_rows(summary)]
+        lines += [caption(study, summary), "", *[f"| {' | '.join(row)} |" for row in rows], ""]
+        lines += [*[f"- {line}" for line in comparison_lines(summary)], ""] if summary["comparisons"] else []
+    lines += [f"- {line}" for line in improvement_lines(found)]
+    lines = lines if lines[-1] else lines[:-1]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def plot(path, study, summary):
-    """Writes a PNG: accuracy of every arm against the minutes of its training.
+    """Writes a PNG: the metric of every arm against the minutes of its training.
 
     A small dot is a seed, a large mark the mean, a bar the interval of the difference; the line is the best that any
     baseline reaches in that time. Intervals may leave the picture: those of two seeds are several times as long as all
@@ -177,7 +278,7 @@ def plot(path, study, summary):
     plain = [row for row in rows if row["arm"] in study.settings.baselines]
     axes.plot(
         [row["training_seconds"] / 60 for row in plain],
-        list(itertools.accumulate((row["mean"] for row in plain), max)),
+        list(itertools.accumulate((row["mean"] for row in plain), min if is_error(summary["metric"]) else max)),
         color="0.5",
         linewidth=1,
         drawstyle="steps-post",
@@ -188,17 +289,19 @@ def plot(path, study, summary):
         is_baseline = row["arm"] in study.settings.baselines
         colour = "0.35" if is_baseline else colours[place % len(colours)]
         minutes = row["training_seconds"] / 60
-        axes.scatter([minutes] * len(row["accuracies"]), row["accuracies"], s=14, color=colour, alpha=0.6, zorder=2)
+        axes.scatter([minutes] * len(row["values"]), row["values"], s=14, color=colour, alpha=0.6, zorder=2)
         axes.scatter(
             minutes, row["mean"], s=80, marker="D" if is_baseline else "o", color=colour, zorder=3, label=row["arm"]
         )
         if row["half_width"] is not None:
             axes.errorbar(minutes, row["mean"], yerr=row["half_width"], color=colour, capsize=4, zorder=2)
-    accuracies = [accuracy for row in rows for accuracy in row["accuracies"]]
-    margin = 0.5 * (max(accuracies) - min(accuracies)) or 1.0
-    axes.set_ylim(min(accuracies) - margin, max(accuracies) + margin)
+    values = [value for row in rows for value in row["values"]]
+    margin = 0.5 * (max(values) - min(values)) or 1.0
+    axes.set_ylim(min(values) - margin, max(values) + margin)
     axes.set_xlabel("minutes of training (steps times the time of a step)")
-    axes.set_ylabel(f"accuracy of the compact network, % of {summary['images']} {summary['split']} images")
+    unit = ", %" if is_share(summary["metric"]) else ""
+    name = summary["metric"].replace("_", " ")
+    axes.set_ylabel(f"{name} of the compact network{unit}, {summary['images']} {summary['split']} images")
     axes.set_title(study.settings.name)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

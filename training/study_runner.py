@@ -227,7 +227,7 @@ def _measure(folder):
         recipe = Recipe.parse(job["recipe"], "The recipe")
         if not cases:
             apply_compute(recipe.compute)
-        network = build_compact(recipe, labels=tuple(f"class{index}" for index in range(10)))
+        network = build_compact(recipe)
         if job["structure"] is not None:
             network = attach(network, Structure.from_dict(job["structure"]))
         cases.append((network, recipe))

@@ -1,12 +1,14 @@
 """The custom training loop: one step function, written as the `train_step` of a Keras model."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from auxzoo.errors import UserError
 
 from ..models.names import is_joint
-from .objective import predictions
+from .outputs import by_task, measured_outputs, metric_name, number_of_classes, tasks_of
+from .task_losses import METRICS, task_metric, update_metric
 
 
 class Trainer(keras.Model):
@@ -15,14 +17,21 @@ class Trainer(keras.Model):
     The loop is custom because the loss is that of two networks with a schedule between them. As a Keras model
     it works with `fit`, every callback and TensorBoard; `train_step(batch)` can be called by itself too.
 
-    Metrics: `loss` and `accuracy` (of the compact network, in either case); for a joint network also
-    `compact_loss`, `auxiliary_loss`, `distillation_loss`, `auxiliary_accuracy` and `joint_accuracy` (of the
-    mean of all heads).
+    Metrics: `loss` and, of the compact network in either case, `accuracy` (of a classification), `mean_iou` (of a
+    segmentation) or `root_mean_squared_error` (of a regression); for a joint network also `compact_loss`,
+    `auxiliary_loss`, `distillation_loss`, and the metric as `auxiliary_...` (of the mean of the auxiliary's heads) and
+    `joint_...` (of the mean of all heads). With several tasks `TASK_loss`, and a metric each: `TASK_accuracy`,
+    `joint_TASK_mean_iou`.
 
     Args:
         network: functional `keras.Model` with logits as output, or a joint network.
         objective: `Objective`.
         total_steps: `int`, steps of the whole training, for the schedule of the auxiliary loss.
+        tasks: tuple of `Task`, those of the network if `None`.
+
+    Attributes:
+        uncertainty: `keras.Variable` `[tasks]`, the logarithms of the tasks' variances, where the objective learns the
+            weights of tasks; else `None`.
 
     Example:
         >>> trainer = Trainer(joint, Objective(), total_steps=1000)
@@ -30,19 +39,30 @@ class Trainer(keras.Model):
         >>> trainer.fit(batches, epochs=1)
     """
 
-    def __init__(self, network, objective, total_steps):
+    def __init__(self, network, objective, total_steps, tasks=None):
         super().__init__(name=f"{network.name}_trainer")
         self.network = network
         self.objective = objective
         self.total_steps = total_steps
-        names = ["loss"]
-        heads = ["accuracy"]
+        self.tasks = tasks = tasks_of(network) if tasks is None else tuple(tasks)
+        self.uncertainty = None
+        if objective.task_weighting == "uncertainty":
+            self.uncertainty = keras.Variable(np.zeros(len(tasks), "float32"), name="uncertainty")
+        names, prefixes = ["loss"], [""]
         if is_joint(network):
             names += ["compact_loss", "auxiliary_loss"]
             names += ["distillation_loss"] if objective.distillation_weight else []
-            heads += ["auxiliary_accuracy", "joint_accuracy"]
+            prefixes += ["auxiliary_", "joint_"]
+        if len(tasks) > 1:
+            names += [f"{task.name}_loss" for task in tasks]
         self._loss_metrics = {name: keras.metrics.Mean(name=name) for name in names}
-        self._accuracy_metrics = {name: keras.metrics.SparseCategoricalAccuracy(name=name) for name in heads}
+        self._task_metrics = {
+            (prefix, task.name): task_metric(
+                task, number_of_classes(network, task), metric_name(tasks, task, METRICS[task.kind], prefix)
+            )
+            for prefix in prefixes
+            for task in tasks
+        }
         self.build(network.input_shape)
 
     def build(self, input_shape):
@@ -52,7 +72,7 @@ class Trainer(keras.Model):
     @property
     def metrics(self):
         """Every metric, in the order of the progress bar."""
-        return [*self._loss_metrics.values(), *self._accuracy_metrics.values()]
+        return [*self._loss_metrics.values(), *self._task_metrics.values()]
 
     def call(self, inputs, training=None):
         """Returns the network's output."""
@@ -62,28 +82,37 @@ class Trainer(keras.Model):
         """Moves the weights once.
 
         Args:
-            batch: `(images, labels)`: float32 `[batch, height, width, 3]`, integers `[batch]`.
+            batch: `(images, truth)`: float32 `[batch, height, width, 3]`, and what `Objective.losses` takes.
 
         Returns:
             `dict` of metric name to its mean since the start of the epoch.
         """
-        images, labels = _images_and_labels(batch)
+        images, truth = _images_and_truth(batch)
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
-            losses = self._all_losses(labels, outputs, self.progress())
+            losses = self._all_losses(truth, outputs, self.progress())
             scaled_loss = self.optimizer.scale_loss(losses["loss"])
         self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
-        return self._update_metrics(labels, outputs, losses)
+        return self._update_metrics(truth, outputs, losses)
 
     @property
     def trained_variables(self):
-        """What the optimiser moves: the trainable variables of the network."""
-        return self.network.trainable_variables
+        """What the optimiser moves: the trainable variables of the network, and the weights of tasks if learned."""
+        # In the order of Keras' own list, which its optimisers count on when they put averages in.
+        return [*self._own_variables, *self.network.trainable_variables]
+
+    @property
+    def _own_variables(self):
+        return [] if self.uncertainty is None else [self.uncertainty]
 
     @property
     def state(self):
         """All that a run state keeps: `dict` of owner to the list of its variables."""
-        return {"network": self.network.variables, "optimizer": self.optimizer.variables}
+        return {
+            "network": self.network.variables,
+            "optimizer": self.optimizer.variables,
+            **({"trainer": self._own_variables} if self._own_variables else {}),
+        }
 
     def progress(self):
         """Returns how much of the training is done, a scalar tensor 0 to 1."""
@@ -91,27 +120,31 @@ class Trainer(keras.Model):
 
     def test_step(self, batch):
         """Measures one batch without training; the arguments and results of `train_step`."""
-        images, labels = _images_and_labels(batch)
+        images, truth = _images_and_truth(batch)
         outputs = self.network(images, training=False)
-        return self._update_metrics(labels, outputs, self._all_losses(labels, outputs, progress=1.0))
+        return self._update_metrics(truth, outputs, self._all_losses(truth, outputs, progress=1.0))
 
-    def _all_losses(self, labels, outputs, progress, detached=keras.ops.stop_gradient):
-        losses = self.objective.losses(labels, outputs, progress, detached)
+    def _all_losses(self, truth, outputs, progress, detached=keras.ops.stop_gradient):
+        uncertainty = None if self.uncertainty is None else self.uncertainty.value
+        losses = self.objective.losses(truth, outputs, progress, self.tasks, detached, uncertainty)
         # What the network adds of its own: regularisers of a foreign one.
         return losses | {"loss": losses["loss"] + sum(self.network.losses)} if self.network.losses else losses
 
-    def _update_metrics(self, labels, outputs, losses):
-        batch_size = tf.shape(labels)[0]
+    def _update_metrics(self, truth, outputs, losses):
+        truth = by_task(self.tasks, truth)
+        batch_size = tf.shape(truth[self.tasks[0].name])[0]
         for name, metric in self._loss_metrics.items():
             metric.update_state(losses[name], sample_weight=batch_size)
-        for name, logits in predictions(outputs).items():
-            self._accuracy_metrics[name].update_state(labels, logits)
+        for prefix, output in measured_outputs(outputs).items():
+            output = by_task(self.tasks, output)
+            for task in self.tasks:
+                update_metric(self._task_metrics[prefix, task.name], task, truth[task.name], output[task.name])
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-def _images_and_labels(batch):
+def _images_and_truth(batch):
     """Returns the parts of a batch, to which Keras' `train_on_batch` adds empty sample weights."""
-    images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    images, truth, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     if sample_weight is not None:
-        raise UserError("`batch` must be a pair (images, labels). Received: sample weights beside them")
-    return images, labels
+        raise UserError("`batch` must be a pair (images, truth). Received: sample weights beside them")
+    return images, truth

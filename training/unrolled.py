@@ -9,8 +9,8 @@ its loss has a gradient of exactly zero. With `w' = w - lr * dL_train(w, a)/dw` 
 `< dL_train/dw, v >`, reverse over reverse mode. Forward over reverse mode gives the same, but fails on
 `tf.switch_case` in a graph.)
 
-Two things are right in first derivatives and wrong in second ones. TensorFlow's moments: see
-`exact_batch_normalization`. And `stop_gradient` on the teacher of a distillation: to the step of the weights the
+Some things are right in first derivatives and wrong in second ones. TensorFlow's moments and resizing: see
+`exact_second_derivatives`. And `stop_gradient` on the teacher of a distillation: to the step of the weights the
 teacher is a constant, but it depends on the gates. So the loss gets a function that cuts tensors off the inner tape
 only.
 """
@@ -25,8 +25,7 @@ import tensorflow as tf
 def unrolled_gradient(weights, gates, train_loss, validation_loss, learning_rate, train_gradient=None, state=()):
     """Returns the gradient of the validation loss after one step of the weights with respect to the gates.
 
-    Batch-norm layers in training mode must be under `exact_batch_normalization` when this is traced: TensorFlow's own
-    second derivatives of their moments are wrong.
+    The network must be under `exact_second_derivatives` when this is traced: some of TensorFlow's own are wrong.
 
     Args:
         weights: list of `keras.Variable`, those that the step moves.
@@ -89,23 +88,35 @@ def _identity_off(tape, tensor):
 
 
 @contextlib.contextmanager
-def exact_batch_normalization(network):
-    """Lets every batch-norm layer of a network compute its moments so that second derivatives are right.
+def exact_second_derivatives(network):
+    """Lets layers of a network compute in a way whose second derivatives are right; values change but for rounding.
 
-    `tf.nn.moments`, which Keras calls, stops the gradient of the mean inside the variance: the first derivative is
-    right all the same, the second is not. Values and first derivatives do not change but for rounding.
+    Of batch-norm: `tf.nn.moments`, which Keras calls, stops the gradient of the mean inside the variance: the first
+    derivative is right all the same, the second is not. Of bilinear resizing, in the heads of tasks at every pixel:
+    TensorFlow takes the gradient of `ResizeBilinear` for a constant, so nothing behind it would reach the gates.
 
     Args:
         network: Keras model, of any origin; its layers are as before when the block ends.
     """
-    layers = [layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in layers:
+    layers = list(network._flatten_layers())
+    normalizations = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    resizings = [
+        layer
+        for layer in layers
+        # Cutting to an aspect, as for photographs, stands in no head.
+        if isinstance(layer, keras.layers.Resizing) and layer.interpolation == "bilinear" and not layer.antialias
+    ]
+    for layer in normalizations:
         layer._moments = types.MethodType(_exact_moments, layer)
+    for layer in resizings:
+        layer.call = types.MethodType(_exact_resizing, layer)
     try:
         yield
     finally:
-        for layer in layers:
+        for layer in normalizations:
             del layer._moments
+        for layer in resizings:
+            del layer.call
 
 
 def _exact_moments(layer, inputs, mask):
@@ -115,3 +126,13 @@ def _exact_moments(layer, inputs, mask):
     mean = keras.ops.mean(inputs, axis=layer._reduction_axes, keepdims=True)
     variance = keras.ops.mean(keras.ops.square(inputs - mean), axis=layer._reduction_axes)
     return keras.ops.squeeze(mean, axis=layer._reduction_axes), variance
+
+
+def _exact_resizing(layer, data, training=True):
+    """Takes the place of `Resizing.call`: products with the matrices of the interpolation, along rows and columns."""
+    rows, columns = (
+        # What becomes of the rows of the identity are the weights of every new row.
+        tf.cast(tf.image.resize(tf.eye(old)[None, :, :, None], (new, old))[0, :, :, 0], data.dtype)
+        for old, new in zip(data.shape[1:3], (layer.height, layer.width), strict=True)
+    )
+    return tf.einsum("nh,bhwc,mw->bnmc", rows, data, columns)

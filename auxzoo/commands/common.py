@@ -17,7 +17,42 @@ def add_data_arguments(parser, default="sample"):
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
 
 
-def open_split(arguments, split):
+def check_network_of_file(arguments):
+    """Raises a `UserError` unless `--network` is given just where `name` is a TFLite or ONNX file; tells if it is."""
+    from auxzoo.errors import UserError
+
+    is_file = arguments.name.endswith((".tflite", ".onnx"))
+    if is_file and not arguments.network:
+        raise UserError("`--network` must name the network that a .tflite or .onnx file was exported from.")
+    if arguments.network and not is_file:
+        raise UserError(f"`--network` may be given only with a .tflite or .onnx file. Received: {arguments.name!r}")
+    return is_file
+
+
+def recipe_targets(recipe, name, description):
+    """Returns where images have the truth of a network's tasks: `None`, or a list of `Target` of a recipe's data.
+
+    Args:
+        recipe: what `read_recipe` takes, or `None` for the `recipe.yaml` in the network's folder.
+        name: of the network, as the command got it.
+        description: `Description` of the network.
+
+    Raises:
+        UserError: if the network is no classifier and there is no recipe.
+    """
+    from auxzoo.errors import UserError
+    from auxzoo.models import zoo
+    from auxzoo.training.recipe import read_recipe
+
+    if recipe is None and description.tasks and not description.is_classifier:
+        folder = Path(name) if Path(name).is_dir() else None if name.endswith(".keras") else zoo.entry_folder(name)
+        recipe = folder / "recipe.yaml" if folder is not None else None
+        if recipe is None or not recipe.exists():
+            raise UserError(f"`--recipe` must name one whose data have the truth for {description.kinds}.")
+    return None if recipe is None else read_recipe(recipe).data.all_targets
+
+
+def open_split(arguments, split, targets=None):
     """Returns the `ImageSet` of a split that the arguments choose, and tells of broken images left out."""
     from auxzoo.data import open_images
 
@@ -27,6 +62,7 @@ def open_split(arguments, split):
         data_dir=arguments.data_dir,
         skip_broken=arguments.skip_broken,
         download=arguments.download,
+        targets=targets,
     )
     if images.skipped:
         print(f"{len(images.skipped)} broken images of {images.name} left out: {', '.join(images.skipped[:5])}")
@@ -81,7 +117,7 @@ def _measured_compute(settings, arguments):
         from auxzoo.training.run import build_compact, build_structure
 
         recipe = Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
-        build_structure(recipe, build_compact(recipe, labels=("one", "two")))
+        build_structure(recipe, build_compact(recipe))
         raise
     for setting, rate in measured["images_per_second"].items():
         print(f"  {setting}: {rate} images/s")
@@ -131,19 +167,40 @@ def print_table(table):
 
 
 def record_rows(records):
-    """Yields the cells of a table of exported files: file, kilobytes, accuracy, difference to Keras, latency."""
+    """Yields the cells of a table of exported files: file, kilobytes, scores, difference to Keras, latency."""
     for record in records:
         accuracy, parity = record["accuracy"], record["parity"]
         yield (
             record["file"],
             f"{record['bytes'] / 1000:,.0f}",
-            percent(accuracy["accuracy"]) if accuracy else "not measured",
-            f"{parity['largest_difference']:.1e}" if parity else "not measured",
+            _scores_of(accuracy) if accuracy else "not measured",
+            f"{parity['largest_difference']:.1e}" if "largest_difference" in (parity or ()) else "not measured",
             f"{record['latency']['median_ms']:.2f}",
         )
 
 
-RECORD_COLUMNS = ("file", "kB>", "accuracy %>", "largest difference>", "latency ms>")
+def _scores_of(scores):
+    if "accuracy" in scores:
+        return percent(scores["accuracy"])
+    return ", ".join(text for _, text in figures(scores))
+
+
+def record_columns(records):
+    """Returns the names of the columns of `record_rows`."""
+    scores = records[0]["accuracy"] or {"accuracy": None}
+    names = "accuracy %" if "accuracy" in scores else ", ".join(name for name, _ in figures(scores))
+    return ("file", "kB>", f"{names}>", "largest difference>", "latency ms>")
+
+
+def figures(scores):
+    """Yields `(name, text)` of the one figure of every task among scores: accuracy, mean IoU or error."""
+    for name, value in scores.items():
+        if name.endswith(("pixel_accuracy", "absolute_error", "relative_error")):
+            continue
+        if name.endswith(("accuracy", "mean_iou")):
+            yield name, f"{percent(value)} %"
+        elif name.endswith("root_mean_squared_error"):
+            yield name, f"{value:.4g}"
 
 
 def percent(share):

@@ -1,13 +1,15 @@
 """`auxzoo export NAME|FOLDER`."""
 
 from auxzoo.commands.common import (
-    RECORD_COLUMNS,
     add_data_arguments,
+    figures,
     load_network,
     load_tensorflow,
     make_table,
     open_split,
     print_table,
+    recipe_targets,
+    record_columns,
     record_rows,
 )
 
@@ -17,6 +19,10 @@ def add_arguments(parser):
     parser.add_argument("name", help="a published network, a folder of one (a finished run), or a .keras file")
     parser.add_argument("--to", metavar="DIR", help="folder of the files (default: a new numbered one in exported/)")
     parser.add_argument("--formats", default="all", help="comma-separated: tflite_float32, ..., onnx (default: all)")
+    activation = parser.add_mutually_exclusive_group()
+    activation.add_argument("--argmax", action="store_true", help="give int32 classes in place of logits")
+    activation.add_argument("--softmax", action="store_true", help="give probabilities in place of logits")
+    parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument(
         "--no-accuracy", action="store_true", help="do not measure accuracy (int8 still needs images to calibrate)"
@@ -43,12 +49,17 @@ def run(arguments):
             "Received: none; --no-accuracy with --formats tflite_float32,onnx needs none."
         )
     load_tensorflow()
+    from auxzoo import models
     from auxzoo.export import export_files
     from auxzoo.export.checks import check_exportable
 
     network = load_network(arguments.name)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")  # resolved, so that `.` has a name too
     check_exportable(network)
+    activation = "argmax" if arguments.argmax else "softmax" if arguments.softmax else None
+    targets = None
+    if arguments.data is not None:
+        targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network))
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
     existing = [form for form in formats if (folder / f"{name}{FORMATS[form].suffix}").exists()]
     if existing and not arguments.overwrite:
@@ -57,15 +68,16 @@ def run(arguments):
         network,
         folder,
         formats,
-        calibration=open_split(arguments, "train") if needs_calibration else None,
-        evaluation=None if arguments.no_accuracy else open_split(arguments, "test"),
+        calibration=open_split(arguments, "train", targets) if needs_calibration else None,
+        evaluation=None if arguments.no_accuracy else open_split(arguments, "test", targets),
         name=name,
+        activation=activation,
         progress=lambda line: print(f"  {line} ...", flush=True),
     )
-    table = make_table(f"{name}, files in {folder}", *RECORD_COLUMNS)
+    table = make_table(f"{name}, files in {folder}", *record_columns(records))
     for row in record_rows(records):
         table.add_row(*row)
     print_table(table)
-    accuracy = records[0]["keras_accuracy"]
-    if accuracy is not None:
-        print(f"Keras network: {100 * accuracy:.2f} %. Every figure is of the file itself; its record lies beside it.")
+    if records[0]["keras_scores"] is not None:
+        keras = ", ".join(text for _, text in figures(records[0]["keras_scores"]))
+        print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")

@@ -1,6 +1,6 @@
 """`auxzoo search RECIPE`."""
 
-from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, percent, print_table
+from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, print_table
 
 
 def add_arguments(parser):
@@ -92,7 +92,9 @@ def _table_of_links(structure, metrics):
 
 
 def _table_of_tries(metrics):
-    table = make_table("Structures tried", "structure>", "links", "operations", "epochs>", "accuracy %>")
+    from auxzoo.training.black_box import described
+
+    table = make_table("Structures tried", "structure>", "links", "operations", "epochs>", "worth>")
     for number, record in enumerate(metrics["found"]["candidates"], start=1):
         nodes = record["structure"]["nodes"]
         table.add_row(
@@ -100,6 +102,6 @@ def _table_of_tries(metrics):
             "; ".join(f"{node['name']}: {', '.join(node['links'])}" for node in nodes if node["links"]),
             ", ".join(node["operation"] for node in nodes),
             str(record["epochs"]),
-            percent(record["accuracy"]),
+            described(record),
         )
     return table

@@ -21,9 +21,11 @@ def run(arguments):
     from auxzoo.files import write_json, written_aside
     from auxzoo.training.study import Study
     from auxzoo.training.study_report import (
-        HEADER,
         caption,
         comparison_lines,
+        header,
+        improvement_lines,
+        improvements,
         plot,
         summarize,
         table_rows,
@@ -41,17 +43,24 @@ def run(arguments):
         processes=arguments.processes,
         progress=lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True),
     )
-    summary = summarize(study, records, costs)
-    write_json(folder / "results.json", summary)
+    summaries = [summarize(study, records, costs, metric) for metric in study.settings.metrics]
+    found = improvements(study, records)
+    whole = summaries[0] if len(summaries) == 1 else {"metrics": summaries, "improvements": found}
+    write_json(folder / "results.json", whole)
     with written_aside(folder / "results.md") as temporary:
-        write_markdown(temporary, study, summary)
-    with written_aside(folder / "results.png") as temporary:
-        plot(temporary, study, summary)
-    table = make_table(study.settings.name, *[f"{name}>" if name != "arm" else name for name in HEADER])
-    table.caption = caption(study, summary)
-    for row in table_rows(summary):
-        table.add_row(*row)
-    print_table(table)
-    for line in comparison_lines(summary):
+        write_markdown(temporary, study, summaries, found)
+    for summary in summaries:
+        suffix = "" if summary is summaries[0] else f"_{summary['metric']}"
+        with written_aside(folder / f"results{suffix}.png") as temporary:
+            plot(temporary, study, summary)
+        columns = header(summary["metric"])
+        table = make_table(study.settings.name, *[f"{name}>" if name != "arm" else name for name in columns])
+        table.caption = caption(study, summary)
+        for row in table_rows(summary):
+            table.add_row(*row)
+        print_table(table)
+        for line in comparison_lines(summary):
+            print(line)
+    for line in improvement_lines(found):
         print(line)
     print(f"Table, plot and every run's record are in {folder}.")

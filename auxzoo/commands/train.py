@@ -1,6 +1,6 @@
 """`auxzoo train RECIPE`."""
 
-from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, percent, print_table
+from auxzoo.commands.common import choose_onednn, figures, keras_verbosity, load_tensorflow, make_table, print_table
 
 
 def add_arguments(parser):
@@ -49,12 +49,14 @@ def run(arguments):
     verbose = keras_verbosity() if arguments.verbose == "auto" else int(arguments.verbose)
     train(recipe, folder, overwrite=arguments.overwrite, measured=measured, verbose=verbose)
     metrics = read_json(folder / METRICS_FILE)
-    table = make_table(recipe.name, "images", "network", "accuracy %>", caption=metrics["title"])
+    is_classifier = "accuracy" in metrics["validation"]
+    columns = ("network", "accuracy %>") if is_classifier else ("measure", "value>")
+    table = make_table(recipe.name, "images", *columns, caption=metrics["title"])
     for split in ("validation", "test"):
-        for name, value in (metrics[split] or {}).items():
-            if name != "images":
-                label = f"{metrics[split]['images']} {split}"
-                table.add_row(label, name.removesuffix("accuracy").rstrip("_") or "compact", percent(value))
+        for name, text in figures(metrics[split] or {}):
+            if is_classifier:
+                name, text = name.removesuffix("accuracy").rstrip("_") or "compact", text.removesuffix(" %")
+            table.add_row(f"{metrics[split]['images']} {split}", name, text)
     print_table(table)
     skipped = metrics["broken_images_left_out"]
     if skipped:

@@ -1,4 +1,4 @@
-"""A set of labelled images in memory, and the batches made from it."""
+"""A set of images with the truth of one task or several, in memory, and the batches made from it."""
 
 import dataclasses
 import hashlib
@@ -8,21 +8,25 @@ import tensorflow as tf
 
 from auxzoo.data.augmentation import Augmentation
 from auxzoo.data.preprocessing import check_padding, preprocess
+from auxzoo.data.targets import checked_targets, fitted
 from auxzoo.errors import UserError
+from auxzoo.tasks import Task
 
 _ENDLESS = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images with random access, from which every order derives from a seed.
+    """Images with the truth of one task or several, with random access; every order derives from a seed.
 
     Attributes:
         name: where they come from, such as `"tfds:cifar10/train"`; parts chosen from them add how.
         records: uint8 `[size, height, width, channels]`; or, where sizes differ or are large, an array of
             encoded pictures (`bytes`) or of paths (`str`) that are decoded when needed.
-        classes: int64 `[size]`, 0 to `len(labels) - 1`.
-        labels: names of the classes.
+        tasks: what there is the truth of, `Task` each.
+        targets: `dict` of task name to array `[size, ...]`: of a classification int64, -1 where there is no truth; of a
+            segmentation uint8 `[size, rows, columns]`, 255 where there is none; of a regression float32 of such a
+            shape, NaN where there is none. Where the sizes of pictures differ, an object array of such arrays.
         indices: int64 `[size]`, the place of each image in the whole of its source: tells whether parts overlap.
         skipped: names of broken images that were left out.
         source: the whole that `indices` count in; equal for all parts of it, and for nothing else. `name` if empty.
@@ -32,8 +36,8 @@ class ImageSet:
 
     name: str
     records: np.ndarray
-    classes: np.ndarray
-    labels: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    targets: dict[str, np.ndarray]
     indices: np.ndarray
     skipped: tuple[str, ...] = ()
     source: str = ""
@@ -44,7 +48,7 @@ class ImageSet:
 
     @classmethod
     def from_arrays(cls, images, classes, labels, name="arrays"):
-        """Returns an image set of arrays; its source is their content, so equal images overlap under any name.
+        """Returns a set of labelled images; its source is their content, so equal images overlap under any name.
 
         Args:
             images: uint8 `[size, height, width, channels]`, 1, 3 or 4 channels.
@@ -59,24 +63,79 @@ class ImageSet:
             >>> ImageSet.from_arrays(np.zeros((4, 28, 28, 1), "uint8"), [0, 1, 1, 0], ("cat", "dog")).size
             4
         """
-        images, classes = np.asarray(images), np.asarray(classes)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
-            raise UserError(
-                "`images` must be uint8 of shape [size, height, width, channels] with 1, 3 or 4 channels. "
-                f"Received: {images.dtype} of shape {images.shape}"
-            )
-        if len(images) == 0:
-            raise UserError(f"`images` must hold at least one image. Received: shape {images.shape}")
-        classes = checked_classes(classes, len(images), labels)
+        images = _checked_pictures(images)
+        classes = checked_classes(np.asarray(classes), len(images), labels)
+        task = Task("classification", "classification", tuple(labels))
+        return cls._of_arrays(images, (task,), {task.name: classes}, name)
+
+    @classmethod
+    def from_targets(cls, images, tasks, targets, name="arrays"):
+        """Returns a set of images with the truth of any tasks; its source is the images' content.
+
+        Args:
+            images: uint8 `[size, height, width, channels]`, 1, 3 or 4 channels.
+            tasks: list of `Task`; those with classes have labels.
+            targets: `dict` of task name to array, as of the attribute; of any whole or other numbers.
+            name: `str`, for messages and records.
+
+        Raises:
+            UserError: if a shape, number type or value is not so; the first wrong image is named by its place.
+
+        Example:
+            >>> depth = auxzoo.Task("depth", "regression", unit="m")
+            >>> images = np.zeros((4, 28, 28, 3), "uint8")
+            >>> ImageSet.from_targets(images, [depth], {"depth": np.ones((4, 28, 28))}).size
+            4
+        """
+        images, tasks = _checked_pictures(images), tuple(tasks)
+        names = [task.name for task in tasks]
+        if not tasks or len(set(names)) != len(names):
+            raise UserError(f"`tasks` of {name} must be one Task or more, with a name each. Received: {names}")
+        targets = checked_targets(targets, tasks, len(images), name)
+        for task in tasks:
+            if task.is_dense and targets[task.name].shape[1:] != images.shape[1:3]:
+                raise UserError(
+                    f"`targets` of {name}: {task.name!r} must be of the images' size, {images.shape[1:3]}. "
+                    f"Received: {targets[task.name].shape[1:]}"
+                )
+        return cls._of_arrays(images, tasks, targets, name)
+
+    @classmethod
+    def _of_arrays(cls, images, tasks, targets, name):
         content = hashlib.sha256(str(images.shape).encode())
         content.update(np.ascontiguousarray(images).reshape(-1))
         source = f"arrays:{content.hexdigest()}"
-        return cls(name, images, classes, tuple(labels), np.arange(len(images)), source=source)
+        return cls(name, images, tasks, targets, np.arange(len(images)), source=source)
 
     @property
     def size(self):
         """Number of images."""
-        return len(self.classes)
+        return len(self.indices)
+
+    @property
+    def is_labelled(self):
+        """Whether there is one class an image and no other truth."""
+        return [task.kind for task in self.tasks] == ["classification"]
+
+    @property
+    def labels(self):
+        """Names of the classes of a labelled set.
+
+        Raises:
+            UserError: if the set is for other tasks.
+        """
+        return self._classification().labels
+
+    @property
+    def classes(self):
+        """Classes of a labelled set, int64 `[size]`; raises a `UserError` if the set is for other tasks."""
+        return self.targets[self._classification().name]
+
+    def _classification(self):
+        if not self.is_labelled:
+            kinds = ", ".join(task.kind for task in self.tasks)
+            raise UserError(f"{self.name} must have one class an image. Received: a set for {kinds}")
+        return self.tasks[0]
 
     def batches(self, preprocessing, batch_size):
         """Returns a `tf.data.Dataset` of the images in order, each once; the last batch may be smaller.
@@ -86,14 +145,21 @@ class ImageSet:
             batch_size: `int`.
 
         Returns:
-            batches of `(float32 [batch, height, width, 3], int64 [batch])`.
+            batches of `(float32 [batch, height, width, 3], truth)`. The truth is an array as in `targets`, dense ones
+            at the size of the input; of several tasks a dict of them.
 
         Raises:
             UserError: if a picture that shall be padded is too large; the first is named.
         """
         self._check_sizes(preprocessing)
+        read = self._reader(preprocessing)
+
+        def make_batch(places):
+            images, targets = read(places, tf.zeros([tf.size(places), 2], tf.int64))
+            return images, self._as_truth(targets)
+
         dataset = tf.data.Dataset.range(self.size).batch(batch_size)
-        return self._prepared(dataset.map(self._reader(preprocessing), num_parallel_calls=2, deterministic=True))
+        return self._prepared(dataset.map(make_batch, num_parallel_calls=2, deterministic=True))
 
     def training_batches(self, preprocessing, batch_size, seed, augmentation=None, first_epoch=0):
         """Returns an endless `tf.data.Dataset`, epoch after epoch of `size // batch_size` whole batches.
@@ -111,15 +177,17 @@ class ImageSet:
 
         Raises:
             UserError: if `batch_size` is not so, a picture that shall be padded is too large (the first is named),
-                or the augmentation's shift is not less than the input's height and width.
+                or the augmentation does not fit the input.
         """
         if not 1 <= batch_size <= self.size:
             raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size}")
         augmentation = augmentation or Augmentation()
         augmentation.check_size(preprocessing.height, preprocessing.width)
         self._check_sizes(preprocessing)
+        augmentation.check_fit(preprocessing)
         steps = self.size // batch_size
-        read = self._reader(preprocessing)
+        read = self._reader(preprocessing, augmentation)
+        dense = {task.name for task in self.tasks if task.is_dense}
 
         def epoch_batches(epoch):
             order = tf.random.experimental.stateless_shuffle(
@@ -130,9 +198,13 @@ class ImageSet:
             return tf.data.Dataset.from_tensor_slices((places, steps_of_run))
 
         def make_batch(places, step):
-            images, classes = read(places)
             # The order's seed must not be the first batch's as well.
-            return augmentation(images, seed=tf.stack([tf.cast(seed, tf.int64) + 2**32, step])), classes
+            seed_of_batch = tf.stack([tf.cast(seed, tf.int64) + 2**32, step])
+            seeds = tf.random.split(seed_of_batch + tf.constant([2**32, 0], tf.int64), batch_size)
+            images, targets = read(places, seeds)
+            maps = {name: target for name, target in targets.items() if name in dense}
+            images, maps = augmentation.together(images, maps, seed_of_batch)
+            return images, self._as_truth(targets | maps)
 
         epochs = tf.data.Dataset.range(first_epoch, _ENDLESS)
         dataset = epochs.flat_map(epoch_batches)
@@ -170,9 +242,22 @@ class ImageSet:
             self,
             name=f"{self.name} ({how})",
             records=self.records[places],
-            classes=self.classes[places],
+            targets={name: values[places] for name, values in self.targets.items()},
             indices=self.indices[places],
             sizes=None if self.sizes is None else self.sizes[places],
+        )
+
+    def with_tasks(self, names):
+        """Returns the set with some of its tasks, under other names.
+
+        Args:
+            names: `dict` of the new name to that of a task here, in the order wanted.
+        """
+        known = {task.name: task for task in self.tasks}
+        return dataclasses.replace(
+            self,
+            tasks=tuple(dataclasses.replace(known[old], name=new) for new, old in names.items()),
+            targets={new: self.targets[old] for new, old in names.items()},
         )
 
     def overlaps(self, other):
@@ -186,7 +271,9 @@ class ImageSet:
             if isinstance(record, str):
                 record = tf.io.read_file(record).numpy()
             digest.update(record if isinstance(record, bytes) else np.ascontiguousarray(record).tobytes())
-        digest.update(self.classes.astype("<i8").tobytes())
+        for task in self.tasks:
+            for target in self.targets[task.name]:
+                digest.update(np.ascontiguousarray(target, np.asarray(target).dtype.newbyteorder("<")).tobytes())
         return {"source": self.name, "count": self.size, "sha256": digest.hexdigest()}
 
     def picture(self, place):
@@ -217,26 +304,49 @@ class ImageSet:
             picture = record if isinstance(record, str) else f"image {self.indices[place]} of {self.name}"
             check_padding(height, width, preprocessing, picture)
 
-    def _reader(self, preprocessing):
-        """Returns a function of places `[batch]` to preprocessed images and classes, for use inside `tf.data`."""
-        classes = tf.constant(self.classes, tf.int64)
-        if self.records.dtype == np.uint8:
-            pictures = tf.constant(self.records)
-            return lambda places: (
-                preprocess(tf.gather(pictures, places), preprocessing),
-                tf.gather(classes, places),
-            )
-        records = tf.constant(list(self.records))
-        are_paths = isinstance(self.records[0], str)
+    def _reader(self, preprocessing, augmentation=None):
+        """Returns a function of places `[batch]` and seeds `[batch, 2]` to preprocessed images and targets.
 
-        def read_one(record):
-            return preprocess(decode(tf.io.read_file(record) if are_paths else record), preprocessing)
+        For use inside `tf.data`. Pictures are read one by one where they are encoded or varied by the augmentation.
+        """
+        pictures = _picked(self.records)
+        targets = {task: _picked(self.targets[task.name]) for task in self.tasks}
+        are_arrays = all(values.dtype != object for values in (self.records, *self.targets.values()))
 
-        shape = tf.TensorSpec([preprocessing.height, preprocessing.width, 3], tf.float32)
-        return lambda places: (
-            tf.map_fn(read_one, tf.gather(records, places), fn_output_signature=shape),
-            tf.gather(classes, places),
-        )
+        def fit(picture, truths):
+            image = preprocess(picture, preprocessing)
+            return image, {
+                task.name: fitted(truth, task, preprocessing) if task.is_dense else truth
+                for task, truth in truths.items()
+            }
+
+        def read_one(place, seed):
+            picture, truths = pictures(place), {task: pick(place) for task, pick in targets.items()}
+            if augmentation is not None and augmentation.varies:
+                picture, truths = augmentation.varied(picture, truths, seed)
+            return fit(picture, truths)
+
+        def read(places, seeds):
+            if are_arrays and not (augmentation is not None and augmentation.varies):
+                image, truths = fit(pictures(places), {task: pick(places) for task, pick in targets.items()})
+            else:
+                image, truths = tf.map_fn(
+                    lambda one: read_one(*one), (places, seeds), fn_output_signature=self._signature(preprocessing)
+                )
+            return image, truths
+
+        return read
+
+    def _signature(self, preprocessing):
+        """Returns the types of one preprocessed image and its targets."""
+        size = [preprocessing.height, preprocessing.width]
+        kinds = {"classification": ([], tf.int64), "segmentation": (size, tf.uint8), "regression": (size, tf.float32)}
+        targets = {task.name: tf.TensorSpec(*kinds[task.kind]) for task in self.tasks}
+        return tf.TensorSpec([*size, 3], tf.float32), targets
+
+    def _as_truth(self, targets):
+        """Returns targets as a network with these tasks has its output: of one task alone, not in a dict."""
+        return targets if len(self.tasks) > 1 else targets[self.tasks[0].name]
 
     def _prepared(self, dataset):
         options = tf.data.Options()
@@ -249,6 +359,41 @@ def decode(record):
     if isinstance(record, str):
         record = tf.io.read_file(record)
     return tf.io.decode_image(record, channels=3, expand_animations=False)
+
+
+def _checked_pictures(images):
+    """Returns pictures as an array."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+        raise UserError(
+            "`images` must be uint8 of shape [size, height, width, channels] with 1, 3 or 4 channels. "
+            f"Received: {images.dtype} of shape {images.shape}"
+        )
+    if len(images) == 0:
+        raise UserError(f"`images` must hold at least one image. Received: shape {images.shape}")
+    return images
+
+
+def _picked(values):
+    """Returns a function of a place, or of several, to what is kept there, decoded; for use inside `tf.data`."""
+    if values.dtype != object:
+        tensor = tf.constant(values)
+        return lambda places: tf.gather(tensor, places)
+    if isinstance(values[0], np.ndarray):
+        # One after the other in a flat tensor: a ragged one would be copied for every place.
+        flat = tf.constant(np.concatenate([value.reshape(-1) for value in values]))
+        shapes = tf.constant([value.shape for value in values], tf.int64)
+        ends = tf.cumsum(tf.reduce_prod(shapes, axis=1))
+
+        def pick(place):
+            shape = shapes[place]
+            end = ends[place]
+            return tf.reshape(flat[end - tf.reduce_prod(shape) : end], shape)
+
+        return pick
+    records = tf.constant(list(values))
+    are_paths = isinstance(values[0], str)
+    return lambda place: decode(tf.io.read_file(records[place]) if are_paths else records[place])
 
 
 def checked_classes(classes, size, labels, name=None):

@@ -58,6 +58,20 @@ def check_padding(height, width, preprocessing, picture=None):
         )
 
 
+def without_padding(output, size, preprocessing):
+    """Returns the part of a prediction that belongs to the picture, not to what was put round it.
+
+    Args:
+        output: array `[rows, columns, ...]` at the size of the network's input.
+        size: `(height, width)` of the picture.
+        preprocessing: `auxzoo.models.Preprocessing`.
+    """
+    if preprocessing.fit != "pad":
+        return output
+    above, left = (preprocessing.height - size[0]) // 2, (preprocessing.width - size[1]) // 2
+    return output[above : above + size[0], left : left + size[1]]
+
+
 def _resized(images, size):
     # Without the filter a large photograph made small would flicker.
     return tf.image.resize(images, size, method="bilinear", antialias=True)

@@ -1,28 +1,40 @@
-"""Where images come from: the packaged sample, a `tensorflow_datasets` name, or a folder of class folders."""
+"""Where images come from: the packaged sample, a `tensorflow_datasets` name, or a folder of pictures."""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 
-from auxzoo.data.image_set import ImageSet, checked_classes, decode
+from auxzoo.data.image_set import ImageSet, decode
 from auxzoo.data.sample_files import read_sample
+from auxzoo.data.targets import MISSING_CLASS, Target, has_truth
 from auxzoo.errors import UserError
+from auxzoo.tasks import Task
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+TRUTH_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".npy")
+PICTURES_FOLDER = "images"
 # Pictures of one size are kept decoded up to here; beyond it, or of several sizes, encoded.
 LARGEST_DECODED_BYTES = 2 * 2**30
 # Of a folder without `train` and `test` folders.
 FOLDER_TEST_SHARE = 0.2
 
 
-def open_images(source, split="train", data_dir=None, skip_broken=False, download=False):
-    """Returns the labelled images of a source.
+def open_images(source, split="train", data_dir=None, skip_broken=False, download=False, targets=None):
+    """Returns the images of a source, labelled or with the truth of other tasks.
 
-    Every picture is decoded once, so a broken one is found now and not in the middle of a training.
+    Every picture and mask is decoded once, so a broken one is found now and not in the middle of a training.
+
+    With `targets`, a folder has pictures and one folder a target beside them: `PATH/SPLIT/images/NAME.jpg` and
+    `PATH/SPLIT/FEATURE/NAME.png`, or the same without `SPLIT`. The truth is a picture file of one value a pixel, the
+    index where it has a palette, of 8 or 16 bits, or a NumPy file (`NAME.npy`). Where a task has no labels, they are
+    the lines of `PATH/FEATURE.txt`; where it has no colours, they are those of the palette. Of a `tensorflow_datasets`
+    set the truth is a feature, and so are the labels if it names them. Truth stays decoded in memory.
 
     Of a folder that is not divided, the SHA-256 of `CLASS/FILENAME`, read as a number from 0 to 1, tells where a
     picture belongs: below 0.2 to the test split, else to the training split. So every command divides the folder
@@ -45,26 +57,34 @@ def open_images(source, split="train", data_dir=None, skip_broken=False, downloa
         data_dir: folder of prepared `tensorflow_datasets`; their own default if `None`.
         skip_broken: leave pictures out that cannot be decoded, and name them in `skipped`.
         download: let `tensorflow_datasets` fetch and prepare a set that is not there.
+        targets: list of `Target`, what there is the truth of; one class an image if `None`.
 
     Returns:
         `ImageSet`.
 
     Raises:
-        UserError: if the source, split or folder is not there or empty, a picture is broken, a class is none of
-            the labels, or a set cannot be fetched or read; each is named.
+        UserError: if the source, split or folder is not there or empty, a picture or mask is broken, a picture has no
+            mask or one of another size, a class is none of the labels, no pixel of a whole set has truth, or a set
+            cannot be fetched or read; each is named.
 
     Example:
         >>> open_images("sample", "test").size
         2000
     """
     kind, _, rest = source.partition(":")
+    targets = _checked(targets)
     if source == "sample":
+        if targets is not None:
+            raise UserError("`targets` of the sample must be None: it has one class an image.")
         images, classes, labels = read_sample(split)
         return ImageSet.from_arrays(images, classes, labels, name=f"sample/{split}")
     if kind == "tfds" and rest:
-        return _open_tfds(rest, split, data_dir, skip_broken, download)
+        return _open_tfds(rest, split, data_dir, skip_broken, download, targets)
     if kind == "folder" and rest:
-        return _open_folder(Path(rest).expanduser(), split, skip_broken)
+        folder = Path(rest).expanduser()
+        if targets is not None:
+            return _open_pairs(folder, split, skip_broken, targets)
+        return _open_folder(folder, split, skip_broken)
     raise UserError(f"`source` must be sample, tfds:NAME or folder:PATH. Received: source={source!r}")
 
 
@@ -80,7 +100,19 @@ def read_image(path):
         raise UserError(f"`{path}` is not a readable picture: {_first_line(error)}") from None
 
 
-def _open_tfds(name, split, data_dir, skip_broken, download):
+def _checked(targets):
+    """Returns targets as a list, or `None`."""
+    if targets is None:
+        return None
+    if not isinstance(targets, (list, tuple)) or not targets or not all(isinstance(one, Target) for one in targets):
+        raise UserError(f"`targets` must be a list of one Target or more, or None. Received: targets={targets!r}")
+    names = [target.task.name for target in targets]
+    if len(set(names)) != len(names):
+        raise UserError(f"`targets` must have a name each. Received: {names}")
+    return list(targets)
+
+
+def _open_tfds(name, split, data_dir, skip_broken, download, targets):
     os.environ.setdefault("TFDS_DISABLE_PROGRESS_BAR", "1")
     import tensorflow_datasets as tfds
 
@@ -107,11 +139,21 @@ def _open_tfds(name, split, data_dir, skip_broken, download):
     if split not in builder.info.splits:
         raise UserError(f"`split` of tfds:{name} must be one of {', '.join(builder.info.splits)}. Received: {split!r}")
     features = dict(builder.info.features or {})
-    if not ("image" in features and isinstance(features.get("label"), tfds.features.ClassLabel)):
-        raise UserError(f"`tfds:{name}` must have an image and a label. Received: {', '.join(features)}")
+    if targets is None:
+        if not isinstance(features.get("label"), tfds.features.ClassLabel):
+            raise UserError(
+                f"`tfds:{name}` must have an image and a label, or `targets` must say what else. "
+                f"Received: {', '.join(features)}"
+            )
+        targets = [Target(Task("classification", "classification"), feature="label")]
+    for wanted in ("image", *(target.source for target in targets)):
+        if wanted not in features:
+            raise UserError(f"`tfds:{name}` must have {wanted!r}. Received: {', '.join(features)}")
+    # `ClassLabel` and `LabeledImage` name their classes.
+    targets = [_labelled(target, getattr(features[target.source], "names", None) or ()) for target in targets]
     try:
         dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
-        examples = [(example["image"], example["label"]) for example in dataset.as_numpy_iterator()]
+        examples = list(dataset.as_numpy_iterator())
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
             f"`tfds:{name}` in `{directory}` is damaged, its split {split!r} cannot be read: {_first_line(error)}. "
@@ -119,12 +161,117 @@ def _open_tfds(name, split, data_dir, skip_broken, download):
         ) from None
     return _image_set(
         f"tfds:{name}/{split}",
-        records=[image for image, _ in examples],
+        records=[example["image"] for example in examples],
         names=[f"image {place}" for place in range(len(examples))],
-        classes=[label for _, label in examples],
-        labels=tuple(features["label"].names),
+        targets=targets,
+        truth_of=lambda target, place: examples[place][target.source],
         skip_broken=skip_broken,
     )
+
+
+def _labelled(target, labels, colours=()):
+    """Returns a target whose task has labels and colours of its own, or else these.
+
+    Raises:
+        UserError: if neither has names for its classes.
+    """
+    task = target.task
+    if task.kind == "regression":
+        return target
+    if not (task.labels or labels):
+        raise UserError(f"`labels` of task {task.name!r} must name its classes. Received: none")
+    labels = task.labels or tuple(labels)
+    colours = task.colours or tuple(colours)[: len(labels)]
+    if len(colours) != len(labels):
+        colours = ()
+    return dataclasses.replace(target, task=dataclasses.replace(task, labels=labels, colours=colours))
+
+
+def _open_pairs(folder, split, skip_broken, targets):
+    """Opens a folder of pictures with a folder of truth a target beside them."""
+    if not folder.is_dir():
+        raise UserError(f"`folder:` must be followed by an existing folder. Received: `{folder}`")
+    divided = not (folder / PICTURES_FOLDER).is_dir()
+    if divided and not (folder / split / PICTURES_FOLDER).is_dir():
+        raise UserError(
+            f"`{folder}` must hold `{PICTURES_FOLDER}`, or `{split}/{PICTURES_FOLDER}`. Received: split={split!r}"
+        )
+    if not divided and split not in ("train", "test"):
+        raise UserError(f'`split` must be "train" or "test". Received: split={split!r}')
+    base = folder / split if divided else folder
+    paths = _pictures(base / PICTURES_FOLDER)
+    files = {target.source: _truth_files(base / target.source, paths) for target in targets}
+    targets = [
+        _labelled(target, _read_labels(folder / f"{target.source}.txt"), _palette(files[target.source]))
+        for target in targets
+    ]
+    images = _image_set(
+        f"folder:{folder}/{split}" if divided else f"folder:{folder}",
+        source=f"folder:{base.resolve()}",
+        records=[str(path) for path in paths],
+        names=[str(path) for path in paths],
+        targets=targets,
+        truth_of=lambda target, place: _read_truth(files[target.source][place]),
+        skip_broken=skip_broken,
+    )
+    if divided:
+        return images
+    if images.size < 2:
+        raise UserError(f"`{folder}` must hold at least 2 pictures, to be divided. Received: {images.size}")
+    is_test = _are_test([paths[index] for index in images.indices], np.zeros(images.size, np.int64))
+    return images.part(np.flatnonzero(is_test == (split == "test")), split)
+
+
+def _truth_files(folder, pictures):
+    """Returns the file of truth of every picture, the one of its name."""
+    try:
+        entries = {entry.stem: entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in TRUTH_SUFFIXES}
+    except OSError as error:
+        raise UserError(f"`{folder}` must hold the truth of every picture. Received: {error.strerror}") from None
+    for picture in pictures:
+        if picture.stem not in entries:
+            raise UserError(
+                f"`{folder}` must hold the truth of every picture ({', '.join(TRUTH_SUFFIXES)}). "
+                f"Received: none of `{picture}`"
+            )
+    return [entries[picture.stem] for picture in pictures]
+
+
+def _read_truth(path):
+    """Returns a file of truth as an array; of a picture with a palette, the indices.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            return np.load(path, allow_pickle=False)
+        with PIL.Image.open(path) as picture:
+            return np.asarray(picture)
+    except Exception as error:  # of a damaged file the readers raise whatever it was that they stumbled over
+        raise OSError(f"`{path}`: {_first_line(error)}") from None
+
+
+def _palette(paths):
+    """Returns the colours of the first palette among pictures, red, green and blue each; none if there is none."""
+    for path in paths:
+        try:
+            with PIL.Image.open(path) as picture:
+                values = picture.getpalette("RGB") if picture.mode == "P" else []
+        except Exception:  # no picture, or as in `_read_truth`, which tells of it when its turn comes
+            continue
+        if values:
+            return tuple(zip(values[::3], values[1::3], values[2::3], strict=True))
+    return ()
+
+
+def _read_labels(path):
+    """Returns the lines of a file of names; none if there is no such file."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
+    except (OSError, ValueError) as error:
+        raise UserError(f"`{path}` cannot be read as names, one a line: {error}") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _open_folder(folder, split, skip_broken):
@@ -150,8 +297,8 @@ def _open_folder(folder, split, skip_broken):
         source=f"folder:{base.resolve()}",
         records=[str(path) for path in paths],
         names=[str(path) for path in paths],
-        classes=classes,
-        labels=labels,
+        targets=[Target(Task("classification", "classification", labels))],
+        truth_of=lambda target, place: np.int64(classes[place]),
         skip_broken=skip_broken,
     )
     if divided:
@@ -214,21 +361,40 @@ def _pictures(folder):
     return files
 
 
-def _image_set(name, records, names, classes, labels, skip_broken, source=None):
-    """Decodes every picture once, to find the broken ones, and keeps them decoded where that is small."""
+def _image_set(name, records, names, targets, truth_of, skip_broken, source=None):
+    """Decodes every picture once, to find the broken ones, and keeps them decoded where that is small.
+
+    Args:
+        name: `str`, of the set.
+        records: list of encoded pictures, or of paths.
+        names: list of `str`, what messages call them.
+        targets: list of `Target`.
+        truth_of: function of a target and a place to what is to be read by the target; an `OSError` tells that it is
+            broken.
+        skip_broken: as of `open_images`.
+        source: as of `ImageSet`.
+    """
     if not records:
         raise UserError(f"{name} must hold at least one image. Received: none")
-    classes = checked_classes(np.asarray(classes), len(records), labels, name)
 
-    def try_to_decode(record):
+    is_labelled = [target.task.kind for target in targets] == ["classification"]
+
+    def try_to_read(place):
         try:
-            return decode(record).numpy(), None
+            picture = decode(records[place]).numpy()
+            truths = [truth_of(target, place) for target in targets]
         except (tf.errors.OpError, OSError) as error:
-            return None, _first_line(error)
+            return None, None, _first_line(error)
+        where = f"{name}: {names[place]}"
+        truths = [_read(target, truth, picture, where) for target, truth in zip(targets, truths, strict=True)]
+        if is_labelled and truths[0] == MISSING_CLASS:
+            raise UserError(f"{where} must have a class. Received: {MISSING_CLASS}")
+        return picture, truths, ""
 
     good, decoded, skipped, sizes, total_bytes = [], [], [], [], 0
+    truths_of_good = []
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for place, (picture, problem) in enumerate(pool.map(try_to_decode, records)):
+        for place, (picture, truths, problem) in enumerate(pool.map(try_to_read, range(len(records)))):
             if picture is None:
                 if not skip_broken:
                     raise UserError(
@@ -238,6 +404,7 @@ def _image_set(name, records, names, classes, labels, skip_broken, source=None):
                 skipped.append(names[place])
                 continue
             good.append(place)
+            truths_of_good.append(truths)
             sizes.append(picture.shape[:2])
             total_bytes += picture.nbytes
             if sizes[-1] == sizes[0] and len(decoded) == len(good) - 1 and total_bytes <= LARGEST_DECODED_BYTES:
@@ -254,13 +421,40 @@ def _image_set(name, records, names, classes, labels, skip_broken, source=None):
     return ImageSet(
         name,
         records=kept,
-        classes=classes[good],
-        labels=labels,
+        tasks=tuple(target.task for target in targets),
+        targets={
+            target.task.name: _together(target.task, [truths[index] for truths in truths_of_good], name)
+            for index, target in enumerate(targets)
+        },
         indices=np.asarray(good, dtype=np.int64),
         skipped=tuple(skipped),
         source=source or name,
         sizes=sizes,
     )
+
+
+def _read(target, values, picture, where):
+    """Returns the truth of one picture; raises a `UserError` that names it if that is of another size."""
+    truth = target.read(values, where)
+    if target.task.is_dense and truth.shape != picture.shape[:2]:
+        raise UserError(
+            f"{where}: {target.task.name!r} must be of the picture's size, {picture.shape[0]}x{picture.shape[1]}. "
+            f"Received: {truth.shape[0]}x{truth.shape[1]}"
+        )
+    return truth
+
+
+def _together(task, truths, name):
+    """Returns the truth of all pictures as `ImageSet` keeps it."""
+    if not task.is_dense:
+        return np.asarray(truths, np.int64)
+    if not any(has_truth(truth, task).any() for truth in truths):
+        raise UserError(f"{name}: no pixel of {len(truths)} pictures has truth for {task.name!r}.")
+    if len({truth.shape for truth in truths}) == 1:
+        return np.stack(truths)
+    kept = np.empty(len(truths), dtype=object)
+    kept[:] = truths
+    return kept
 
 
 def _first_line(error):

@@ -268,7 +268,13 @@ class TestSearch:
             },
             "halving": {
                 "candidates": [
-                    {"structure": candidate.to_dict(), "epochs": 7, "accuracy": 0.4321, "diverged": False},
+                    {
+                        "structure": candidate.to_dict(),
+                        "epochs": 7,
+                        "metric": "accuracy",
+                        "value": 0.4321,
+                        "diverged": False,
+                    },
                 ]
             },
         }
@@ -316,7 +322,9 @@ class TestSearch:
     def test_every_structure_that_was_tried_is_told(self, command, searched, work_folder):
         outcome = command("search", "tiny.yaml", "--to", "found", "--method", "halving")
         assert_fits(outcome)
-        assert ["1", "stage1: stage1; stage2: stem", "identity, separable_3x3", "7", "43.21"] in rows_of(outcome)
+        assert ["1", "stage1: stage1; stage2: stem", "identity, separable_3x3", "7", "43.21 % accuracy"] in rows_of(
+            outcome
+        )
 
     def test_a_new_folder_is_numbered(self, command, searched, work_folder):
         assert "The search goes to runs/tiny_search-001" in command("search", "tiny.yaml").output
@@ -566,12 +574,16 @@ class TestEvaluate:
         assert "% of 48 images of folder:pictures/train" in outcome.output
 
     def test_a_network_for_other_classes_is_refused(self, command, work_folder):
-        assert_refused(command("evaluate", "plain"), "`--data` must have 3 classes", "Received: 10")
+        assert_refused(
+            command("evaluate", "plain"),
+            "`--data` must have as many classes as the network has logits, 3",
+            "Received: 10",
+        )
 
     def test_a_network_without_classes_is_refused(self, command, work_folder):
         zoo.save_entry(models.ResNet18((8, 8, 3), 0.125, "small"), work_folder / "backbone", "backbone")
         outcome = command("evaluate", "backbone", "--data", "folder:pictures")
-        assert_refused(outcome, "must be a classifier", "features")
+        assert_refused(outcome, "must be a network with a head", "features")
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -16,6 +16,7 @@ from auxzoo.data import Augmentation, ImageSet, open_images, preprocess, read_im
 from auxzoo.data.sample_files import make_sample
 from auxzoo.data.sources import _are_test as are_test
 from auxzoo.data.sources import _image_set as image_set
+from auxzoo.data.targets import Target
 from auxzoo.models import Preprocessing
 
 SMALL = Preprocessing(8, 8)
@@ -183,7 +184,7 @@ class TestParts:
     def test_the_name_does_not_tell_the_source(self, make_images):
         images = make_images(10)
         parts = [
-            ImageSet(name, images.records, images.classes, images.labels, images.indices)
+            ImageSet(name, images.records, images.tasks, images.targets, images.indices)
             for name in ("pics (1)", "pics (2)")
         ]
         assert parts[0].overlaps(parts[0].sample(3, seed=0))
@@ -424,9 +425,9 @@ class TestTensorFlowDatasets:
 
     def test_a_label_that_is_none_is_named(self):
         picture = tf.io.encode_png(np.zeros((2, 2, 3), "uint8")).numpy()
-        message = "`classes` of tfds:digits/test must be 0 to 1. Received: -1 at place 1, 1 wrong in all"
-        with pytest.raises(auxzoo.UserError, match=message):
-            image_set("tfds:digits/test", [picture] * 2, ["image 0", "image 1"], [0, -1], ("a", "b"), False)
+        target, classes = Target(auxzoo.Task("label", "classification", ("a", "b"))), np.array([0, -1])
+        with pytest.raises(auxzoo.UserError, match="tfds:digits/test: image 1 must have a class. Received: -1"):
+            image_set("tfds:digits/test", [picture] * 2, ["image 0", "image 1"], [target], lambda _, at: classes[at], 0)
 
     def test_splits_are_sources_of_their_own(self, shared_data):
         test = open_images("tfds:cifar10_jpeg", "test", data_dir=str(shared_data))

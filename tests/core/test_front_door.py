@@ -19,7 +19,7 @@ ROOMS = ("auxiliary", "data", "export", "metrics", "models", "training")
 PUBLIC = {
     "auxzoo": ("Structure", "Task", "UserError", "attach", "describe", "detach", "fit", "load", "train", *ROOMS),
     "auxzoo.auxiliary": ("Structure", "attach", "detach"),
-    "auxzoo.data": ("Augmentation", "ImageSet", "open_images", "preprocess", "read_image"),
+    "auxzoo.data": ("Augmentation", "ImageSet", "Target", "open_images", "preprocess", "read_image"),
     "auxzoo.export": ("FORMATS", "evaluate_file", "export_files", "open_file", "to_onnx", "to_tflite"),
     "auxzoo.metrics": ("Accuracy", "ConfusionMatrix", "Regression", "Segmentation", "relative_improvement"),
     "auxzoo.models": (

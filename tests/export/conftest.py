@@ -12,6 +12,9 @@ from auxzoo.data import ImageSet
 from auxzoo.export.conversion import convert
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.formats import FORMATS
+from auxzoo.export.outputs import outputs_of
+
+COLOURS = ("red", "green", "blue")
 
 
 @pytest.fixture(scope="session")
@@ -53,17 +56,23 @@ def make_lively(make_random):
 
 @pytest.fixture(scope="session")
 def make_pictures():
-    """A function that returns an `ImageSet` of colours that run across the picture; red, green or blue prevails."""
+    """A function that returns an `ImageSet` of colours that run across the picture; red, green or blue prevails.
 
-    def pictures(count, seed, size=24):
+    The truth is which of them, or where `tasks` are given, which at every pixel (`colour`), and how bright that is.
+    """
+
+    def pictures(count, seed, size=24, tasks=None):
         generator = np.random.default_rng(seed)
         colours = generator.uniform(0, 255, (count, 1, 1, 3))
         slopes = generator.uniform(-120, 120, (2, count, 1, 1, 3))
         place = np.linspace(-0.5, 0.5, size)
         images = colours + slopes[0] * place[:, None, None] + slopes[1] * place[None, :, None]
         images = np.clip(images + generator.normal(0, 8, images.shape), 0, 255)
-        classes = colours[:, 0, 0].argmax(axis=-1)
-        return ImageSet.from_arrays(images.astype("uint8"), classes, ("red", "green", "blue"), f"colours {seed}")
+        images, name = images.astype("uint8"), f"colours {seed}"
+        if tasks is not None:
+            truth = {"colour": images.argmax(axis=-1), "brightness": images.mean(axis=-1)}
+            return ImageSet.from_targets(images, tasks, {task.name: truth[task.name] for task in tasks}, name)
+        return ImageSet.from_arrays(images, colours[:, 0, 0].argmax(axis=-1), COLOURS, name)
 
     return pictures
 
@@ -82,7 +91,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     files = {form: folder / f"tiny{FORMATS[form].suffix}" for form in FORMATS}
     colours = np.random.default_rng(0).uniform(-1, 1, (100, 1, 1, 3)).astype("float32")
-    convert(fold_batch_normalization(network), files, np.tile(colours, (1, 4, 6, 1)))
+    convert(fold_batch_normalization(network), files, outputs_of(network), np.tile(colours, (1, 4, 6, 1)))
     preprocessing = models.Preprocessing(height=4, width=6)
     return types.SimpleNamespace(
         network=network,

@@ -92,11 +92,11 @@ MODELS = {
     "subclass": (not_functional, "`model` must be a functional keras.Model. Received: Network"),
     "two outputs": (
         lambda: network_of(lambda x: [flat(x), flat(x)]),
-        "`model` must have one input and one output. Received: 1 inputs, 2 outputs",
+        "`model` must have one input, and one output or a dict of them by task. Received: 1 inputs, 2 outputs",
     ),
     "two inputs": (
         lambda: network_of(lambda x, y: flat(layers.Add()([x, y])), SHAPE, SHAPE),
-        "`model` must have one input and one output. Received: 2 inputs, 1 outputs",
+        "`model` must have one input, and one output or a dict of them by task. Received: 2 inputs, 1 outputs",
     ),
     "open size": (
         lambda: network_of(flat, (None, None, 3)),

@@ -16,6 +16,7 @@ from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file, to_onnx, to_tflite
 from auxzoo.export.conversion import convert
 from auxzoo.export.files import _keras_reference
+from auxzoo.export.outputs import outputs_of
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_many_exports_in_one_process_do_not_make_tensorflow_warn(capfd, caplog):
     images = np.zeros((2, 4, 6, 3), "float32")
     for _ in range(7):
         inputs = keras.Input((4, 6, 3))
-        _keras_reference(keras.Model(inputs, layers.Flatten()(inputs)), images, None, None)
+        network = keras.Model(inputs, layers.Flatten()(inputs))
+        _keras_reference(network, outputs_of(network), images, None, None)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
 
@@ -109,8 +111,9 @@ def test_same_network_same_bytes(network, tmp_path):
 
 def test_a_job_that_fails_half_way_leaves_nothing(network, tmp_path, temporary):
     target = tmp_path / "out"
+    paths = {"tflite_float32": target / "a.tflite", "unheard_of": target / "b.tflite"}
     with pytest.raises(ChildFailed, match=r"(?s)failed. The end of its log:.*KeyError: 'unheard_of'") as raised:
-        convert(network, {"tflite_float32": target / "a.tflite", "unheard_of": target / "b.tflite"})
+        convert(network, paths, outputs_of(network))
     assert len(str(raised.value).splitlines()) < 20, "the whole log is no message"
     assert not target.exists()
     assert contents(temporary) == []

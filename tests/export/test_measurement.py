@@ -10,6 +10,7 @@ from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 from auxzoo.export import evaluate_file, measurement, open_file
 from auxzoo.export.measurement import measure_latency, measure_parity
+from auxzoo.export.outputs import outputs_of
 
 ALL = ["tflite_float32", "tflite_float16", "tflite_dynamic", "tflite_int8", "tflite_int8_float_io", "onnx"]
 
@@ -50,7 +51,8 @@ def test_parity_is_the_difference_to_what_is_expected(tiny, form):
     images = np.zeros((4, 4, 6, 3), "float32")
     images[0, ..., 0], images[1, ..., 1], images[2, ..., 2], images[3, ..., 0] = 1, 1, 1, 0.5
     expected = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0]], "float32")
-    exact = measure_parity(tiny.files[form], images, expected)
+    outputs = outputs_of(tiny.network)
+    exact = measure_parity(tiny.files[form], images, {"logits": expected}, outputs)
     assert exact == {
         "images": 4,
         "largest_difference": pytest.approx(0, abs=1e-6),
@@ -58,7 +60,7 @@ def test_parity_is_the_difference_to_what_is_expected(tiny, form):
         "same_prediction": 1.0,
     }
     expected[3] = [0.5, 0.75, -0.25]  # differences 0, 0.75, 0.25, and green instead of red
-    assert measure_parity(tiny.files[form], images, expected) == {
+    assert measure_parity(tiny.files[form], images, {"logits": expected}, outputs) == {
         "images": 4,
         "largest_difference": pytest.approx(0.75, abs=1e-6),
         "mean_difference": pytest.approx(1 / 12, abs=1e-6),

@@ -127,7 +127,7 @@ class TestForeignFiles:
             open_file(path)
 
     def test_onnx_with_two_inputs(self, tmp_path):
-        with pytest.raises(UserError, match="must have one input and one output"):
+        with pytest.raises(UserError, match="must have one input, and an output. Received: 2 inputs"):
             open_file(onnx_file(tmp_path / "two.onnx", [1, 2, 2, 3], inputs=2))
 
     @pytest.mark.parametrize("shape", [[1, "height", "width", 3], [4, 2, 2, 3], []])
@@ -146,7 +146,7 @@ class TestForeignFiles:
 
     def test_tflite_with_two_inputs(self, tmp_path):
         path = tflite_file(tmp_path / "two.tflite", lambda one, two: one + two, (1, 4), (1, 4))
-        with pytest.raises(UserError, match="must have one input and one output"):
+        with pytest.raises(UserError, match="must have one input, and an output. Received: 2 inputs"):
             open_file(path)
 
     def test_tflite_of_a_larger_batch(self, tmp_path):

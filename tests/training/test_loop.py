@@ -338,7 +338,7 @@ class TestBadInput:
             ({"train": foreign_batches().take(0)}, "`train` must be a finite .* Received: an empty one"),
             ({"train": foreign_batches().repeat()}, "`train` must be a finite .* Received: an endless one"),
             ({"validation": foreign_batches().repeat()}, "`validation` must be a finite .* Received: an endless one"),
-            ({"train": tf.data.Dataset.range(3)}, r"`train` must yield pairs \(images, labels\)"),
+            ({"train": tf.data.Dataset.range(3)}, r"`train` must yield pairs \(images, truth\)"),
             ({"train": foreign_batches(size=9)}, r"`train` must yield images of float32 \[batch, 8, 8, 3\]"),
             ({"train": foreign_batches(kind="uint8")}, r"`train` must yield images of float32 .*Received: uint8"),
             ({"train": foreign_batches(labels=[[0], [1]])}, r"labels of whole numbers \[batch\].*int64 \(2, 1\)"),
@@ -402,7 +402,7 @@ def test_measuring_the_compilation_leaves_the_network_untouched():
     network = joint_network()
     before = [variable.numpy() for variable in network.variables]
     python_state, numpy_state = __import__("random").getstate(), np.random.get_state()[1].copy()
-    rates = measure_compilations(network, 4, 3, Objective(), Optimization())
+    rates = measure_compilations(network, 4, Objective(), Optimization())
     assert set(rates) == {"graph", "xla"}
     assert all(rate > 0 for rate in rates.values())
     assert_same(before, [variable.numpy() for variable in network.variables])

@@ -123,3 +123,59 @@ class TestOptimization:
         weight = keras.Variable(np.ones(2, "float32"), name="bias")
         Optimization(optimizer=optimizer, schedule="constant").build(1, [weight]).apply([tf.ones(2)], [weight])
         assert (weight.numpy() < 1).all()
+
+    def small(self):
+        return auxzoo.models.ResNet18((8, 8, 3), 0.125, "small", num_classes=2)
+
+    @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+    def test_trunk_and_auxiliary_have_rates_of_their_own(self, optimizer):
+        network = self.small()
+        joint = auxzoo.attach(network, auxzoo.Structure.default(network))
+        settings = Optimization(
+            **{
+                "optimizer": optimizer,
+                "schedule": "constant",
+                "learning_rate": 0.1,
+                "momentum": 0,
+                "weight_decay": 0.5,
+            },
+            **{"trunk_rate": 0.1, "auxiliary_rate": 0.0},
+        )
+        variables = joint.trainable_variables
+        before = {variable.path: variable.numpy() for variable in variables}
+        built = settings.build(1, variables, settings.rates(joint))
+        built.apply([tf.ones(variable.shape) for variable in variables], variables)
+        moved = {variable.path: np.abs(variable.numpy() - before[variable.path]) for variable in variables}
+        trunk = [layer.name for layer in auxzoo.models.description.trunk_layers(network)]
+        for path, change in moved.items():
+            layer = path.split("/")[0]
+            rate = 0.0 if layer.startswith("auxiliary_") else 0.1 if layer in trunk else 1.0
+            decay = 0.5 * np.abs(before[path]) if path.endswith("kernel") else 0.0
+            np.testing.assert_allclose(
+                change, 0.1 * rate * np.abs(1 + np.sign(before[path]) * decay), rtol=1e-3, atol=1e-7
+            )
+        assert {path.split("/")[0] in trunk for path in moved} == {True, False}
+
+    def test_frozen_batch_norm_stays_as_it_came(self, make_images):
+        network = self.small()
+        trunk = auxzoo.models.description.trunk_layers(network)
+        frozen = [layer for layer in trunk if isinstance(layer, keras.layers.BatchNormalization)]
+        before = [layer.get_weights() for layer in frozen]
+        kernel = network.get_layer("predictions").kernel.numpy()
+        auxzoo.fit(
+            network,
+            make_images(24, classes=2),
+            epochs=1,
+            batch_size=12,
+            verbose=0,
+            optimization=Optimization(trunk_normalization="freeze", ema_momentum=0.5),
+        )
+        for layer, weights in zip(frozen, before, strict=True):
+            assert layer.trainable
+            for value, other in zip(layer.get_weights(), weights, strict=True):
+                np.testing.assert_array_equal(value, other)
+        assert not np.array_equal(network.get_layer("predictions").kernel.numpy(), kernel)
+
+    def test_rates_of_a_trunk_need_one(self, foreign_model):
+        with pytest.raises(auxzoo.UserError, match="`model` must be a network that carries a description"):
+            Optimization(trunk_rate=0.5).rates(foreign_model)

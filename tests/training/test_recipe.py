@@ -57,7 +57,7 @@ class TestPackagedRecipe:
         from auxzoo.training.run import build_compact, build_structure
 
         recipe = read_recipe(path.stem)
-        compact = build_compact(recipe, tuple("abcdefghij"))
+        compact = build_compact(recipe)
         assert compact.output.shape == (None, 10)
         assert len({link for node in build_structure(recipe, compact).nodes for link in node.links}) >= 4
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -29,9 +30,11 @@ from auxzoo.training import read_recipe, study_runner
 from auxzoo.training.run_folder import claim_folder
 from auxzoo.training.study import Study, StudySettings, make_record
 from auxzoo.training.study_report import (
-    HEADER,
     caption,
     comparison_lines,
+    header,
+    improvement_lines,
+    improvements,
     paired_interval,
     plot,
     summarize,
@@ -605,7 +608,7 @@ class TestRealRuns:
             records = [record for record in records_in(folder).values() if record["arm"] == row["arm"]]
             assert row["seeds"] == [0, 1]
             accuracies = [100 * record["metrics"]["test"]["accuracy"] for record in records]
-            assert row["accuracies"] == pytest.approx(accuracies, abs=1e-3)
+            assert row["values"] == pytest.approx(accuracies, abs=1e-3)
             steps = 12 if row["arm"] == "plain_long" else 9
             assert row["training_seconds"] == pytest.approx(steps * seconds[row["arm"]])
             assert row["step_cost"] == pytest.approx(seconds[row["arm"]] / seconds["plain"])
@@ -776,7 +779,7 @@ def made_up_record(arm, seed, accuracy, epochs=3, structure=None, **metrics):
     return {
         "arm": arm,
         "seed": seed,
-        "settings": {"epochs": epochs, "batch_size": 12},
+        "settings": {"network": {}, "epochs": epochs, "batch_size": 12},
         "structure": structure,
         "metrics": made_up_metrics(accuracy, **metrics),
     }
@@ -813,14 +816,14 @@ class TestSummary:
     def test_has_the_mean_of_every_arm(self, report):
         assert list(report.rows) == list(ACCURACIES)
         assert [row["mean"] for row in report.rows.values()] == pytest.approx([60, 61, 64])
-        assert report.rows["plain"]["accuracies"] == [50, 70, 60]
+        assert report.rows["plain"]["values"] == [50, 70, 60]
         assert report.rows["plain"]["seeds"] == [0, 1, 2]
 
     def test_the_best_baseline_has_the_highest_mean(self, report):
         assert report.summary["best_baseline"] == "plain_long"
         # Not the highest of all: an arm with an auxiliary is no baseline, nor is one lucky seed a mean.
         assert report.rows["hierarchical"]["mean"] > report.rows["plain_long"]["mean"]
-        assert max(report.rows["plain"]["accuracies"]) > max(report.rows["plain_long"]["accuracies"])
+        assert max(report.rows["plain"]["values"]) > max(report.rows["plain_long"]["values"])
 
     def test_differences_are_to_the_best_baseline_alone(self, report):
         for arm in ("plain", "plain_long"):
@@ -835,7 +838,7 @@ class TestSummary:
         hierarchical = [report.records[6 + place] for place in order]
         row = Report(report.study, [*hierarchical, *reversed(report.records[:6])]).rows["hierarchical"]
         assert row["seeds"] == list(order)
-        assert row["accuracies"] == pytest.approx([100 * ACCURACIES["hierarchical"][seed] for seed in order])
+        assert row["values"] == pytest.approx([100 * ACCURACIES["hierarchical"][seed] for seed in order])
         for name in ("difference", "half_width"):
             assert row[name] == pytest.approx(report.rows["hierarchical"][name])
 
@@ -850,7 +853,7 @@ class TestSummary:
         lines = comparison_lines(compared.summary)
         assert lines[0].startswith("hierarchical against the mean of plain, plain_long: +3.50 ± ")
         assert lines[1].startswith("plain against plain_long: -1.00 ± ")
-        write_markdown(tmp_path / "results.md", compared.study, compared.summary)
+        write_markdown(tmp_path / "results.md", compared.study, [compared.summary])
         assert f"- {lines[0]}\n- {lines[1]}\n" in (tmp_path / "results.md").read_text()
         assert report.summary["comparisons"] == comparison_lines(report.summary) == []
 
@@ -859,7 +862,7 @@ class TestSummary:
         report = Report(made_up_study(seeds=[5]), records)
         assert report.rows["hierarchical"]["difference"] == pytest.approx(2)
         assert report.rows["hierarchical"]["half_width"] is None
-        assert table_rows(report.summary)[-1][HEADER.index("difference")] == "+2.00"
+        assert table_rows(report.summary)[-1][header("accuracy").index("difference")] == "+2.00"
 
     def test_a_step_costs_so_much_of_that_of_the_first_baseline(self, report):
         # Of the first, not of the best: that is another at every study.
@@ -875,7 +878,7 @@ class TestSummary:
         report = Report(made_up_study(seeds=[0]), records)
         seconds = {arm: row["training_seconds"] for arm, row in report.rows.items()}
         assert seconds == {"plain": 120 * 0.5, "plain_long": 300 * 0.25, "hierarchical": 120 * 0.75}
-        minutes = [row[HEADER.index("minutes")] for row in table_rows(report.summary)]
+        minutes = [row[header("accuracy").index("minutes")] for row in table_rows(report.summary)]
         assert minutes == ["1.0", "1.2", "1.5"]
 
     def test_the_search_is_told_beside_the_training(self, report):
@@ -888,7 +891,7 @@ class TestSummary:
         records = report.records[:6] + [record | {"structure": structure} for record in report.records[6:]]
         found = Report(report.study, records)
         assert found.rows["hierarchical"]["search_seconds"] == 1234.5
-        assert table_rows(found.summary)[-1][HEADER.index("minutes")] == "0.1 + 21"
+        assert table_rows(found.summary)[-1][header("accuracy").index("minutes")] == "0.1 + 21"
 
     def test_other_predictions_are_told_where_there_are_any(self, report):
         heads = {"joint_accuracy": 0.75, "auxiliary_accuracy": 0.25}
@@ -943,15 +946,15 @@ class TestReport:
         assert cells == table_rows(report.summary)
 
     def test_the_markdown_table_has_a_cell_for_every_column(self, any_report, tmp_path):
-        write_markdown(tmp_path / "results.md", any_report.study, any_report.summary)
+        write_markdown(tmp_path / "results.md", any_report.study, [any_report.summary])
         title, *lines = (tmp_path / "results.md").read_text(encoding="utf-8").splitlines()
         assert title == "# made_up"
         table = [line for line in lines if line.startswith("|")]
         assert lines[-len(table) :] == table, "a table is a paragraph of its own"
         assert lines[-len(table) - 1] == ""
         rows = [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in table]
-        assert {len(row) for row in rows} == {len(HEADER)}
-        assert rows[0] == list(HEADER)
+        assert {len(row) for row in rows} == {len(header("accuracy"))}
+        assert rows[0] == list(header("accuracy"))
         assert set(rows[1]) == {"---"}
         assert [tuple(row) for row in rows[2:]] == table_rows(any_report.summary)
 
@@ -976,3 +979,307 @@ class TestReport:
         assert 600 <= width <= 3000
         share_of_white = np.mean(picture == 255)
         assert 0.5 < share_of_white < 0.995, "neither black nor empty"
+
+
+MIOU, RMSE = "surface_mean_iou", "height_root_mean_squared_error"
+# What three networks measured for two seeds: shares 0 to 1, errors in metres.
+SEVERAL = {
+    "both": {0: {MIOU: 0.60, RMSE: 90.0}, 1: {MIOU: 0.50, RMSE: 110.0}},
+    "surface": {0: {"mean_iou": 0.50}, 1: {"mean_iou": 0.40}},
+    "height": {0: {"root_mean_squared_error": 100.0}, 1: {"root_mean_squared_error": 100.0}},
+}
+TASKS_OF = {"both": None, "both_plain": None, "surface": ["surface"], "height": ["height"]}
+
+
+def record_of(arm, seed, scores, tasks=None, test=True):
+    """Returns a record of a run with these scores and no accuracy; `tasks` is what the recipe says of its network."""
+    record = made_up_record(arm, seed, 0.0, test=test)
+    record["settings"]["network"]["tasks"] = tasks
+    for split in ("validation", "test") if test else ("validation",):
+        record["metrics"][split] = {"images": record["metrics"][split]["images"]} | scores
+    return record
+
+
+def records_of(scores=SEVERAL):
+    return [record_of(arm, seed, one, TASKS_OF[arm]) for arm in scores for seed, one in scores[arm].items()]
+
+
+def several_study(arms=SEVERAL, **changes):
+    changes = {"baselines": ["surface", "height"], "metrics": [MIOU, RMSE]} | changes
+    return made_up_study(tuple(arms), (0, 1), **changes)
+
+
+def summary_of(metric, scores=SEVERAL, records=None, **changes):
+    """Returns the summary, its costs alike for all arms, and its rows by arm."""
+    study = several_study(scores, **changes)
+    summary = summarize(study, records or records_of(scores), dict.fromkeys(scores, 1.0), metric)
+    return summary, {row["arm"]: row for row in summary["arms"]}
+
+
+class TestSeveralMetrics:
+    ERRORS = types.MappingProxyType(
+        {
+            "short": {0: {RMSE: 120.0}, 1: {RMSE: 100.0}},
+            "long": {0: {RMSE: 104.0}, 1: {RMSE: 108.0}},
+            "deep": {0: {RMSE: 94.0}, 1: {RMSE: 100.0}},
+        }
+    )
+
+    def errors(self):
+        study = made_up_study(("short", "long", "deep"), (0, 1), baselines=["short", "long"], metrics=[RMSE])
+        records = [record_of(arm, seed, one) for arm in self.ERRORS for seed, one in self.ERRORS[arm].items()]
+        return study, summarize(study, records, {"short": 1.0, "long": 2.0, "deep": 3.0}, RMSE)
+
+    def test_of_errors_the_best_baseline_has_the_lowest_mean(self):
+        _, summary = self.errors()
+        assert [row["mean"] for row in summary["arms"]] == [110, 106, 97]
+        assert summary["best_baseline"] == "long"
+
+    def test_of_errors_a_difference_below_zero_is_better(self):
+        _, summary = self.errors()
+        row = summary["arms"][-1]
+        assert (row["difference"], row["half_width"]) == pytest.approx(paired_interval([-10, -8]))
+
+    def test_the_line_of_the_plot_falls_with_the_lowest_error(self, tmp_path, monkeypatch):
+        from matplotlib.axes import Axes
+
+        lines = []
+        monkeypatch.setattr(Axes, "plot", lambda axes, minutes, values, **options: lines.append(list(values)))
+        study, summary = self.errors()
+        plot(tmp_path / "results.png", study, summary)
+        assert lines == [[110, 106]]
+
+    @pytest.mark.parametrize(
+        ("metric", "value", "told", "column"),
+        [
+            ("mean_iou", 0.625, 62.5, "mean_iou %"),
+            ("surface_pixel_accuracy", 0.625, 62.5, "surface_pixel_accuracy %"),
+            ("delta_2", 0.625, 62.5, "delta_2 %"),
+            ("surface_iou_of_classes", {"water": 0.75, "grass": 0.5}, 62.5, "surface_iou_of_classes %"),
+            ("root_mean_squared_error", 62.5, 62.5, "root_mean_squared_error"),
+            ("height_absolute_relative_error", 0.625, 0.625, "height_absolute_relative_error"),
+        ],
+    )
+    def test_shares_alone_are_told_in_per_cent(self, metric, value, told, column):
+        records = [record_of("plain", 0, {metric: value})]
+        study = made_up_study(("plain",), (0,), metrics=[metric])
+        summary = summarize(study, records, {"plain": 1.0}, metric)
+        assert summary["arms"][0]["mean"] == pytest.approx(told)
+        assert header(metric)[2] == column
+        assert table_rows(summary)[0][2] == f"{told:.2f}"
+
+    def test_an_arm_with_one_task_alone_is_found_without_the_name_of_the_task(self):
+        summary, rows = summary_of(MIOU)
+        assert rows["surface"]["values"] == [50, 40]
+        assert rows["both"]["values"] == [60, 50]
+        assert (summary["metric"], summary["best_baseline"]) == (MIOU, "surface")
+        assert rows["both"]["difference"] == pytest.approx(10)
+
+    def test_so_are_its_other_predictions(self):
+        records = records_of()
+        for record in records:
+            prefix = "surface_" if record["arm"] == "both" else ""
+            record["metrics"]["test"] |= {f"joint_{prefix}mean_iou": 0.75, f"auxiliary_{prefix}mean_iou": 0.25}
+        _, rows = summary_of(MIOU, records=records)
+        assert {(row["joint_mean"], row["auxiliary_mean"]) for row in rows.values()} == {(75, 25)}
+
+    def test_an_arm_without_the_metric_is_left_out(self):
+        _, rows = summary_of(MIOU)
+        assert list(rows) == ["both", "surface"]
+        summary, rows = summary_of(RMSE)
+        assert list(rows) == ["both", "height"]
+        assert summary["best_baseline"] == "height"
+
+    def test_the_metric_of_another_task_is_not_taken_for_its_own(self):
+        # Both measured a mean IoU, each of a task that has no name in its scores.
+        scores = {"surface": {0: {"mean_iou": 0.5}, 1: {"mean_iou": 0.5}}, "height": {0: {"mean_iou": 0.9}}}
+        scores["height"][1] = scores["height"][0]
+        _, rows = summary_of(MIOU, scores)
+        assert list(rows) == ["surface"]
+
+    def test_comparisons_with_an_arm_that_is_left_out_are_left_out(self):
+        comparisons = [{"arm": "both", "against": ["surface"]}, {"arm": "both", "against": ["surface", "height"]}]
+        summary, _ = summary_of(MIOU, comparisons=comparisons)
+        assert [row["against"] for row in summary["comparisons"]] == [["surface"]]
+        assert summary["comparisons"][0]["difference"] == pytest.approx(10)
+
+    def test_a_metric_that_no_baseline_has_is_refused(self):
+        with pytest.raises(auxzoo.UserError, match="`metrics` must be among those of a baseline.*'kind_accuracy'"):
+            summary_of("kind_accuracy")
+
+    @pytest.mark.xfail(strict=True, reason="it lists what the first run measured, whatever arm that is of")
+    def test_the_message_lists_what_a_baseline_has(self):
+        with pytest.raises(auxzoo.UserError) as failure:
+            summary_of(RMSE, baselines=["surface"])
+        assert f"those of a baseline, images, mean_iou. Received: {RMSE!r}" in str(failure.value)
+
+    CLASSES = types.MappingProxyType({"water": 0.9, "grass": 0.6, "rock": 0.3, "snow": None})
+
+    @pytest.mark.parametrize(
+        ("labels", "expected"),
+        [(None, 60), (["water", "rock"], 60), (["grass"], 60), (["grass", "rock"], 45), (["water", "snow"], 90)],
+        ids=["all", "outer", "one", "two", "one that is nowhere"],
+    )
+    def test_the_mean_iou_is_of_the_classes_that_are_named(self, labels, expected):
+        metric = "surface_iou_of_classes"
+        scores = {"surface": {seed: {"iou_of_classes": dict(self.CLASSES)} for seed in (0, 1)}}
+        scores["both"] = {seed: {metric: dict(self.CLASSES)} for seed in (0, 1)}
+        changes = {"baselines": ["surface"], "metrics": [metric], "iou_classes": labels}
+        _, rows = summary_of(metric, scores, **changes)
+        assert [row["mean"] for row in rows.values()] == pytest.approx([expected] * 2)
+
+    @pytest.mark.xfail(strict=True, raises=statistics.StatisticsError, reason="labels are not looked for in the scores")
+    def test_a_class_that_no_run_knows_is_refused(self):
+        scores = {"surface": {0: {"iou_of_classes": dict(self.CLASSES)}}}
+        changes = {"baselines": ["surface"], "metrics": ["iou_of_classes"], "iou_classes": ["lava"]}
+        with pytest.raises(auxzoo.UserError, match="`iou_classes` .*'lava'"):
+            summary_of("iou_of_classes", scores, **changes)
+
+    @pytest.mark.xfail(
+        strict=True, reason="only `network.tasks` is looked at, not whether the data have one target alone"
+    )
+    def test_an_arm_whose_data_have_one_target_alone_is_found_too(self):
+        records = records_of()
+        for record in records:
+            if record["arm"] == "surface":
+                record["settings"]["network"]["tasks"] = None
+                record["settings"]["data"] = {"targets": {"surface": {"kind": "segmentation"}}}
+        _, rows = summary_of(MIOU, records=records, baselines=["both"])
+        assert list(rows) == ["both", "surface"]
+
+    IMPROVEMENT = types.MappingProxyType({"arm": "both", "against": {MIOU: "surface", RMSE: "height"}})
+
+    def test_the_improvement_is_the_mean_over_tasks_within_a_seed(self):
+        study = several_study(improvements=[dict(self.IMPROVEMENT)])
+        (found,) = improvements(study, records_of()[::-1])
+        # Seed 0: 60 against 50, +20 %, and 90 m against 100, +10 %. Seed 1: 50 against 40, +25 %, and 110 m, -10 %.
+        of_seeds = [(20 + 10) / 2, (25 - 10) / 2]
+        assert (found["improvement"], found["half_width"]) == pytest.approx(paired_interval(of_seeds))
+        assert {"arm": found["arm"], "against": found["against"]} == self.IMPROVEMENT
+
+    def test_of_one_seed_it_has_no_interval(self):
+        changes = {"baselines": ["surface"], "metrics": [MIOU, RMSE], "improvements": [dict(self.IMPROVEMENT)]}
+        study = made_up_study(tuple(SEVERAL), (0,), **changes)
+        (found,) = improvements(study, [record for record in records_of() if record["seed"] == 0])
+        assert (found["improvement"], found["half_width"]) == (pytest.approx(15), None)
+        assert "±" not in improvement_lines([found])[0]
+
+    def test_without_a_test_split_it_is_of_the_validation_images(self):
+        records = [
+            record_of(arm, seed, one, TASKS_OF[arm], test=False)
+            for arm in SEVERAL
+            for seed, one in SEVERAL[arm].items()
+        ]
+        (found,) = improvements(several_study(improvements=[dict(self.IMPROVEMENT)]), records)
+        assert found["improvement"] == pytest.approx((15 + 7.5) / 2)
+
+    def test_an_arm_without_the_task_has_no_improvement(self):
+        study = several_study(improvements=[{"arm": "both", "against": {MIOU: "height"}}])
+        with pytest.raises(auxzoo.UserError, match=f"`baselines` of task '{MIOU}' must be .*Received: None"):
+            improvements(study, records_of())
+
+    def test_improvements_are_told_in_a_sentence_below_the_tables(self, tmp_path):
+        study = several_study(improvements=[dict(self.IMPROVEMENT)])
+        found = improvements(study, records_of())
+        summaries = [summary_of(metric)[0] for metric in (MIOU, RMSE)]
+        (line,) = improvement_lines(found)
+        assert line.startswith(
+            f"both against height, surface, mean relative improvement over {MIOU}, {RMSE}: +11.25 % ±"
+        )
+        write_markdown(tmp_path / "results.md", study, summaries, found)
+        assert (tmp_path / "results.md").read_text().endswith(f"|\n\n- {line}\n")
+
+    def test_every_metric_has_a_table_of_its_own(self, tmp_path):
+        summaries = [summary_of(metric)[0] for metric in (MIOU, RMSE)]
+        write_markdown(tmp_path / "results.md", several_study(), summaries)
+        tables = [
+            [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in part.splitlines()]
+            for part in (tmp_path / "results.md").read_text().split("\n\n")
+            if part.startswith("|")
+        ]
+        assert [table[0] for table in tables] == [header(MIOU), header(RMSE)]
+        assert [table[2:] for table in tables] == [table_rows(summary) for summary in summaries]
+
+    def test_the_caption_says_which_metric_it_is(self):
+        summary, _ = summary_of(RMSE)
+        assert caption(several_study(), summary).startswith("Height root mean squared error on 24 test images;")
+
+    def test_the_command_leaves_every_table_and_a_plot_of_each(self, write_study, folder, monkeypatch):
+        arms = {arm: ARMS["plain"] for arm in SEVERAL}
+        changes = {"metrics": [MIOU, RMSE], "improvements": [dict(self.IMPROVEMENT)], "seeds": [0, 1]}
+        path = write_study(arms=arms, baselines=["surface", "height"], **changes)
+        costs = dict.fromkeys(SEVERAL, 1.0)
+        monkeypatch.setattr(study_runner, "run_study", lambda *arguments, **options: (records_of(), costs))
+        monkeypatch.setattr(Study, "_runs", lambda study, *arguments: [None] * len(study.settings.seeds))
+        outcome = study_command(path, "--to", folder)
+        assert outcome.code == 0, outcome
+        assert {file.name for file in folder.iterdir()} == {
+            *("results.json", "results.md", "results.png", f"results_{RMSE}.png")
+        }
+        results = read_json(folder / "results.json")
+        assert [summary["metric"] for summary in results["metrics"]] == [MIOU, RMSE]
+        assert results["improvements"][0]["improvement"] == pytest.approx(11.25)
+        assert "mean relative improvement" in outcome.output
+        for name in (MIOU, RMSE):
+            assert name in outcome.output
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"metrics": []}, ["`metrics`"]),
+            ({"metrics": "mean_iou"}, ["`metrics`", "'mean_iou'"]),
+            ({"iou_classes": []}, ["`iou_classes`"]),
+            (
+                {"improvements": [{"arm": "all", "against": {MIOU: "surface"}}]},
+                ["`improvements`", "both, surface", "'all'"],
+            ),
+            ({"improvements": [{"arm": "both", "against": {MIOU: "ground"}}]}, ["`improvements`", "'ground'"]),
+            ({"improvements": [{"arm": "both", "against": {"mean_iou": "surface"}}]}, [MIOU, RMSE, "not 'mean_iou'"]),
+            ({"improvements": [{"arm": "both", "against": {}}]}, ["`improvements.0.against`"]),
+            ({"improvements": [{"arm": "both"}]}, ["`improvements.0.against`"]),
+            ({"improvements": [{"arm": "both", "against": {MIOU: "surface"}, "seed": 1}]}, ["improvements.0.seed"]),
+        ],
+        ids=[
+            *("no metric", "no list", "no class", "an unknown arm", "an unknown single arm", "an unknown metric"),
+            *("against none", "against nothing", "another setting"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, changes, words):
+        with pytest.raises(auxzoo.UserError) as failure:
+            several_study(**changes)
+        for word in words:
+            assert word in str(failure.value)
+
+    def test_arms_may_have_some_of_the_tasks(self, write_study):
+        tasks = {
+            "data.targets": {
+                "surface": {"kind": "segmentation", "labels": ["water", "grass"]},
+                "height": {"kind": "regression", "scale": 100},
+            },
+            "network.arguments": {
+                "input_shape": [16, 16, 3],
+                "width": 0.125,
+                "stem": "small_stride2",
+                "output_stride": 8,
+            },
+            "network.head_channels": 8,
+        }
+        arms = {"both": tasks, "surface": {**tasks, **ARMS["plain"], "network.tasks": ["surface"]}}
+        both, surface = Study(write_study(arms=arms, baselines=["surface"], metrics=[MIOU])).runs
+        assert {tap for tap, _ in both.structure.taps} >= {"surface_aspp", "height_aspp"}
+        scores = ((both, {MIOU: 0.6}), (surface, {"mean_iou": 0.5}))
+        records = [make_record(run, record_of(run.arm, 0, of_run)["metrics"]) for run, of_run in scores]
+        study = made_up_study(("both", "surface"), (0,), baselines=["surface"], metrics=[MIOU])
+        summary = summarize(study, records, {"both": 2.0, "surface": 1.0}, MIOU)
+        assert [row["mean"] for row in summary["arms"]] == pytest.approx([60, 50])
+
+    @pytest.mark.xfail(
+        strict=True, raises=KeyError, reason="the line of progress tells an accuracy, which there is not"
+    )
+    @pytest.mark.parametrize("arm", SEVERAL)
+    def test_progress_is_told_of_runs_without_an_accuracy(self, tmp_path, lines, arm):
+        run = types.SimpleNamespace(name=f"{arm}-seed0")
+        watch = study_runner._Watch(tmp_path, 1, lines.append)
+        watch.start(run)
+        watch.end(run, record_of(arm, 0, SEVERAL[arm][0], TASKS_OF[arm]))
+        assert lines[-1].startswith(f"{run.name} ends: ")

@@ -41,7 +41,7 @@ def structures(network):
 
 def main(recipe, folder):
     """Writes every structure as JSON."""
-    network = build_compact(read_recipe(recipe), labels=tuple(map(str, range(10))))
+    network = build_compact(read_recipe(recipe))
     for name, structure in structures(network):
         structure.save(Path(folder) / f"{name}.json")
         print(name)

@@ -1,0 +1,64 @@
+"""`auxzoo predict NAME|FOLDER|FILE IMAGE...`."""
+
+from auxzoo.commands.common import check_network_of_file, load_tensorflow, percent
+
+
+def add_arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photographs: JPEG, PNG, BMP, GIF")
+    parser.add_argument("--network", help="for a file: the network it was exported from, whose preprocessing it needs")
+    parser.add_argument("--to", metavar="DIR", help="folder of the pictures (default: a new one in predicted/)")
+    parser.add_argument("--overwrite", action="store_true", help="replace pictures of the same names")
+
+
+def run(arguments):
+    """Predicts for photographs, tells what, and draws it."""
+    from pathlib import Path
+
+    from auxzoo.errors import UserError
+    from auxzoo.files import numbered_folder
+
+    check_network_of_file(arguments)
+    load_tensorflow()
+    from auxzoo.data import read_image
+    from auxzoo.pictures import draw_prediction
+    from auxzoo.prediction import open_predictor
+
+    predictor = open_predictor(arguments.name, arguments.network)
+    paths = [Path(image) for image in arguments.images]
+    stems = [path.stem for path in paths]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise UserError(f"`IMAGE`s must have different names. Received: {stem!r} {stems.count(stem)} times")
+    photographs = [read_image(path) for path in paths]  # a broken one is told before anything is written
+    folder = Path(arguments.to) if arguments.to else numbered_folder("predicted", "pictures")
+    files = [folder / f"{stem}.png" for stem in stems]
+    for file in files:
+        if file.exists() and not arguments.overwrite:
+            raise UserError(f"`{file}` exists already; give --overwrite.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, photograph, file in zip(paths, photographs, files, strict=True):
+        predictions = predictor(photograph)
+        tasks = predictor.description.tasks
+        draw_prediction(file, photograph, predictions, tasks, title=path.name)
+        said = "; ".join(_said(task, predictions[task.name]) for task in tasks)
+        print(f"{path.name}: {said}", flush=True)
+    print(f"The pictures are in {folder}")
+
+
+def _said(task, prediction):
+    """Returns in words what is predicted for one task: the likeliest classes, the largest, or the range."""
+    import numpy as np
+
+    names = task.labels or tuple(f"class {index}" for index in range(256))
+    if task.kind == "regression":
+        return f"{task.name} {prediction.min():.4g} to {prediction.max():.4g} {task.unit}".rstrip()
+    if task.kind == "segmentation":
+        classes, counts = np.unique(prediction, return_counts=True)
+        shares = counts / prediction.size
+    else:
+        exponentials = np.exp(prediction - prediction.max())
+        classes, shares = np.arange(len(prediction)), exponentials / exponentials.sum()
+    order = np.argsort(-shares, kind="stable")[:5]
+    return ", ".join(f"{names[classes[place]]} {percent(shares[place])} %" for place in order)

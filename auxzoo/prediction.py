@@ -1,0 +1,89 @@
+"""Predictions for photographs of any size, by Keras networks and exported files alike."""
+
+import numpy as np
+import tensorflow as tf
+
+from auxzoo.data import preprocess
+from auxzoo.data.preprocessing import check_padding, without_padding
+from auxzoo.errors import UserError
+
+
+class Predictor:
+    """Predicts for one photograph at a time.
+
+    Args:
+        predict: function of float32 images `[1, height, width, 3]`, preprocessed, to what the network or file gives: a
+            prediction, or a dict of task to prediction.
+        description: `Description` with preprocessing and tasks.
+
+    Raises:
+        UserError: if the network has no task.
+
+    Example:
+        >>> predictor = Predictor(network.predict_on_batch, auxzoo.describe(network))
+        >>> predictor(auxzoo.data.read_image("street.jpg"))["segmentation"].shape
+        (360, 480)
+    """
+
+    def __init__(self, predict, description):
+        if not description.tasks:
+            raise UserError(f"A network must have a head to predict. Received: one for {description.kinds}")
+        self.predict, self.description = predict, description
+
+    def __call__(self, photograph):
+        """Returns what is predicted for a photograph.
+
+        Args:
+            photograph: uint8 `[rows, columns, channels]`.
+
+        Returns:
+            `dict` of task name to array: of a classification logits `[classes]`; of a segmentation classes
+            `[rows, columns]`, of a regression numbers `[rows, columns]`, both at the photograph's own size.
+
+        Raises:
+            UserError: if a photograph that shall be padded is too large.
+        """
+        preprocessing, tasks = self.description.preprocessing, self.description.tasks
+        size = photograph.shape[:2]
+        check_padding(*size, preprocessing)
+        outputs = self.predict(preprocess(photograph, preprocessing)[None].numpy())
+        outputs = outputs if isinstance(outputs, dict) else {tasks[0].name: outputs}
+        found = {}
+        for task in tasks:
+            output = np.asarray(outputs[task.name])[0]
+            if not task.is_dense:
+                found[task.name] = output
+                continue
+            output = without_padding(output, size, preprocessing)
+            if output.ndim == 2:  # a file that gives classes
+                found[task.name] = tf.image.resize(output[..., None], size, method="nearest").numpy()[..., 0]
+                continue
+            resized = tf.image.resize(output, size, method="bilinear").numpy()
+            found[task.name] = resized[..., 0] if task.kind == "regression" else resized.argmax(axis=-1)
+        return found
+
+
+def open_predictor(name, network=None):
+    """Opens a network or a file to predict with.
+
+    Args:
+        name: a published network, a folder of one, or a `.keras`, `.tflite` or `.onnx` file.
+        network: of a `.tflite` or `.onnx` file: the network that it was exported from, in the same words, whose
+            preprocessing and tasks it has.
+
+    Returns:
+        `Predictor`.
+
+    Raises:
+        UserError: if one cannot be opened.
+    """
+    from auxzoo import models
+    from auxzoo.commands.common import load_network
+    from auxzoo.export.runtime import open_file
+
+    runner = open_file(name) if name.endswith((".tflite", ".onnx")) else None
+    loaded = load_network(network if runner else name)
+    if runner:
+        return Predictor(runner.predict, models.describe(loaded))
+    predict = tf.function(lambda images: loaded(images, training=False), reduce_retracing=True)
+    return Predictor(predict, models.describe(loaded))

@@ -1,0 +1,91 @@
+"""Scores of predictions against the truth of a set of images: the same for Keras networks and exported files."""
+
+import numpy as np
+import tensorflow as tf
+
+from auxzoo.data.preprocessing import without_padding
+from auxzoo.data.targets import MISSING_CLASS
+from auxzoo.metrics import Accuracy, Regression, Segmentation
+
+
+class Scores:
+    """What predictions for a whole set of images are worth, task by task.
+
+    Dense predictions are resized bilinearly to the size of the truth as the set has it, so that networks with other
+    input sizes can be compared. An image without truth for a task does not count for it.
+
+    Args:
+        images: `ImageSet`.
+        preprocessing: `auxzoo.models.Preprocessing` by which the pictures became the input.
+
+    Example:
+        >>> scores = Scores(images, auxzoo.describe(network).preprocessing)
+        >>> scores.update(logits, first=0)
+        >>> scores.result()
+        {'accuracy': 0.875}
+    """
+
+    def __init__(self, images, preprocessing):
+        self.images, self.preprocessing = images, preprocessing
+        self._metrics = {}
+        for task in images.tasks:
+            if task.kind == "classification":
+                self._metrics[task.name] = Accuracy()
+            elif task.kind == "segmentation":
+                self._metrics[task.name] = Segmentation(len(task.labels))
+            else:
+                self._metrics[task.name] = Regression()
+
+    def update(self, outputs, first):
+        """Adds a batch of predictions.
+
+        Args:
+            outputs: of a set with one task a prediction, of one with several a dict of them: logits `[batch, classes]`
+                or `[batch, rows, columns, classes]`, integer classes of such a shape without the last, or numbers
+                `[batch, rows, columns, 1]`.
+            first: `int`, place of the first image of the batch in the set.
+
+        Raises:
+            UserError: if a prediction does not fit, or is not finite.
+        """
+        for task in self.images.tasks:
+            output = np.asarray(outputs[task.name] if isinstance(outputs, dict) else outputs)
+            truths, metric = self.images.targets[task.name][first : first + len(output)], self._metrics[task.name]
+            if task.kind == "classification":
+                is_known = truths != MISSING_CLASS
+                logits = np.eye(len(task.labels))[output] if output.ndim == 1 else output
+                metric.update(logits[is_known], truths[is_known])
+                continue
+            for prediction, truth in zip(output, truths, strict=True):
+                prediction = without_padding(prediction, truth.shape, self.preprocessing)
+                if prediction.ndim == 2:
+                    metric.update(_resized(prediction[..., None], truth.shape, "nearest")[..., 0], truth)
+                elif task.kind == "segmentation":
+                    metric.update_logits(_resized(prediction, truth.shape, "bilinear"), truth)
+                else:
+                    metric.update(_resized(prediction, truth.shape, "bilinear")[..., 0], truth)
+
+    def result(self, prefix=""):
+        """Returns name -> figure.
+
+        Of a classification `accuracy`, 0 to 1; of a segmentation `mean_iou`, `pixel_accuracy` and `iou_of_classes`, a
+        dict of label to IoU, `None` of a class that is nowhere; of a regression what `auxzoo.metrics.Regression` gives.
+        Where the set has several tasks the names begin with the task's.
+
+        Args:
+            prefix: `str`, begins every name.
+        """
+        found = {}
+        for task in self.images.tasks:
+            metric = self._metrics[task.name]
+            values = {"accuracy": metric.result()} if task.kind == "classification" else metric.result()
+            if task.kind == "segmentation":
+                of_classes = zip(task.labels, metric.iou_of_classes().tolist(), strict=True)
+                values["iou_of_classes"] = {label: None if np.isnan(iou) else iou for label, iou in of_classes}
+            infix = f"{task.name}_" if len(self.images.tasks) > 1 else ""
+            found |= {f"{prefix}{infix}{name}": value for name, value in values.items()}
+        return found
+
+
+def _resized(values, size, method):
+    return values if values.shape[:2] == size else tf.image.resize(values, size, method=method).numpy()

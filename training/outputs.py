@@ -1,0 +1,151 @@
+"""What a network predicts: its tasks, checked against its outputs, and the predictions that are measured."""
+
+import keras
+
+from auxzoo.errors import UserError
+from auxzoo.tasks import Task
+
+from ..models.description import Network
+from ..models.names import COMPACT_OUTPUT, auxiliary_outputs, is_joint
+from .task_losses import METRICS
+
+# Rank of an output -> kind of the task of a network that carries no description.
+_KINDS = {2: "classification", 4: "segmentation"}
+
+
+def tasks_of(network):
+    """Returns the tasks of a compact or joint network, in the order of its outputs.
+
+    Args:
+        network: functional `keras.Model`. One that carries no description has a classification where its output is
+            `[batch, classes]`, and a segmentation where it is `[batch, rows, columns, classes]`.
+
+    Returns:
+        tuple of `Task`.
+
+    Raises:
+        UserError: if an output is not logits, or numbers at every pixel.
+
+    Example:
+        >>> [task.kind for task in tasks_of(auxzoo.load("resnet18_025_cifar10"))]
+        ['classification']
+    """
+    outputs = compact_output(network)
+    is_described = isinstance(network, Network)
+    described = network.description.tasks if is_described else ()
+    if not isinstance(outputs, dict):
+        outputs = {described[0].name if len(described) == 1 else None: outputs}
+    known = {task.name: task for task in described}
+    tasks = []
+    for name, output in outputs.items():
+        shape = getattr(output, "shape", ())
+        task = known.get(name)
+        if not is_described and len(shape) in _KINDS:
+            task = Task(name or _KINDS[len(shape)], _KINDS[len(shape)])
+        if task is None or len(shape) != (4 if task.is_dense else 2) or (task.kind == "regression" and shape[-1] != 1):
+            raise UserError(
+                "`network` must have logits of shape [batch, classes] or [batch, rows, columns, classes] as output, or "
+                "numbers [batch, rows, columns, 1] for a regression; give it a head with `num_classes=...`. "
+                f"Received: {network.name!r} with output {output}"
+            )
+        activation = getattr(output._keras_history.operation, "activation", keras.activations.linear)
+        if activation is not keras.activations.linear:
+            raise UserError(
+                "`network` must have logits as output, without soft-max: build it with classifier_activation=None "
+                f"or the like. Received: {network.name!r} with activation {activation.__name__}"
+            )
+        tasks.append(task)
+    return tuple(tasks)
+
+
+def compact_output(network):
+    """Returns the output of a compact network, or of the one inside a joint network: a tensor, or a dict of task."""
+    return network.output[COMPACT_OUTPUT] if is_joint(network) else network.output
+
+
+def by_task(tasks, values):
+    """Returns the values of an output, a truth or a prediction as a `dict` of task name.
+
+    Args:
+        tasks: tuple of `Task`.
+        values: of one task alone the value itself or a dict with it, of several a dict of them and perhaps more.
+    """
+    if isinstance(values, dict):
+        return {task.name: values[task.name] for task in tasks}
+    return {tasks[0].name: values}
+
+
+def number_of_classes(network, task):
+    """Returns how many logits a network has for a task; 1 for a regression."""
+    return by_task(tasks_of(network), compact_output(network))[task.name].shape[-1]
+
+
+def measured_outputs(outputs):
+    """Returns prefix of a metric's name -> what is measured: of a joint network three predictions, else one.
+
+    Args:
+        outputs: what a compact or joint network returns.
+    """
+    if not is_joint_output(outputs):
+        return {"": outputs}
+    heads = auxiliary_outputs(outputs)
+    return {"": outputs[COMPACT_OUTPUT], "auxiliary_": mean(heads), "joint_": mean([outputs[COMPACT_OUTPUT], *heads])}
+
+
+def is_joint_output(outputs):
+    """Returns whether outputs are those of a joint network. No task is called as their keys are."""
+    return isinstance(outputs, dict) and COMPACT_OUTPUT in outputs
+
+
+def mean(outputs):
+    """Returns the mean of outputs of one structure, by one operation: TensorFlow would reorder a chain of additions."""
+    return keras.tree.map_structure(lambda *tensors: keras.ops.mean(keras.ops.stack(tensors), axis=0), *outputs)
+
+
+def fitting_images(network, images, argument):
+    """Returns a set of images with truth for the tasks of a network and no others, named as the network names them.
+
+    Args:
+        network: compact or joint network.
+        images: `ImageSet`. Where both have one task alone the names may differ.
+        argument: `str`, what messages call the set.
+
+    Raises:
+        UserError: if the set lacks a task, or a task is of another kind or has another number of classes.
+    """
+    tasks, known = tasks_of(network), {task.name: task for task in images.tasks}
+    if len(tasks) == len(images.tasks) == 1:
+        known = {tasks[0].name: images.tasks[0]}
+    for task in tasks:
+        if task.name not in known or known[task.name].kind != task.kind:
+            received = ", ".join(f"{one.name} ({one.kind})" for one in images.tasks)
+            raise UserError(
+                f"`{argument}` must have truth for {task.name}, a {task.kind}, as {network.name!r} has. "
+                f"Received: {received} in {images.name}"
+            )
+        classes = number_of_classes(network, task)
+        if task.kind != "regression" and len(known[task.name].labels) != classes:
+            raise UserError(
+                f"`{argument}` must have as many classes as the network has logits, {classes}. "
+                f"Received: {len(known[task.name].labels)} classes in {images.name}"
+            )
+    return images.with_tasks({task.name: known[task.name].name for task in tasks})
+
+
+def metric_name(tasks, task, metric, prefix=""):
+    """Returns what a metric of a task is called: with the task's name where there are several."""
+    return f"{prefix}{task.name}_{metric}" if len(tasks) > 1 else f"{prefix}{metric}"
+
+
+def main_metric(tasks):
+    """Returns the one figure by which networks with these tasks are ranked.
+
+    It is the metric of the task, or of several tasks their summed losses, since points and metres have no sum.
+
+    Returns:
+        `(name, parts, whether higher is better)`: what it is called, and the names in a history whose sum it is.
+    """
+    if len(tasks) > 1:
+        return "summed_loss", tuple(f"{task.name}_loss" for task in tasks), False
+    metric = METRICS[tasks[0].kind]
+    return metric, (metric,), tasks[0].kind != "regression"
