@@ -115,23 +115,20 @@ class Objective(Settings):
             }
 
         def weighted(losses):
-            # By one operation, as in `mean`.
-            return ops.sum(ops.stack([weights[name] * loss for name, loss in losses.items()]))
+            return _sum([weights[name] * loss for name, loss in losses.items()])
 
-        def with_penalty(loss):
-            return loss if uncertainty is None else loss + 0.5 * ops.sum(uncertainty)
-
+        penalty = [] if uncertainty is None else [0.5 * ops.sum(uncertainty)]
         is_joint = is_joint_output(outputs)
         compact = losses_of(outputs[COMPACT_OUTPUT] if is_joint else outputs)
         of_tasks = {f"{name}_loss": loss for name, loss in compact.items()} if len(tasks) > 1 else {}
         if not is_joint:
-            return {"loss": with_penalty(weighted(compact)), **of_tasks}
+            return {"loss": _sum([weighted(compact), *penalty]), **of_tasks}
         heads = auxiliary_outputs(outputs)
         terms = {
             "compact_loss": weighted(compact),
             "auxiliary_loss": mean([weighted(losses_of(head)) for head in heads]),
         }
-        loss = terms["compact_loss"] + self.auxiliary_weight_at(progress) * terms["auxiliary_loss"]
+        parts = [terms["compact_loss"], self.auxiliary_weight_at(progress) * terms["auxiliary_loss"], *penalty]
         if self.distillation_weight:
             student = by_task(tasks, outputs[COMPACT_OUTPUT])
             teacher = by_task(tasks, mean([outputs[COMPACT_OUTPUT], *heads]))
@@ -142,5 +139,10 @@ class Objective(Settings):
                 for task in tasks
             }
             terms["distillation_loss"] = weighted(divergences)
-            loss = loss + self.distillation_weight * terms["distillation_loss"]
-        return {"loss": with_penalty(loss), **terms, **of_tasks}
+            parts.append(self.distillation_weight * terms["distillation_loss"])
+        return {"loss": _sum(parts), **terms, **of_tasks}
+
+
+def _sum(losses):
+    """Returns the sum of scalars, by one operation as in `mean`."""
+    return ops.sum(ops.stack(losses)) if len(losses) > 1 else losses[0]

@@ -216,10 +216,13 @@ class Recipe(Settings):
         }
 
     def record(self):
-        """Returns the settings as plain JSON types, without those of the machine: where data lie, downloading."""
+        """Returns the settings as plain JSON types, without those of the machine: where files lie, downloading."""
         settings = self.model_dump(mode="json")
         for name in ("data_dir", "download"):
             del settings["data"][name]
+        arguments = settings["network"]["arguments"]
+        if isinstance(arguments.get("weights"), str):
+            arguments["weights"] = Path(arguments["weights"]).name
         return settings
 
     def save(self, path):

@@ -96,9 +96,14 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
                 "validation": validation_images.size,
                 "test": test_images.size if test_images else 0,
             },
-            "broken_images_left_out": sorted(
-                # A part that was held out tells of those of the whole, too.
-                {name for images in (train_images, validation_images, test_images) if images for name in images.skipped}
+            # Once each: a part that was held out tells of those of the whole, too.
+            "broken_images_left_out": list(
+                dict.fromkeys(
+                    name
+                    for images in (train_images, validation_images, test_images)
+                    if images
+                    for name in images.skipped
+                )
             ),
             "validation": evaluate(network, validation_images),
             "test": evaluate(network, test_images) if test_images else None,

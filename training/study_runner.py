@@ -1,6 +1,7 @@
 """Carrying out a study: what a step of every arm costs, the runs, several side by side, and a record of each."""
 
 import concurrent.futures
+import copy
 import json
 import shutil
 import sys
@@ -204,9 +205,11 @@ def measure_costs_of_arms(study, folder, progress=print):
 
 def _job(run):
     """Returns all that the time of a step depends on."""
+    network = copy.deepcopy(run.settings["network"])
+    network["arguments"].pop("weights", None)  # whatever the network begins with, a step takes as long
     return {
         "recipe": run.settings
-        | {"epochs": 1, "seed": 0, "name": "cost", "auxiliary": {"structure": "none"}}
+        | {"epochs": 1, "seed": 0, "name": "cost", "auxiliary": {"structure": "none"}, "network": network}
         | {"optimization": run.settings["optimization"] | {"learning_rate": 0.01}},
         "structure": None if run.structure is None else {**run.structure.to_dict(), "provenance": None},
     }

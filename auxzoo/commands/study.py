@@ -8,6 +8,7 @@ def add_arguments(parser):
     parser.add_argument("study", help="YAML file of the study: a recipe, arms that change it, seeds")
     parser.add_argument("--to", metavar="DIR", help="folder of records, table and plot (default: the study's own)")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every arm")
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
 
@@ -33,7 +34,8 @@ def run(arguments):
     )
     from auxzoo.training.study_runner import run_study
 
-    overrides = [f"data.data_dir={arguments.data_dir}"] if arguments.data_dir else []
+    overrides = list(arguments.set)
+    overrides += [f"data.data_dir={arguments.data_dir}"] if arguments.data_dir else []
     overrides += ["data.download=true"] if arguments.download else []
     study = Study(arguments.study, overrides)
     folder = Path(arguments.to) if arguments.to else Path(arguments.study).parent

@@ -1,0 +1,191 @@
+"""The commands on a network with masks and heights: train, evaluate, export, predict, as a user types them."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import yaml
+
+import auxzoo
+from auxzoo import models
+from auxzoo.files import read_json
+from auxzoo.models import zoo
+from auxzoo.prediction import Predictor
+
+LABELS = ["red", "green", "blue"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of pictures with masks and heights beside them, a recipe, and a finished run of it."""
+    folder = tmp_path_factory.mktemp("dense")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name in ("images", "surface", "height"):
+            (folder / "tiles" / split / name).mkdir(parents=True)
+        for number in range(count):
+            colours = generator.integers(0, 256, (3, 4, 3)).astype("uint8")
+            picture = colours.repeat(8, axis=0).repeat(6, axis=1)  # 24 x 24
+            base = folder / "tiles" / split
+            PIL.Image.fromarray(picture).save(base / "images" / f"{number}.png")
+            PIL.Image.fromarray(picture.argmax(axis=-1).astype("uint8")).save(base / "surface" / f"{number}.png")
+            np.save(base / "height" / f"{number}.npy", picture.mean(axis=-1))
+    recipe = {
+        "name": "tiles",
+        "network": {
+            "architecture": "ResNet18",
+            "arguments": {"input_shape": [16, 16, 3], "width": 0.125, "stem": "small_stride2", "output_stride": 8},
+            "head_channels": 8,
+        },
+        "data": {
+            "source": f"folder:{folder / 'tiles'}",
+            "validation_count": 3,
+            "targets": {
+                "surface": {"kind": "segmentation", "labels": LABELS},
+                "height": {"kind": "regression", "unit": "m", "scale": 50},
+            },
+        },
+        "compute": {"compilation": "graph"},
+        "epochs": 2,
+        "batch_size": 4,
+    }
+    (folder / "tiles.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    auxzoo.train(folder / "tiles.yaml", folder / "run", verbose=0)
+    return folder
+
+
+@pytest.fixture
+def work(folder, monkeypatch, tmp_path):
+    """The command's working folder, with the run and the tiles in it."""
+    for name in ("run", "tiles", "tiles.yaml"):
+        (tmp_path / name).symlink_to(folder / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def exported(command, folder):
+    """The folder of exported files, and how the command ended."""
+    files = folder / "files"
+    formats = ("--formats", "tflite_float32,tflite_int8,onnx")
+    return files, command("export", folder / "run", "--data", f"folder:{folder / 'tiles'}", "--to", files, *formats)
+
+
+def test_training_tells_every_task(command, work):
+    outcome = command("train", "tiles.yaml", "--to", "again", "--verbose", "0")
+    assert outcome.code == 0, outcome
+    for name in ("surface_mean_iou", "joint_surface_mean_iou", "height_root_mean_squared_error"):
+        assert name in outcome.output
+    assert "iou_of_classes" not in outcome.output
+    assert (work / "again" / "model.weights.h5").read_bytes() == (work / "run" / "model.weights.h5").read_bytes()
+
+
+def test_evaluation_tells_what_the_run_reports_class_by_class(command, work):
+    outcome = command("evaluate", "run", "--data", "folder:tiles", "--pictures", "sheet.png", "--count", "3")
+    assert outcome.code == 0, outcome
+    test = read_json(work / "run" / "metrics.json")["test"]
+    assert f"{100 * test['surface_mean_iou']:.2f} %" in outcome.output
+    for label, iou in test["surface_iou_of_classes"].items():
+        assert any(f"iou of {label}" in line and f"{100 * iou:.2f}" in line for line in outcome.output.splitlines())
+    assert "height_mean_absolute_error" in outcome.output
+    assert "3 predictions beside the truth are in sheet.png" in outcome.output
+    with PIL.Image.open("sheet.png") as picture:
+        assert min(picture.size) > 100
+
+
+def test_files_are_exported_with_the_scores_of_every_task(exported):
+    files, outcome = exported
+    assert outcome.code == 0, outcome
+    for name in ("run_float32.tflite", "run_int8.tflite", "run.onnx"):
+        record = json.loads((files / f"{name}.json").read_text())
+        assert f"{100 * record['accuracy']['surface_mean_iou']:.2f} %" in outcome.output
+        assert record["accuracy"]["images"] == 4
+
+
+@pytest.mark.parametrize("name", ["run", "run_float32.tflite", "run_int8.tflite", "run.onnx"])
+def test_photographs_are_predicted_by_networks_and_files(command, work, exported, name):
+    arguments = [name] if name == "run" else [exported[0] / name, "--network", "run"]
+    outcome = command("predict", *arguments, "tiles/test/images/0.png", "tiles/test/images/1.png", "--to", "drawn")
+    assert outcome.code == 0, outcome
+    assert sorted(path.name for path in (work / "drawn").iterdir()) == ["0.png", "1.png"]
+    lines = outcome.output.splitlines()
+    assert lines[0].startswith("0.png: ")
+    assert any(label in lines[0] for label in LABELS)
+    assert lines[0].endswith(" m")
+
+
+def test_classes_in_place_of_logits_say_the_same(command, work, folder):
+    arguments = ("run", "--no-accuracy", "--formats", "tflite_float32", "--to", "classes", "--argmax")
+    assert command("export", *arguments).code == 0
+    images = ("tiles/test/images/0.png", "tiles/test/images/1.png")
+    file = command("predict", "classes/run_float32.tflite", "--network", "run", *images, "--to", "of_file")
+    record = read_json(work / "classes" / "run_float32.tflite.json")
+    assert [output["type"] for output in record["outputs"] if output["name"] == "surface"] == ["int32"]
+    assert file.code == 0, file
+
+
+def test_a_prediction_has_the_size_of_the_photograph(folder):
+    network = models.load(folder / "run")
+    predictor = Predictor(network.predict_on_batch, models.describe(network))
+    photograph = np.random.default_rng(1).integers(0, 256, (31, 47, 3)).astype("uint8")
+    found = predictor(photograph)
+    assert {name: values.shape for name, values in found.items()} == {"surface": (31, 47), "height": (31, 47)}
+    assert found["surface"].max() < 3
+
+
+def test_padding_is_no_part_of_a_prediction():
+    preprocessing = models.Preprocessing(8, 10, fit="pad")
+    description = models.Description((), preprocessing, (auxzoo.Task("surface", "segmentation", tuple(LABELS)),))
+    predictor = Predictor(lambda images: images, description)  # the highest channel is the class
+    photograph = np.random.default_rng(1).integers(0, 256, (5, 7, 3)).astype("uint8")
+    np.testing.assert_array_equal(predictor(photograph)["surface"], photograph.argmax(axis=-1))
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["run"], "the following arguments are required: IMAGE"),
+            (["run", "nothing.png"], "`nothing.png` is not a readable picture"),
+            (["run", "tiles.yaml"], "`tiles.yaml` is not a readable picture"),
+            (["run", "tiles/test/images/0.png", "tiles/train/images/0.png"], "`IMAGE`s must have different names"),
+            (["run", "tiles/test/images/0.png", "--to", "run"], "0.png` exists already; give --overwrite"),
+            (["nothing", "tiles/test/images/0.png"], "`name` must be one of"),
+            (["net.onnx", "tiles/test/images/0.png"], "`--network` must name the network"),
+        ],
+    )
+    def test_of_predict(self, command, work, arguments, message):
+        (work / "run" / "0.png").write_bytes(b"") if "--to" in arguments else None
+        outcome = command("predict", *arguments)
+        assert outcome.code == 2, outcome
+        assert message in outcome.error, outcome
+        assert not (work / "predicted").exists()
+
+    def test_of_evaluate(self, command, work, folder):
+        assert "must end in .png" in command("evaluate", "run", "--data", "folder:tiles", "--pictures", "a.jpg").error
+        (work / "alone").mkdir()
+        zoo.save_entry(models.load(folder / "run"), work / "alone", "alone")
+        outcome = command("evaluate", "alone", "--data", "folder:tiles")
+        assert outcome.code == 2
+        assert "`--recipe` must name one whose data have the truth for segmentation, regression" in outcome.error
+        assert command("evaluate", "alone", "--data", "folder:tiles", "--recipe", "tiles.yaml").code == 0
+
+    def test_of_a_mask_that_is_missing(self, command, folder, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        base = tmp_path / "tiles" / "test"
+        for name in ("images", "surface", "height"):
+            (base / name).mkdir(parents=True)
+        (base / "images" / "0.png").write_bytes((folder / "tiles" / "test" / "images" / "0.png").read_bytes())
+        outcome = command("evaluate", folder / "run", "--data", "folder:tiles")
+        assert outcome.code == 2
+        assert "must hold the truth of every picture" in outcome.error
+        assert "images/0.png" in outcome.error
+
+
+def test_a_record_tells_of_a_file_of_weights_its_name_alone(folder):
+    from auxzoo.training import read_recipe
+
+    recipe = read_recipe(folder / "tiles.yaml", ["network.arguments.weights=a/folder/of/this/machine/trunk.h5"])
+    assert recipe.record()["network"]["arguments"]["weights"] == "trunk.h5"
+    assert recipe.network.arguments["weights"] == "a/folder/of/this/machine/trunk.h5"
