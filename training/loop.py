@@ -59,10 +59,11 @@ def fit(
     validated, seen by callbacks at the end of an epoch, and kept in the end.
 
     Args:
-        network: functional Keras model: a compact network with logits of shape `[batch, classes]`, or a joint
-            network made by `auxzoo.attach`.
-        train: `ImageSet`, or `tf.data.Dataset` of batches `(images, labels)`: float32
-            `[batch, height, width, 3]`, already preprocessed, and integers `[batch]`.
+        network: functional Keras model: a compact network with logits `[batch, classes]` or at every pixel, with
+            numbers at every pixel, or with a dict of such by task; or a joint network made by `auxzoo.attach`.
+        train: `ImageSet` with truth for every task, or `tf.data.Dataset` of batches `(images, truth)`: float32
+            `[batch, height, width, 3]`, already preprocessed; and what `Objective.losses` takes, integers `[batch]` of
+            a classification.
         validation: the same, or `None`.
         epochs: `int`, total number of epochs, those of an earlier part of the run included.
         batch_size: `int`, images a step; of `ImageSet`s only.

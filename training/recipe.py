@@ -89,6 +89,12 @@ class DataSettings(Settings):
     augmentation: dict[str, Any] = pydantic.Field(default_factory=dict)
     """Fields of `auxzoo.data.Augmentation`."""
 
+    @pydantic.model_validator(mode="after")
+    def _other_images(self):
+        if self.validation_split is not None and self.validation_split in (self.train_split, self.test_split):
+            raise ValueError("`validation_split` must be another split than those of training and test")
+        return self
+
     @pydantic.field_validator("targets")
     @classmethod
     def _known_targets(cls, value):

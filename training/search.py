@@ -162,7 +162,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     objective = with_class_weights(recipe.objective, network, case.train)
     trainer = GateTrainer(network, objective, steps, recipe.search, case.shares)
     state_file = folder / RUN_STATE_FILE
-    with exact_second_derivatives(network):
+    with exact_second_derivatives(network), recipe.optimization.frozen(network):
         run_trainer(
             trainer,
             recipe.optimization.model_copy(update={"ema_momentum": None}),

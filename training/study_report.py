@@ -52,7 +52,8 @@ def summarize(study, records, costs, metric="accuracy"):
     means = {arm: statistics.fmean(of_arm.values()) for arm, of_arm in values.items()}
     baselines = [arm for arm in study.settings.baselines if arm in means]
     if not baselines:
-        known = sorted(records[0]["metrics"][split])
+        scores = [record["metrics"][split] for arm in study.settings.baselines for record in by_arm[arm].values()]
+        known = sorted(set().union(*scores))
         raise UserError(f"`metrics` must be among those of a baseline, {', '.join(known)}. Received: {metric!r}")
     best = (min if is_error(metric) else max)(baselines, key=means.get)
     rows = []
@@ -111,12 +112,20 @@ def is_share(metric):
 
 
 def _value(record, split, metric, prefix, classes):
-    """Returns a figure of a record, a share in per cent; `None` if there is none."""
-    scores, tasks = record["metrics"][split], record["settings"]["network"].get("tasks")
+    """Returns a figure of a record, a share in per cent; `None` if there is none.
+
+    Raises:
+        UserError: if one of `classes` is none that the record knows.
+    """
+    scores, settings = record["metrics"][split], record["settings"]
     value = scores.get(f"{prefix}{metric}")
-    if value is None and tasks is not None and len(tasks) == 1:
+    tasks = settings["network"].get("tasks") or list(settings.get("data", {}).get("targets", {}))
+    if value is None and len(tasks) == 1:
         value = scores.get(f"{prefix}{metric.removeprefix(f'{tasks[0]}_')}")
     if isinstance(value, dict):
+        for label in classes or ():
+            if label not in value:
+                raise UserError(f"`iou_classes` must be among {', '.join(value)}. Received: {label!r}")
         value = statistics.fmean(
             iou for label, iou in value.items() if iou is not None and (classes is None or label in classes)
         )

@@ -19,6 +19,8 @@ from .compute import ONEDNN_VARIABLE
 from .run_folder import METRICS_FILE, RUN_STATE_FILE
 from .run_state import read_progress
 from .study import make_record, read_record
+from .study_report import is_share
+from .task_losses import METRICS
 
 COSTS_FILE = "costs.json"
 RECORDS_FOLDER = "records"
@@ -139,11 +141,17 @@ class _Watch:
 
     def end(self, run, record):
         self.stop(run)
-        validation, minutes = record["metrics"]["validation"], record["metrics"]["training_seconds"] / 60
-        self.progress(
-            f"{run.name} ends: {100 * validation['accuracy']:.2f} % of validation, {minutes:.1f} minutes "
-            f"({self.ended} of {self.count})"
+        minutes = record["metrics"]["training_seconds"] / 60
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {100 * value:.2f} %"
+            if is_share(name)
+            else f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in record["metrics"]["validation"].items()
+            if name.endswith(tuple(METRICS.values()))
+            and not name.startswith(("auxiliary_", "joint_"))
+            and not name.endswith("pixel_accuracy")
         )
+        self.progress(f"{run.name} ends: validation {figures}; {minutes:.1f} minutes ({self.ended} of {self.count})")
 
     def look(self):
         if time.monotonic() - self.told < 60:

@@ -7,7 +7,6 @@ import itertools
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -1107,7 +1106,6 @@ class TestSeveralMetrics:
         with pytest.raises(auxzoo.UserError, match="`metrics` must be among those of a baseline.*'kind_accuracy'"):
             summary_of("kind_accuracy")
 
-    @pytest.mark.xfail(strict=True, reason="it lists what the first run measured, whatever arm that is of")
     def test_the_message_lists_what_a_baseline_has(self):
         with pytest.raises(auxzoo.UserError) as failure:
             summary_of(RMSE, baselines=["surface"])
@@ -1128,16 +1126,12 @@ class TestSeveralMetrics:
         _, rows = summary_of(metric, scores, **changes)
         assert [row["mean"] for row in rows.values()] == pytest.approx([expected] * 2)
 
-    @pytest.mark.xfail(strict=True, raises=statistics.StatisticsError, reason="labels are not looked for in the scores")
     def test_a_class_that_no_run_knows_is_refused(self):
         scores = {"surface": {0: {"iou_of_classes": dict(self.CLASSES)}}}
         changes = {"baselines": ["surface"], "metrics": ["iou_of_classes"], "iou_classes": ["lava"]}
         with pytest.raises(auxzoo.UserError, match="`iou_classes` .*'lava'"):
             summary_of("iou_of_classes", scores, **changes)
 
-    @pytest.mark.xfail(
-        strict=True, reason="only `network.tasks` is looked at, not whether the data have one target alone"
-    )
     def test_an_arm_whose_data_have_one_target_alone_is_found_too(self):
         records = records_of()
         for record in records:
@@ -1273,9 +1267,6 @@ class TestSeveralMetrics:
         summary = summarize(study, records, {"both": 2.0, "surface": 1.0}, MIOU)
         assert [row["mean"] for row in summary["arms"]] == pytest.approx([60, 50])
 
-    @pytest.mark.xfail(
-        strict=True, raises=KeyError, reason="the line of progress tells an accuracy, which there is not"
-    )
     @pytest.mark.parametrize("arm", SEVERAL)
     def test_progress_is_told_of_runs_without_an_accuracy(self, tmp_path, lines, arm):
         run = types.SimpleNamespace(name=f"{arm}-seed0")

@@ -1088,9 +1088,8 @@ def make_recipe(pairs):
 def trained(pairs, tmp_path_factory):
     """The folder of a finished run, each task with an auxiliary of its own, as a YAML file says."""
     parent = tmp_path_factory.mktemp("trained")
-    (parent / "pairs.yaml").write_text(
-        json.dumps(settings_of(pairs, auxiliary={"tasks": "separate", "supervision": "hierarchical"}))
-    )  # JSON is YAML
+    settings = settings_of(pairs, auxiliary={"tasks": "separate", "supervision": "hierarchical"})
+    (parent / "pairs.yaml").write_text(json.dumps(settings))  # JSON is YAML
     return train(parent / "pairs.yaml", parent / "run", verbose=0)
 
 
