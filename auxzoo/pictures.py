@@ -47,7 +47,7 @@ def colours_of(task):
     colour of the palette however many classes there are, and none is black, in which pixels without truth are drawn.
 
     Args:
-        task: `Task`, a segmentation of 255 classes or fewer.
+        task: `Task`, a segmentation.
 
     Returns:
         uint8 `[classes, 3]`, red, green and blue; of 255 classes where the task has neither colours nor labels.
@@ -63,10 +63,7 @@ def colours_of(task):
     if not isinstance(task, Task) or task.kind != "segmentation":
         received = f"{task.name!r}, a {task.kind}" if isinstance(task, Task) else repr(task)
         raise UserError(f"`task` must be a Task that is a segmentation. Received: {received}")
-    count = _class_count(task)
-    if count > VOID:
-        raise UserError(f"`task` must have {VOID} classes or fewer. Received: {task.name!r} with {count}")
-    return np.array(task.colours, dtype=np.uint8) if task.colours else _palette()[:count].copy()
+    return np.array(task.colours, dtype=np.uint8) if task.colours else _palette()[: _class_count(task)].copy()
 
 
 def overlay(photograph, classes, task, opacity=0.55):
@@ -207,11 +204,6 @@ def _checked_tasks(tasks):
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise UserError(f"`tasks` must have different names. Received: {', '.join(names)}")
-    for task in tasks:
-        if task.kind == "segmentation" and _class_count(task) > VOID:
-            raise UserError(
-                f"`tasks` must have {VOID} classes or fewer. Received: {task.name!r} with {_class_count(task)}"
-            )
     return tuple(tasks)
 
 

@@ -61,11 +61,12 @@ class Task:
             raise UserError(
                 f"`colours` of task {self.name!r} must be triples of 0 to 255. Received: colours={self.colours!r}"
             )
-        if self.kind == "segmentation" and len(self.labels) > 255:
-            raise UserError(
-                f"`labels` of task {self.name!r} must be 255 at most, since 255 is where there is no truth. "
-                f"Received: {len(self.labels)}"
-            )
+        for name, values in (("labels", self.labels), ("colours", self.colours)):
+            if self.kind == "segmentation" and len(values) > 255:
+                raise UserError(
+                    f"`{name}` of task {self.name!r} must be 255 at most, since 255 is where there is no truth. "
+                    f"Received: {len(values)}"
+                )
         if self.kind == "regression" and (self.labels or self.colours):
             raise UserError(f"`labels` and `colours` of task {self.name!r}, a regression, must be empty.")
         if self.colours and self.labels and len(self.colours) != len(self.labels):

@@ -187,10 +187,6 @@ class TestColours:
             (PET, "`task` must be a Task that is a segmentation. Received: 'pet', a classification"),
             (HEIGHT, "`task` must be a Task that is a segmentation. Received: 'height', a regression"),
             ("surface", "`task` must be a Task that is a segmentation. Received: 'surface'"),
-            (
-                Task("many", "segmentation", tuple(map(str, range(256)))),
-                "`task` must have 255 classes or fewer. Received: 'many' with 256",
-            ),
         ],
     )
     def test_another_task_is_told(self, task, message):
@@ -403,10 +399,6 @@ class TestBoth:
             (HEIGHT, "`tasks` must be a list of at least one Task. Received: tasks=Task"),
             (["height"], r"`tasks` must be a list of at least one Task. Received: tasks=\['height'\]"),
             ([HEIGHT, HEIGHT], "`tasks` must have different names. Received: height, height"),
-            (
-                [Task("many", "segmentation", tuple(map(str, range(256))))],
-                "`tasks` must have 255 classes or fewer. Received: 'many' with 256",
-            ),
         ],
     )
     def test_tasks_that_are_none_are_told(self, tasks, message, tmp_path):
