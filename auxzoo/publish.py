@@ -77,8 +77,7 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
 
     metrics = {"runs": runs, "files": records}
     entry = shelf / recipe.name
-    # The recipe that others follow has no folder of this machine in it.
-    public = recipe.model_copy(update={"data": recipe.data.model_copy(update={"data_dir": None})})
+    public = recipe.public()
     with tempfile.TemporaryDirectory(dir=shelf) as folder:
         made = Path(folder) / recipe.name
         made.mkdir()

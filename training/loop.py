@@ -124,7 +124,7 @@ def fit(
     }
 
     with optimization.frozen(network), _labels_told():
-        trainer = Trainer(network, objective, total_steps, data.tasks)
+        trainer = Trainer(network, objective, total_steps)
         averaging = None
         if optimization.ema_momentum is not None:
             averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES))

@@ -223,13 +223,18 @@ class Recipe(Settings):
 
     def record(self):
         """Returns the settings as plain JSON types, without those of the machine: where files lie, downloading."""
-        settings = self.model_dump(mode="json")
+        settings = self.public().model_dump(mode="json")
         for name in ("data_dir", "download"):
             del settings["data"][name]
-        arguments = settings["network"]["arguments"]
+        return settings
+
+    def public(self):
+        """Returns the recipe that others may follow: no folder of this machine is in it."""
+        arguments = dict(self.network.arguments)
         if isinstance(arguments.get("weights"), str):
             arguments["weights"] = Path(arguments["weights"]).name
-        return settings
+        network = self.network.model_copy(update={"arguments": arguments})
+        return self.model_copy(update={"network": network, "data": self.data.model_copy(update={"data_dir": None})})
 
     def save(self, path):
         """Writes the recipe as YAML, every setting spelled out."""

@@ -27,9 +27,9 @@ class Trainer(keras.Model):
         network: functional `keras.Model` with logits as output, or a joint network.
         objective: `Objective`.
         total_steps: `int`, steps of the whole training, for the schedule of the auxiliary loss.
-        tasks: tuple of `Task`, those of the network if `None`.
 
     Attributes:
+        tasks: tuple of `Task`, those of the network.
         uncertainty: `keras.Variable` `[tasks]`, the logarithms of the tasks' variances, where the objective learns the
             weights of tasks; else `None`.
 
@@ -39,12 +39,12 @@ class Trainer(keras.Model):
         >>> trainer.fit(batches, epochs=1)
     """
 
-    def __init__(self, network, objective, total_steps, tasks=None):
+    def __init__(self, network, objective, total_steps):
         super().__init__(name=f"{network.name}_trainer")
         self.network = network
         self.objective = objective
         self.total_steps = total_steps
-        self.tasks = tasks = tasks_of(network) if tasks is None else tuple(tasks)
+        self.tasks = tasks = tasks_of(network)
         self.uncertainty = None
         if objective.task_weighting == "uncertainty":
             self.uncertainty = keras.Variable(np.zeros(len(tasks), "float32"), name="uncertainty")
