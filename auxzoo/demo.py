@@ -12,9 +12,10 @@ from auxzoo.commands.common import keras_verbosity, make_table, percent, print_t
 from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file
-from auxzoo.files import numbered_folder, written_aside
+from auxzoo.files import numbered_folder
 from auxzoo.machine import processor_name
 from auxzoo.models import zoo
+from auxzoo.prediction import Predictor, draw_some
 from auxzoo.training import Objective, Optimization, fit
 from auxzoo.training.evaluation import evaluate
 
@@ -74,7 +75,10 @@ def run_demo(folder=None):
         name="fashion_mnist",
         progress=lambda line: print(f"  {line} ...", flush=True),
     )
-    _save_contact_sheet(folder / "fashion_mnist_int8.tflite", test, compact, folder / "predictions.png")
+    file = folder / "fashion_mnist_int8.tflite"
+    predictor = Predictor(open_file(file).predict, models.describe(compact))
+    title = f"Predictions of {file.name}"
+    draw_some(predictor, test, _PICTURES, folder / "predictions.png", title, seed=SEED, columns=8)
     _print_summary(folder, compact, test, accuracies, records)
     print(f"{time.monotonic() - started:.0f} s on {os.cpu_count()} cores of {processor_name()}")
     return folder
@@ -94,30 +98,3 @@ def _print_summary(folder, compact, test, accuracies, records):
         table.add_row(file, "", "", size, accuracy, latency)
     print_table(table)
     print(f"The files, exported after the run with the auxiliary, and predictions.png are in {folder}")
-
-
-def _save_contact_sheet(file, images, compact, path):
-    """Draws pictures with the file's predictions under them, green where right and red where wrong."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    chosen = images.sample(_PICTURES, seed=SEED)
-    batch, classes = next(iter(chosen.batches(models.describe(compact).preprocessing, _PICTURES)))
-    predicted = open_file(file).predict(batch.numpy()).argmax(axis=1)
-    columns = 10
-    figure, axes = plt.subplots(_PICTURES // columns, columns, figsize=(13, 6.4), layout="constrained")
-    for place, axis in enumerate(axes.flat):
-        axis.imshow(chosen.picture(place).squeeze(), cmap="gray")
-        right = predicted[place] == classes[place]
-        text = images.labels[predicted[place]]
-        if not right:
-            text += f"\n(is {images.labels[int(classes[place])]})"
-        axis.set_title(text, fontsize=9, color="darkgreen" if right else "firebrick", y=-0.04, va="top", pad=0)
-        axis.set_axis_off()
-    correct = int((predicted == classes.numpy()).sum())
-    figure.suptitle(f"{file.name}: {correct} of {_PICTURES} test pictures right")
-    with written_aside(path) as temporary:
-        figure.savefig(temporary, dpi=100)
-    plt.close(figure)

@@ -9,6 +9,8 @@ from auxzoo.errors import UserError
 
 # Label of pixels without truth. The largest of a byte, as the data sets write it: no class can have it.
 VOID = 255
+# Class of an image of which nobody said what it shows.
+MISSING_CLASS = -1
 
 
 class Accuracy:

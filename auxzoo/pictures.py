@@ -1,18 +1,16 @@
 """Pictures of what networks predict: beside a photograph, and beside the truth."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 import math
 import numbers
-from pathlib import Path
 
 import numpy as np
 
 from auxzoo.errors import UserError
-from auxzoo.files import written_aside
-from auxzoo.metrics import VOID
+from auxzoo.figures import LONGEST_TITLE, checked_path, fixed_style, one_line, save_figure, text_width
+from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.tasks import Task
 
 # All sizes are in pixels. A power of two per inch: from pixels to inches and back nothing is rounded.
@@ -34,10 +32,8 @@ RIGHT, WRONG = "darkgreen", "firebrick"
 NO_NUMBER = "#9E9E9E"  # is not in the colour map
 COLOUR_MAP = "viridis"
 TEXT_SIZE, TITLE_SIZE, TICK_SIZE = 8, 12, 7  # in points
-LONGEST_LABEL, LONGEST_TITLE = 48, 120
 HIGHEST, LONGEST_LEGEND = 5, 30
 MOST_PHOTOGRAPHS = 100
-MISSING_CLASS = -1
 
 
 def colours_of(task):
@@ -128,13 +124,13 @@ def draw_prediction(path, photograph, predictions, tasks, title=""):
         >>> draw_prediction("prediction.png", photograph, {"height": heights}, [height])
         PosixPath('prediction.png')
     """
-    path = _checked_path(path)
+    path = checked_path(path, (".png",))
     _check_title(title)
     tasks = _checked_tasks(tasks)
     photograph = _checked_photograph("`photograph`", photograph)
     predictions = _checked_predictions("`predictions`", predictions, tasks, photograph)
-    with _fixed_style():
-        _save(_prediction_figure(photograph, predictions, tasks, title), path)
+    with fixed_style():
+        save_figure(_prediction_figure(photograph, predictions, tasks, title), path, RESOLUTION)
     return path
 
 
@@ -171,25 +167,18 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
         >>> draw_contact_sheet("sheet.png", photographs, [{"pet": 1}, {"pet": 1}], logits, [pet])
         PosixPath('sheet.png')
     """
-    path = _checked_path(path)
+    path = checked_path(path, (".png",))
     _check_title(title)
     tasks = _checked_tasks(tasks)
     photographs, truths, predictions = _checked_sheet(photographs, truths, predictions, tasks)
     block = _Block.of(photographs, tasks)
     _check_columns(columns, block, len(photographs))
-    with _fixed_style():
-        _save(_sheet_figure(photographs, truths, predictions, tasks, title, columns, block), path)
+    with fixed_style():
+        save_figure(_sheet_figure(photographs, truths, predictions, tasks, title, columns, block), path, RESOLUTION)
     return path
 
 
 # Checks
-
-
-def _checked_path(path):
-    """Returns `path` as a `Path` that ends in `.png`."""
-    if not isinstance(path, str | Path) or Path(path).suffix.lower() != ".png":
-        raise UserError(f"`path` must end in .png. Received: path={str(path)!r}")
-    return Path(path)
 
 
 def _check_title(title):
@@ -449,26 +438,6 @@ def _counts(classes):
 # What both pictures are made of
 
 
-@contextlib.contextmanager
-def _fixed_style():
-    """Sets aside the settings of the caller while a picture is drawn: the same input gives the same file."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams["text.parse_math"] = False  # a label may hold a dollar sign
-        yield
-
-
-def _save(figure, path):
-    """Writes the figure aside and renames it."""
-    try:
-        with written_aside(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=RESOLUTION)
-    except OSError as error:
-        raise UserError(f"`path` cannot be written: {error.strerror or error}. Received: path={str(path)!r}") from None
-
-
 class _Page:
     """A white figure that needs no pyplot and no screen, on which everything stands at pixels from the upper left."""
 
@@ -517,36 +486,23 @@ class _Page:
         return self.figure.add_axes(box, gid=name)
 
 
-def _label(name, longest=LONGEST_LABEL):
-    """Returns the name as one line of printable text, without its middle if it is very long."""
-    text = "".join(character if character.isprintable() else " " for character in str(name))
-    half = longest // 2
-    return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"
-
-
 def _class_label(task, place):
-    return _label(task.labels[place]) if task.labels else f"class {place}"
+    return one_line(task.labels[place]) if task.labels else f"class {place}"
 
 
 def _text_width(texts, size=TEXT_SIZE, weight="normal"):
     """Returns the width of the widest text."""
-    from matplotlib.backends.backend_agg import RendererAgg
-    from matplotlib.font_manager import FontProperties
-
-    renderer = RendererAgg(1, 1, RESOLUTION)
-    font = FontProperties(size=size, weight=weight)
-    widths = [renderer.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts]
-    return math.ceil(max(widths, default=0))
+    return math.ceil(text_width(texts, size, weight, RESOLUTION))
 
 
 def _shortened(text, width, weight="normal"):
     """Returns the text without as much of its middle as is too wide."""
-    text = _label(text, LONGEST_TITLE)
+    text = one_line(text, LONGEST_TITLE)
     for longest in range(len(text), 4, -1):
-        shorter = _label(text, longest)
+        shorter = one_line(text, longest)
         if _text_width([shorter], weight=weight) <= width:
             return shorter
-    return _label(text, 4)
+    return one_line(text, 4)
 
 
 class _Legend:
@@ -580,7 +536,7 @@ class _Scale:
 
     def __init__(self, task, limits, has_gaps):
         self.limits = limits
-        unit = _label(task.unit)
+        unit = one_line(task.unit)
         notes = [f"in {unit}"] if unit and limits else []
         notes += ["grey: no number"] if has_gaps else []
         self.note = "; ".join(notes)
@@ -674,7 +630,7 @@ def _prediction_figure(photograph, predictions, tasks, title):
     shown = _shown_photograph(photograph, LONGEST_SIDE)
     panels = [_Panel("photograph", shown, None)]
     panels += [_task_panel(task, predictions[task.name], shown) for task in tasks]
-    title = _label(title, LONGEST_TITLE)
+    title = one_line(title, LONGEST_TITLE)
     content = sum(panel.width for panel in panels) + PANEL_GAP * (len(panels) - 1)
     width = 2 * MARGIN + max(content, _text_width([title], TITLE_SIZE, "bold"))
     height = 2 * MARGIN + (TITLE_HEIGHT if title else 0) + LINE + 4 + max(panel.height for panel in panels)
@@ -770,7 +726,7 @@ def _sheet_figure(photographs, truths, predictions, tasks, title, columns, block
         if task.kind == "regression"
     }
     keys = [_sheet_key(task, pairs[task.name], limits.get(task.name), content) for task in dense]
-    title = _label(title, LONGEST_TITLE)
+    title = one_line(title, LONGEST_TITLE)
     widest = max(content, *(key.width for key in keys), 0)
     width = 2 * MARGIN + max(widest, _text_width([title], TITLE_SIZE, "bold"))
     height = 2 * MARGIN + (TITLE_HEIGHT if title else 0) + (2 * LINE + 4 if dense else 0)

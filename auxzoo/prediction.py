@@ -5,7 +5,9 @@ import tensorflow as tf
 
 from auxzoo.data import preprocess
 from auxzoo.data.preprocessing import check_padding, without_padding
+from auxzoo.data.targets import has_truth
 from auxzoo.errors import UserError
+from auxzoo.pictures import draw_contact_sheet
 
 
 class Predictor:
@@ -87,3 +89,28 @@ def open_predictor(name, network=None):
         return Predictor(runner.predict, models.describe(loaded))
     predict = tf.function(lambda images: loaded(images, training=False), reduce_retracing=True)
     return Predictor(predict, models.describe(loaded))
+
+
+def draw_some(predictor, images, count, path, title="", seed=0, columns=None):
+    """Draws some images of a set with truth and prediction beside each other.
+
+    Args:
+        predictor: `Predictor`.
+        images: `ImageSet` with truth for the predictor's tasks, under their names.
+        count: `int`, how many are chosen.
+        path: `str` or `Path` of the PNG.
+        title: `str`.
+        seed: `int`, chooses them.
+        columns: as of `draw_contact_sheet`.
+    """
+    chosen = images.sample(count, seed)
+    photographs, truths = [], []
+    for place in range(chosen.size):
+        picture = chosen.picture(place)
+        photographs.append(np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3)))
+        of_tasks = {task: chosen.targets[task.name][place] for task in chosen.tasks}
+        truths.append(
+            {task.name: truth for task, truth in of_tasks.items() if has_truth(np.asarray(truth), task).any()}
+        )
+    predictions = [predictor(photograph) for photograph in photographs]
+    draw_contact_sheet(path, photographs, truths, predictions, predictor.description.tasks, title, columns)

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.data.preprocessing import without_padding
-from auxzoo.data.targets import MISSING_CLASS
-from auxzoo.metrics import Accuracy, Regression, Segmentation
+from auxzoo.metric_names import metric_name
+from auxzoo.metrics import MISSING_CLASS, Accuracy, Regression, Segmentation
 
 
 class Scores:
@@ -82,8 +82,7 @@ class Scores:
             if task.kind == "segmentation":
                 of_classes = zip(task.labels, metric.iou_of_classes().tolist(), strict=True)
                 values["iou_of_classes"] = {label: None if np.isnan(iou) else iou for label, iou in of_classes}
-            infix = f"{task.name}_" if len(self.images.tasks) > 1 else ""
-            found |= {f"{prefix}{infix}{name}": value for name, value in values.items()}
+            found |= {metric_name(self.images.tasks, task, name, prefix): value for name, value in values.items()}
         return found
 
 

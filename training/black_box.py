@@ -10,6 +10,7 @@ import keras
 from auxzoo.auxiliary import attach
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
+from auxzoo.metric_names import as_text
 
 from .callbacks import TrainingDiverged
 from .loop import RUN_STATE_FILE, fit
@@ -123,9 +124,7 @@ def described(record):
     """Returns what a candidate's record says of its worth, as text."""
     if record["diverged"]:
         return "diverged"
-    if record["metric"] in ("accuracy", "mean_iou"):
-        return f"{100 * record['value']:.2f} % {record['metric']}"
-    return f"{record['value']:.4g} {record['metric']}"
+    return f"{as_text(record['metric'], record['value'])} {record['metric']}"
 
 
 class _Scorer:

@@ -9,9 +9,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from auxzoo.data import Augmentation, ImageSet
-from auxzoo.data.targets import MISSING_CLASS
 from auxzoo.errors import UserError
-from auxzoo.metrics import VOID
+from auxzoo.metrics import MISSING_CLASS, VOID
 
 from ..models.description import describe
 from .averaging import STATISTICS_IMAGES, AveragedWeights

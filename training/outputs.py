@@ -3,11 +3,11 @@
 import keras
 
 from auxzoo.errors import UserError
+from auxzoo.metric_names import MAIN_METRICS, is_error
 from auxzoo.tasks import Task
 
 from ..models.description import Network
 from ..models.names import COMPACT_OUTPUT, auxiliary_outputs, is_joint
-from .task_losses import METRICS
 
 # Rank of an output -> kind of the task of a network that carries no description.
 _KINDS = {2: "classification", 4: "segmentation"}
@@ -132,11 +132,6 @@ def fitting_images(network, images, argument):
     return images.with_tasks({task.name: known[task.name].name for task in tasks})
 
 
-def metric_name(tasks, task, metric, prefix=""):
-    """Returns what a metric of a task is called: with the task's name where there are several."""
-    return f"{prefix}{task.name}_{metric}" if len(tasks) > 1 else f"{prefix}{metric}"
-
-
 def main_metric(tasks):
     """Returns the one figure by which networks with these tasks are ranked.
 
@@ -147,5 +142,5 @@ def main_metric(tasks):
     """
     if len(tasks) > 1:
         return "summed_loss", tuple(f"{task.name}_loss" for task in tasks), False
-    metric = METRICS[tasks[0].kind]
-    return metric, (metric,), tasks[0].kind != "regression"
+    metric = MAIN_METRICS[tasks[0].kind]
+    return metric, (metric,), not is_error(metric)

@@ -6,6 +6,7 @@ import statistics
 from scipy import stats
 
 from auxzoo.errors import UserError
+from auxzoo.metric_names import is_error, is_share
 from auxzoo.metrics import relative_improvement
 
 CONFIDENCE = 0.95
@@ -99,16 +100,6 @@ def summarize(study, records, costs, metric="accuracy"):
         "arms": rows,
         "comparisons": comparisons,
     }
-
-
-def is_error(metric):
-    """Returns whether a metric is better the lower it is."""
-    return metric.endswith("error")
-
-
-def is_share(metric):
-    """Returns whether a metric is a share, told in per cent."""
-    return metric.endswith(("accuracy", "iou", "iou_of_classes", "delta_1", "delta_2", "delta_3"))
 
 
 def _value(record, split, metric, prefix, classes):

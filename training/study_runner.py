@@ -14,13 +14,12 @@ from auxzoo.child_process import ChildFailed, run_module
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 from auxzoo.machine import processor_name
+from auxzoo.metric_names import main_figures
 
 from .compute import ONEDNN_VARIABLE
 from .run_folder import METRICS_FILE, RUN_STATE_FILE
 from .run_state import read_progress
 from .study import make_record, read_record
-from .study_report import is_share
-from .task_losses import METRICS
 
 COSTS_FILE = "costs.json"
 RECORDS_FOLDER = "records"
@@ -143,13 +142,9 @@ class _Watch:
         self.stop(run)
         minutes = record["metrics"]["training_seconds"] / 60
         figures = ", ".join(
-            f"{name.replace('_', ' ')} {100 * value:.2f} %"
-            if is_share(name)
-            else f"{name.replace('_', ' ')} {value:.4g}"
-            for name, value in record["metrics"]["validation"].items()
-            if name.endswith(tuple(METRICS.values()))
-            and not name.startswith(("auxiliary_", "joint_"))
-            and not name.endswith("pixel_accuracy")
+            f"{name.replace('_', ' ')} {text}"
+            for name, text in main_figures(record["metrics"]["validation"])
+            if not name.startswith(("auxiliary_", "joint_"))
         )
         self.progress(f"{run.name} ends: validation {figures}; {minutes:.1f} minutes ({self.ended} of {self.count})")
 

@@ -2,16 +2,9 @@
 
 import keras
 
-from auxzoo.data.targets import MISSING_CLASS
-from auxzoo.metrics import VOID
+from auxzoo.metrics import MISSING_CLASS, VOID
 
 ops = keras.ops
-# Name of the metric that the progress bar shows, and that studies compare, of a kind of task.
-METRICS = {
-    "classification": "accuracy",
-    "segmentation": "mean_iou",
-    "regression": "root_mean_squared_error",
-}
 
 
 def task_loss(task, truth, prediction, label_smoothing=0.0, class_weights=None):

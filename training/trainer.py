@@ -5,10 +5,11 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.errors import UserError
+from auxzoo.metric_names import MAIN_METRICS, metric_name
 
 from ..models.names import is_joint
-from .outputs import by_task, measured_outputs, metric_name, number_of_classes, tasks_of
-from .task_losses import METRICS, task_metric, update_metric
+from .outputs import by_task, measured_outputs, number_of_classes, tasks_of
+from .task_losses import task_metric, update_metric
 
 
 class Trainer(keras.Model):
@@ -58,7 +59,7 @@ class Trainer(keras.Model):
         self._loss_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         self._task_metrics = {
             (prefix, task.name): task_metric(
-                task, number_of_classes(network, task), metric_name(tasks, task, METRICS[task.kind], prefix)
+                task, number_of_classes(network, task), metric_name(tasks, task, MAIN_METRICS[task.kind], prefix)
             )
             for prefix in prefixes
             for task in tasks

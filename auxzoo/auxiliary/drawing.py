@@ -1,13 +1,11 @@
 """Pictures: of an auxiliary beside its compact network, and of how a search opened and closed its gates."""
 
-import contextlib
 import itertools
 import math
 import re
-from pathlib import Path
 
 from auxzoo.errors import UserError
-from auxzoo.files import written_aside
+from auxzoo.figures import LONGEST_TITLE, checked_path, fixed_style, one_line, save_figure, text_width
 
 SUFFIXES = (".png", ".svg")
 # Of Okabe and Ito, to be told apart by colour-blind readers too.
@@ -19,7 +17,6 @@ LINE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00",
 # More lines than colours: the style tells the second round from the first.
 LINE_STYLES = ("-", "--", ":", "-.")
 TEXT = "#222222"
-LONGEST_LABEL, LONGEST_TITLE = 48, 120
 RESOLUTION = 150  # pixels per inch of a PNG
 
 # Sizes of the picture of a structure, in inches.
@@ -58,12 +55,12 @@ def draw_structure(structure, path, title=None):
         >>> draw_structure(structure, "structure.svg", title="The auxiliary to begin with")
         PosixPath('structure.svg')
     """
-    path = _checked_path(path)
+    path = checked_path(path, SUFFIXES)
     _check_title(title)
     if not all(hasattr(structure, name) for name in ("taps", "nodes", "is_chained", "has_head_each")):
         raise UserError(f"`structure` must be a Structure. Received: {type(structure).__name__}")
-    with _fixed_style():
-        _save(_structure_figure(structure, title), path)
+    with fixed_style():
+        save_figure(_structure_figure(structure, title), path, RESOLUTION)
     return path
 
 
@@ -90,24 +87,17 @@ def plot_gates(history, path, title=None, warm_up=None):
         >>> plot_gates(history, "gates.png", warm_up=1)
         PosixPath('gates.png')
     """
-    path = _checked_path(path)
+    path = checked_path(path, SUFFIXES)
     _check_title(title)
     panels, epochs = _checked_history(history)
     if warm_up is not None and not (_is_number(warm_up) and warm_up >= 0):
         raise UserError(f"`warm_up` must be a number of epochs, 0 or more, or None. Received: warm_up={warm_up!r}")
-    with _fixed_style():
-        _save(_gates_figure(panels, epochs, title, warm_up or 0), path)
+    with fixed_style():
+        save_figure(_gates_figure(panels, epochs, title, warm_up or 0), path, RESOLUTION)
     return path
 
 
 # Checks
-
-
-def _checked_path(path):
-    """Returns `path` as a `Path` whose suffix names a format."""
-    if not isinstance(path, str | Path) or Path(path).suffix.lower() not in SUFFIXES:
-        raise UserError(f"`path` must end in {' or '.join(SUFFIXES)}. Received: path={str(path)!r}")
-    return Path(path)
 
 
 def _check_title(title):
@@ -162,33 +152,6 @@ def _checked_history(history):
 # What both pictures need
 
 
-@contextlib.contextmanager
-def _fixed_style():
-    """Sets aside the settings of the caller while a picture is drawn: the same input gives the same file."""
-    import matplotlib
-
-    settings = {
-        "svg.fonttype": "none",  # text stays text, which can be searched and read aloud
-        "svg.hashsalt": "auxzoo",
-        "text.parse_math": False,  # a name may hold a dollar sign
-    }
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(settings)
-        yield
-
-
-def _save(figure, path):
-    """Writes the figure aside and renames it."""
-    file_format = path.suffix.lower()[1:]
-    metadata = {"Date": None} if file_format == "svg" else None
-    try:
-        with written_aside(path) as temporary:
-            figure.savefig(temporary, format=file_format, dpi=RESOLUTION, metadata=metadata)
-    except OSError as error:
-        raise UserError(f"`path` cannot be written: {error.strerror or error}. Received: path={str(path)!r}") from None
-
-
 def _figure(width, height):
     """Returns a white figure that needs no pyplot and no screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -199,22 +162,9 @@ def _figure(width, height):
     return figure
 
 
-def _label(name, longest=LONGEST_LABEL):
-    """Returns the name as one line of printable text, without its middle if it is very long."""
-    text = "".join(character if character.isprintable() else " " for character in str(name))
-    half = longest // 2
-    return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"
-
-
 def _text_width(texts, size, weight="normal"):
     """Returns the width in inches of the widest text, with some air: other viewers have other fonts."""
-    from matplotlib.backends.backend_agg import RendererAgg
-    from matplotlib.font_manager import FontProperties
-
-    renderer = RendererAgg(1, 1, 300)
-    font = FontProperties(size=size, weight=weight)
-    widths = [renderer.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts]
-    return 1.05 * max(widths, default=0) / 300
+    return 1.05 * text_width(texts, size, weight, 300) / 300
 
 
 # The picture of a structure
@@ -232,8 +182,8 @@ def _structure_figure(structure, title):
     head = "auxiliary head (removed)"
 
     # From left to right.
-    tap_texts = [_label(tap) for tap in taps]
-    node_texts = [(_label(node.name), f"{node.operation}, {node.channels} channels") for node in nodes]
+    tap_texts = [one_line(tap) for tap in taps]
+    node_texts = [(one_line(node.name), f"{node.operation}, {node.channels} channels") for node in nodes]
     tap_width = 2 * BOX_PADDING + max(_text_width(tap_texts, 9), _text_width(["compact head (ships)"], 9, "bold"))
     head_width = 2 * BOX_PADDING + _text_width([head], 9, "bold")
     node_width = 2 * BOX_PADDING + max(
@@ -243,7 +193,7 @@ def _structure_figure(structure, title):
     link_count = sum(len(node.links) for node in nodes)
     link_space = min(1.3 + 0.04 * link_count, 3.2)
     content = tap_width + link_space + node_width + (DEEP_GAP + head_width if has_head_each else 0)
-    title = _label(title or "", LONGEST_TITLE)
+    title = one_line(title or "", LONGEST_TITLE)
     width = 2 * MARGIN + max(content, _text_width([title], 12, "bold"), 5.2)
     tap_left = (width - content) / 2
     node_left = tap_left + tap_width + link_space
@@ -444,7 +394,7 @@ def _gates_figure(panels, epochs, title, warm_up):
     ]
     # A panel with the numbers of its axis on its left and the labels of its lines on its right.
     left, right = 0.5, 0.3 + _text_width(labels, 7)
-    cell_width = max(left + PANEL_WIDTH + right, left + _text_width([_label(node) for node in panels], 9, "bold"))
+    cell_width = max(left + PANEL_WIDTH + right, left + _text_width([one_line(node) for node in panels], 9, "bold"))
     columns = max(1, min(len(panels), 4, int((WIDEST_PICTURE - 2 * MARGIN) // cell_width)))
     rows = math.ceil(len(panels) / columns)
     columns = math.ceil(len(panels) / rows)  # rows of equal length, if it can be
@@ -453,7 +403,7 @@ def _gates_figure(panels, epochs, title, warm_up):
     }
     above, below = 0.4, 0.5  # a panel: its node's name; its epochs
     heading = 0.2
-    title = _label(title or "", LONGEST_TITLE)
+    title = one_line(title or "", LONGEST_TITLE)
     width = 2 * MARGIN + max(columns * cell_width, _text_width([title], 12, "bold"), _text_width(kinds.values(), 10))
     height = MARGIN + (0.4 if title else 0)
     height += sum(heading + rows * (above + heights[kind] + below) for kind in kinds) + 0.15 * (len(kinds) - 1)
@@ -473,7 +423,7 @@ def _gates_figure(panels, epochs, title, warm_up):
             axes = figure.add_axes(
                 (box[0] / width, box[1] / height, box[2] / width, box[3] / height), gid=f"{kind}-panel-{index}"
             )
-            _draw_panel(axes, _label(node), series[kind], epochs, warm_up, heights[kind])
+            _draw_panel(axes, one_line(node), series[kind], epochs, warm_up, heights[kind])
         top += rows * (above + heights[kind] + below) + 0.15
     return figure
 
@@ -484,8 +434,8 @@ def _figure_text(figure, x, y, text, **style):
     figure.text(x / width, 1 - y / height, text, color=TEXT, va="center", **style)
 
 
-def _series_label(label, values):
-    return f"{_label(label)} {values[-1]:.2f}"
+def _series_label(name, values):
+    return f"{one_line(name)} {values[-1]:.2f}"
 
 
 def _draw_panel(axes, node, series, epochs, warm_up, height):

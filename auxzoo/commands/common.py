@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from auxzoo.machine import quiet_stderr
+from auxzoo.metric_names import main_figures
 
 _WIDTH = 100  # columns of a table that goes to a pipe or a log
 
@@ -182,25 +183,14 @@ def record_rows(records):
 def _scores_of(scores):
     if "accuracy" in scores:
         return percent(scores["accuracy"])
-    return ", ".join(text for _, text in figures(scores))
+    return ", ".join(text for _, text in main_figures(scores))
 
 
 def record_columns(records):
     """Returns the names of the columns of `record_rows`."""
     scores = records[0]["accuracy"] or {"accuracy": None}
-    names = "accuracy %" if "accuracy" in scores else ", ".join(name for name, _ in figures(scores))
+    names = "accuracy %" if "accuracy" in scores else ", ".join(name for name, _ in main_figures(scores))
     return ("file", "kB>", f"{names}>", "largest difference>", "latency ms>")
-
-
-def figures(scores):
-    """Yields `(name, text)` of the one figure of every task among scores: accuracy, mean IoU or error."""
-    for name, value in scores.items():
-        if name.endswith(("pixel_accuracy", "absolute_error", "relative_error")):
-            continue
-        if name.endswith(("accuracy", "mean_iou")):
-            yield name, f"{percent(value)} %"
-        elif name.endswith("root_mean_squared_error"):
-            yield name, f"{value:.4g}"
 
 
 def percent(share):

@@ -11,6 +11,7 @@ from auxzoo.commands.common import (
     print_table,
     recipe_targets,
 )
+from auxzoo.metric_names import as_text
 
 
 def add_arguments(parser):
@@ -35,6 +36,7 @@ def run(arguments):
     from auxzoo import models
     from auxzoo.export.measurement import evaluate_file
     from auxzoo.export.runtime import open_file
+    from auxzoo.prediction import draw_some, open_predictor
     from auxzoo.training.evaluation import evaluate
     from auxzoo.training.outputs import fitting_images
 
@@ -54,39 +56,10 @@ def run(arguments):
     else:
         print_table(_table(arguments.name, result, images))
     if arguments.pictures:
-        _draw(arguments, images)
-
-
-def _draw(arguments, images):
-    """Draws some of the images, chosen by a fixed seed, with truth and prediction."""
-    import numpy as np
-
-    from auxzoo.data.targets import has_truth
-    from auxzoo.pictures import draw_contact_sheet
-    from auxzoo.prediction import open_predictor
-
-    predictor = open_predictor(arguments.name, arguments.network)
-    chosen = images.sample(min(max(arguments.count, 1), images.size), seed=0)
-    tasks = predictor.description.tasks
-    photographs = [chosen.picture(place) for place in range(chosen.size)]
-    photographs = [np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3)) for picture in photographs]
-    truths = [
-        {
-            task.name: chosen.targets[task.name][place]
-            for task in chosen.tasks
-            if has_truth(np.asarray(chosen.targets[task.name][place]), task).any()
-        }
-        for place in range(chosen.size)
-    ]
-    draw_contact_sheet(
-        arguments.pictures,
-        photographs,
-        truths,
-        [predictor(photograph) for photograph in photographs],
-        tasks,
-        title=f"{arguments.name}: {images.name}",
-    )
-    print(f"{chosen.size} predictions beside the truth are in {arguments.pictures}")
+        count = min(max(arguments.count, 1), images.size)
+        predictor = open_predictor(arguments.name, arguments.network)
+        draw_some(predictor, images, count, arguments.pictures, title=f"{arguments.name}: {images.name}")
+        print(f"{count} predictions beside the truth are in {arguments.pictures}")
 
 
 def _table(name, result, images):
@@ -94,13 +67,7 @@ def _table(name, result, images):
     for measure, value in result.items():
         if isinstance(value, dict):
             for label, iou in value.items():
-                name = f"iou of {label}"
-                table.add_row(name, "" if iou is None else f"{percent(iou)} %")
+                table.add_row(f"iou of {label}", "" if iou is None else as_text("iou", iou))
         elif measure not in ("images", "source"):
-            table.add_row(measure, f"{value:,}" if isinstance(value, int) else _figure(measure, value))
+            table.add_row(measure, f"{value:,}" if isinstance(value, int) else as_text(measure, value))
     return table
-
-
-def _figure(measure, value):
-    is_share = measure.endswith(("accuracy", "mean_iou", "delta_1", "delta_2", "delta_3"))
-    return f"{percent(value)} %" if is_share else f"{value:,.4g}"

@@ -2,7 +2,6 @@
 
 from auxzoo.commands.common import (
     add_data_arguments,
-    figures,
     load_network,
     load_tensorflow,
     make_table,
@@ -12,6 +11,7 @@ from auxzoo.commands.common import (
     record_columns,
     record_rows,
 )
+from auxzoo.metric_names import main_figures
 
 
 def add_arguments(parser):
@@ -79,5 +79,5 @@ def run(arguments):
         table.add_row(*row)
     print_table(table)
     if records[0]["keras_scores"] is not None:
-        keras = ", ".join(text for _, text in figures(records[0]["keras_scores"]))
+        keras = ", ".join(text for _, text in main_figures(records[0]["keras_scores"]))
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")

@@ -1,6 +1,7 @@
 """`auxzoo train RECIPE`."""
 
-from auxzoo.commands.common import choose_onednn, figures, keras_verbosity, load_tensorflow, make_table, print_table
+from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, print_table
+from auxzoo.metric_names import main_figures
 
 
 def add_arguments(parser):
@@ -53,7 +54,7 @@ def run(arguments):
     columns = ("network", "accuracy %>") if is_classifier else ("measure", "value>")
     table = make_table(recipe.name, "images", *columns, caption=metrics["title"])
     for split in ("validation", "test"):
-        for name, text in figures(metrics[split] or {}):
+        for name, text in main_figures(metrics[split] or {}):
             if is_classifier:
                 name, text = name.removesuffix("accuracy").rstrip("_") or "compact", text.removesuffix(" %")
             table.add_row(f"{metrics[split]['images']} {split}", name, text)

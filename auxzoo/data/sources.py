@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from auxzoo.data.image_set import ImageSet, decode
 from auxzoo.data.sample_files import read_sample
-from auxzoo.data.targets import MISSING_CLASS, Target, has_truth
+from auxzoo.data.targets import Target, has_truth
 from auxzoo.errors import UserError
+from auxzoo.metrics import MISSING_CLASS
 from auxzoo.tasks import Task
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")

@@ -8,11 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.errors import UserError
-from auxzoo.metrics import VOID
+from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.tasks import Task
-
-# Class of an image of which nobody said what it shows.
-MISSING_CLASS = -1
 
 
 @dataclasses.dataclass(frozen=True)

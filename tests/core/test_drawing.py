@@ -358,7 +358,7 @@ def drawn_figure(function, *arguments, **others):
     figures = []
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error")
-        patch.setattr("auxzoo.auxiliary.drawing._save", lambda figure, path: figures.append(figure))
+        patch.setattr("auxzoo.auxiliary.drawing.save_figure", lambda figure, path, resolution: figures.append(figure))
         function(*arguments, **others)
         figures[0].canvas.draw()
     return figures[0]

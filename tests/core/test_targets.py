@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo.data import Augmentation, ImageSet, Target, open_images, preprocess, sources
-from auxzoo.data.targets import MISSING_CLASS, fitted, has_truth, median_frequency_weights, no_truth
-from auxzoo.metrics import VOID
+from auxzoo.data.targets import fitted, has_truth, median_frequency_weights, no_truth
+from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.models import Preprocessing
 from auxzoo.tasks import Task
 

@@ -1,0 +1,46 @@
+"""What metrics are called in scores, tables and plots, and how their values are told."""
+
+# Kind of task -> the one metric by which networks are compared.
+MAIN_METRICS = {
+    "classification": "accuracy",
+    "segmentation": "mean_iou",
+    "regression": "root_mean_squared_error",
+}
+
+
+def metric_name(tasks, task, metric, prefix=""):
+    """Returns what a metric of a task is called: with the task's name where there are several.
+
+    Args:
+        tasks: all tasks of the network or set.
+        task: `Task`, one of them.
+        metric: `str`, such as `"mean_iou"`.
+        prefix: `"auxiliary_"` or `"joint_"` for other predictions of a joint network.
+
+    Example:
+        >>> metric_name([surface, height], surface, "mean_iou", "joint_")
+        'joint_surface_mean_iou'
+    """
+    return f"{prefix}{task.name}_{metric}" if len(tasks) > 1 else f"{prefix}{metric}"
+
+
+def is_error(name):
+    """Returns whether a metric is better the lower it is."""
+    return name.endswith(("error", "loss"))
+
+
+def is_share(name):
+    """Returns whether a metric is a share, told in per cent."""
+    return name.endswith(("accuracy", "iou", "iou_of_classes", "delta_1", "delta_2", "delta_3"))
+
+
+def as_text(name, value):
+    """Returns a metric's value as text: a share in per cent, anything else with four digits."""
+    return f"{100 * value:.2f} %" if is_share(name) else f"{value:,.4g}"
+
+
+def main_figures(scores):
+    """Yields `(name, text)` of the main metric of every task among scores, of every prediction of a network."""
+    for name, value in scores.items():
+        if name.endswith(tuple(MAIN_METRICS.values())) and not name.endswith("pixel_accuracy"):
+            yield name, as_text(name, value)
