@@ -132,7 +132,7 @@ def export_files(
     if unknown or not formats:
         raise UserError(f"`formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}")
     preprocessing = _preprocessing(model, description)
-    outputs = outputs_of(model, activation)
+    outputs = outputs_of(model, activation, description)
     measured = None if evaluation is None else _fitting(model, outputs, evaluation)
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
@@ -150,7 +150,7 @@ def export_files(
 
 def _write_one(model, path, form, suffix, calibration=None, description=None, opset=17, activation=None):
     check_exportable(model)
-    outputs = outputs_of(model, activation)
+    outputs = outputs_of(model, activation, description)
     path = Path(path)
     if path.suffix != suffix:
         raise UserError(f"`path` must end in {suffix}. Received: `{path}`")

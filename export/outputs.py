@@ -33,12 +33,13 @@ class Output:
         return self.activation == "argmax"
 
 
-def outputs_of(model, activation=None):
+def outputs_of(model, activation=None, description=None):
     """Returns the outputs of a network's files, a list of `Output`.
 
     Args:
-        model: checked network.
+        model: checked network. If nothing tells its tasks, several outputs are called by their keys.
         activation: of every task with classes.
+        description: `Description` of the tasks, the network's own if `None`.
 
     Raises:
         UserError: if it is unknown, or no task has classes.
@@ -47,8 +48,15 @@ def outputs_of(model, activation=None):
         raise UserError(
             f"`activation` must be one of {', '.join(get_args(Activation))} or None. Received: {activation!r}"
         )
-    description = getattr(model, "description", None)
+    description = description or getattr(model, "description", None)
     tasks = description.tasks if description is not None else ()
+    if not tasks and len(model.outputs) > 1:
+        if activation is not None:
+            raise UserError(
+                f"`activation` of several outputs may be set only where a description tells the tasks. "
+                f"Received: {activation!r}"
+            )
+        return [Output(key, key=key) for key in model.output]
     if not tasks:
         if activation is not None:
             return [Output(_NAMES[activation], activation=activation)]

@@ -42,7 +42,7 @@ class Perturbation:
         compact, tasks = detach(network), tasks_of(network)
         learning_rate = _LEARNING_RATE_SHARE * recipe.optimization.learning_rate
         changes = {"schedule": "constant", "learning_rate": learning_rate, "ema_momentum": None}
-        optimizer = recipe.optimization.model_copy(update=changes).build(1, weights)
+        optimizer = recipe.optimization.model_copy(update=changes).build(1, weights, recipe.optimization.rates(network))
         optimizer.build(weights)
         objective = objective.model_copy(update={"auxiliary_schedule": "constant"})
         self._network_values = [(variable, variable.numpy()) for variable in network.variables]

@@ -188,8 +188,9 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     probabilities = {gate.link: float(gate.probability_open()) for gate in trainer.gates.links}
     links = links_to_measure(probabilities, budget, case.space)
     steps_each = int(recipe.search.perturbation * steps / number_of_trainings(len(links), budget))
-    perturbation = Perturbation(network, operations, case, objective, max(steps_each, 1))
-    links, rounds = choose_links(perturbation, links, budget, case.space, progress)
+    with recipe.optimization.frozen(network):
+        perturbation = Perturbation(network, operations, case, objective, max(steps_each, 1))
+        links, rounds = choose_links(perturbation, links, budget, case.space, progress)
     structure = within_budget(case, links, operations, progress)
     cost = {
         "steps": steps + perturbation.steps,

@@ -233,7 +233,7 @@ def read_record(path, run):
     for name, value in (("settings", run.settings), ("structure", structure)):
         received = record.get(name) if isinstance(record, dict) else None
         if name == "settings":
-            received = _completed(received)
+            received = completed_settings(received)
         # How a structure came to be does not change what was trained.
         if _without_provenance(received) != _without_provenance(value):
             raise UserError(
@@ -243,7 +243,7 @@ def read_record(path, run):
     return record
 
 
-def _completed(settings):
+def completed_settings(settings):
     """Returns recorded settings with those that recipes have got since, at their defaults."""
     try:
         return Recipe.parse(settings, "The record").record()

@@ -19,7 +19,7 @@ from auxzoo.metric_names import main_figures
 from .compute import ONEDNN_VARIABLE
 from .run_folder import METRICS_FILE, RUN_STATE_FILE
 from .run_state import read_progress
-from .study import make_record, read_record
+from .study import completed_settings, make_record, read_record
 
 COSTS_FILE = "costs.json"
 RECORDS_FOLDER = "records"
@@ -186,7 +186,9 @@ def measure_costs_of_arms(study, folder, progress=print):
     jobs = {arm: _job(run) for arm, run in first_runs.items()}
     file = Path(folder) / COSTS_FILE
     kept = read_json(file) if file.exists() else {"arms": {}}
-    kept_jobs = {arm: cost["job"] for arm, cost in kept["arms"].items()}
+    kept_jobs = {
+        arm: cost["job"] | {"recipe": completed_settings(cost["job"]["recipe"])} for arm, cost in kept["arms"].items()
+    }
     if (kept_jobs, kept.get("processor")) != (jobs, processor_name()):
         progress(f"Timing a step of {len(jobs)} arms in turn ...")
         onednn = {run.recipe.compute.onednn for run in first_runs.values()}
@@ -210,10 +212,12 @@ def _job(run):
     """Returns all that the time of a step depends on."""
     network = copy.deepcopy(run.settings["network"])
     network["arguments"].pop("weights", None)  # whatever the network begins with, a step takes as long
+    recipe = run.settings | {
+        **{"epochs": 1, "seed": 0, "name": "cost", "auxiliary": {"structure": "none"}, "network": network},
+        "optimization": run.settings["optimization"] | {"learning_rate": 0.01},
+    }
     return {
-        "recipe": run.settings
-        | {"epochs": 1, "seed": 0, "name": "cost", "auxiliary": {"structure": "none"}, "network": network}
-        | {"optimization": run.settings["optimization"] | {"learning_rate": 0.01}},
+        "recipe": completed_settings(recipe),
         "structure": None if run.structure is None else {**run.structure.to_dict(), "provenance": None},
     }
 

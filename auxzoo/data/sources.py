@@ -424,7 +424,7 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source=None
         records=kept,
         tasks=tuple(target.task for target in targets),
         targets={
-            target.task.name: _together(target.task, [truths[index] for truths in truths_of_good], name)
+            target.task.name: _together(target.task, [truths[index] for truths in truths_of_good], name, names[good[0]])
             for index, target in enumerate(targets)
         },
         indices=np.asarray(good, dtype=np.int64),
@@ -445,12 +445,12 @@ def _read(target, values, picture, where):
     return truth
 
 
-def _together(task, truths, name):
-    """Returns the truth of all pictures as `ImageSet` keeps it."""
+def _together(task, truths, name, first):
+    """Returns the truth of all pictures as `ImageSet` keeps it; the set and its first picture are named in messages."""
     if not task.is_dense:
         return np.asarray(truths, np.int64)
     if not any(has_truth(truth, task).any() for truth in truths):
-        raise UserError(f"{name}: no pixel of {len(truths)} pictures has truth for {task.name!r}.")
+        raise UserError(f"{name}: no pixel of {len(truths)} pictures, from {first} on, has truth for {task.name!r}.")
     if len({truth.shape for truth in truths}) == 1:
         return np.stack(truths)
     kept = np.empty(len(truths), dtype=object)

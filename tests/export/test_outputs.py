@@ -133,3 +133,25 @@ class TestActivations:
         network = models.MultiTask(backbone(), [BRIGHTNESS], channels=8)
         with pytest.raises(auxzoo.UserError, match="`activation` may be set only of a network with classes"):
             to_tflite(network, "net.tflite", activation="argmax")
+
+
+def test_several_outputs_that_nothing_describes_are_called_by_their_keys(tmp_path):
+    inputs = keras.Input((6, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+    outputs = {"second": keras.layers.Dense(2)(pooled), "first": keras.layers.Conv2D(3, 1)(inputs)}
+    network = keras.Model(inputs, outputs, name="foreign")
+    images = np.random.default_rng(0).normal(size=(2, 6, 8, 3)).astype("float32")
+    for path in (to_tflite(network, tmp_path / "net.tflite"), to_onnx(network, tmp_path / "net.onnx")):
+        received = open_file(path).predict(images)
+        for key, expected in network(images).items():
+            np.testing.assert_allclose(received[key], expected, atol=1e-5)
+    with pytest.raises(auxzoo.UserError, match="`activation` of several outputs may be set only where a description"):
+        to_onnx(network, tmp_path / "other.onnx", activation="argmax")
+
+
+def test_a_description_tells_the_task_of_a_foreign_network(tmp_path):
+    inputs = keras.Input((6, 8, 3))
+    network = keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs), name="foreign")
+    description = models.Description((), models.Preprocessing(6, 8), (BRIGHTNESS,))
+    path = to_tflite(network, tmp_path / "net.tflite", description=description)
+    assert open_file(path).tensors()["output"]["name"] == "brightness"

@@ -411,6 +411,10 @@ class TestGoingOn:
         record = read_json(file)
         del record["settings"]["auxiliary"]["supervision"], record["settings"]["objective"]["label_smoothing"]
         write_json(file, record)
+        costs = read_json(folder / "costs.json")
+        for cost in costs["arms"].values():
+            del cost["job"]["recipe"]["objective"]["label_smoothing"]
+        write_json(folder / "costs.json", costs)
         carry_out(write_study())
         assert children.take() == []
 
