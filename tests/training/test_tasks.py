@@ -521,7 +521,7 @@ class TestTasksOf:
         [
             ("accuracy", 0.5, "50.00 % accuracy"),
             ("mean_iou", 0.123, "12.30 % mean_iou"),
-            ("root_mean_squared_error", 1234.5, "1234 root_mean_squared_error"),
+            ("root_mean_squared_error", 1234.5, "1,234 root_mean_squared_error"),
             ("summed_loss", 2.34567, "2.346 summed_loss"),
         ],
     )
