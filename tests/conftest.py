@@ -18,7 +18,9 @@ from auxzoo.auxiliary import OPERATIONS, Node, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS, TASK_SHARING
 from auxzoo.data import ImageSet
 from auxzoo.models import zoo
-from auxzoo.training import read_recipe, train
+from auxzoo.training import read_recipe, set_threads, train
+
+set_threads()  # as the commands do: before the first operation
 
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
 

@@ -10,6 +10,7 @@ _NAMES = {
     "TrainingDiverged": "callbacks",
     "fit": "loop",
     "read_recipe": "recipe",
+    "set_threads": "compute",
     "train": "run",
 }
 

@@ -113,7 +113,7 @@ def _measure(folder):
     job = json.loads((folder / "job.json").read_text())
     if "recipe" in job:
         job = _save_network_of_recipe(job["recipe"], folder)
-    elif job["threads"] is not None:
+    else:
         set_threads(job["threads"])
     rates = {}
     for compilation in ("graph", "xla"):

@@ -17,11 +17,14 @@ def apply_compute(compute):
     Args:
         compute: `ComputeSettings`.
     """
-    if compute.threads is not None:
-        try:
-            set_threads(compute.threads)
-        except RuntimeError:
-            logging.warning("TensorFlow has started already: it does not use the recipe's %d threads.", compute.threads)
+    try:
+        set_threads(compute.threads)
+    except RuntimeError:
+        logging.warning(
+            "TensorFlow has started already, with other threads than the recipe's (%s) or with several operations side "
+            "by side: the last digits of the results may differ from run to run.",
+            compute.threads or "all cores",
+        )
     if isinstance(compute.onednn, bool) and os.environ.get(ONEDNN_VARIABLE) != str(int(compute.onednn)):
         logging.warning(
             "The recipe asks for %s=%d, which must be set before TensorFlow is imported; the last digits of the "
@@ -31,14 +34,23 @@ def apply_compute(compute):
         )
 
 
-def set_threads(threads):
-    """Sets the threads of an operation and of the graph.
+def set_threads(threads=None):
+    """Sets the threads of an operation, and lets TensorFlow compute one operation after the other.
+
+    Side by side they end in no fixed order, and `AddN`, which sums the gradients that reach a tensor, begins with the
+    one whose buffer is free: a sum of three, as behind batch-norm, has other last digits from step to step.
+
+    Args:
+        threads: `int`; all cores if `None`.
 
     Raises:
         RuntimeError: if TensorFlow has run its first operation with another number.
+
+    Example:
+        >>> auxzoo.training.set_threads()  # before TensorFlow's first operation: now a seed gives the same weights
     """
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    tf.config.threading.set_intra_op_parallelism_threads(threads or 0)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def describe_compute():

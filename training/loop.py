@@ -49,10 +49,10 @@ def fit(
     """Trains a compact or joint network in place.
 
     With `folder`, the state is saved there after every epoch and the same call continues a run that was
-    killed. With an `ImageSet` the continued run is bit-identical to an undisturbed one, because the order and
-    augmentation of the images derive from `(seed, epoch, step)` alone. A `tf.data.Dataset` is walked over again
-    up to there: the same holds only if it yields the same batches each time. What callbacks remember (the patience of
-    `EarlyStopping`) begins anew.
+    killed. With an `ImageSet` the continued run is bit-identical to an undisturbed one (after `set_threads`),
+    because the order and augmentation of the images derive from `(seed, epoch, step)` alone. A `tf.data.Dataset`
+    is walked over again up to there: the same holds only if it yields the same batches each time. What callbacks
+    remember (the patience of `EarlyStopping`) begins anew.
 
     With `optimization.ema_momentum` the averaged weights, with batch-norm statistics measured for them, are
     validated, seen by callbacks at the end of an epoch, and kept in the end.

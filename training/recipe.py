@@ -160,7 +160,7 @@ class ComputeSettings(Settings):
     The command line carries it out, since it must be set before TensorFlow is imported."""
 
     threads: int | None = pydantic.Field(None, ge=1)
-    """Threads of a step; all cores if not set."""
+    """Threads of an operation; all cores if not set. Operations are computed one after the other."""
 
 
 class Recipe(Settings):

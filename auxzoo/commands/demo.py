@@ -12,5 +12,7 @@ def run(arguments):
     """Runs the demo; it needs no network connection and no argument."""
     load_tensorflow()
     from auxzoo.demo import run_demo
+    from auxzoo.training import set_threads
 
+    set_threads()
     run_demo(arguments.to)

@@ -125,3 +125,13 @@ def test_both_runs_gave_the_same_network(demos):
         records = [read_json(folder / "runs" / f"demo-00{n}" / f"fashion_mnist{form.suffix}.json") for n in (1, 2)]
         assert records[0]["accuracy"] == records[1]["accuracy"]
         assert records[0]["keras_accuracy"] == records[1]["keras_accuracy"]
+
+
+def test_both_arms_are_worth_the_same_in_both_runs(demos):
+    _, outcomes = demos
+    first, second = (
+        [line for line in outcome.output.splitlines() if re.search(r"loss: |auxiliary \(Keras\)", line)]
+        for outcome in outcomes
+    )
+    seconds = re.compile(r"\d+(s|ms)\b(/step)?")
+    assert [seconds.sub("", line) for line in first] == [seconds.sub("", line) for line in second]
