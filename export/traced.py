@@ -1,0 +1,57 @@
+"""The network as a function of one image, which every converter reads. For the child process that converts."""
+
+from .formats import INPUT_NAME
+
+
+def dilate_in_one_operator():
+    """Lets TensorFlow write a dilated depthwise convolution as one operator, in this process.
+
+    It writes three, of which the converters make one again; but not where two convolutions of one dilation read the
+    same tensor, as those of two heads do: then the first of the three is shared, and stays as it is. TensorFlow cannot
+    compute the one operator on a processor, so this is for converting alone.
+    """
+    import tensorflow as tf
+
+    def depthwise_conv2d(input, filter, strides, padding, data_format=None, dilations=None, name=None):
+        data_format, dilations = data_format or "NHWC", list(dilations or (1, 1))
+        rates = [1, 1, *dilations] if data_format == "NCHW" else [1, *dilations, 1]
+        return tf.raw_ops.DepthwiseConv2dNative(
+            input=input,
+            filter=filter,
+            strides=list(strides),
+            padding=padding,
+            data_format=data_format,
+            dilations=rates,
+            name=name,
+        )
+
+    def separable_conv2d(
+        input, depthwise_filter, pointwise_filter, strides, padding, data_format=None, dilations=None, name=None
+    ):
+        x = depthwise_conv2d(input, depthwise_filter, strides, padding, data_format, dilations)
+        return tf.nn.conv2d(x, pointwise_filter, 1, "VALID", data_format=data_format or "NHWC", name=name)
+
+    tf.nn.depthwise_conv2d, tf.nn.separable_conv2d = depthwise_conv2d, separable_conv2d
+
+
+def single_image_function(network, outputs):
+    """Returns a `tf.function` of one image, with named input and outputs, and its signature."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name=INPUT_NAME)]
+
+    activations = {
+        None: tf.identity,
+        "softmax": tf.nn.softmax,
+        "argmax": lambda logits: tf.argmax(logits, axis=-1, output_type=tf.int32),
+    }
+
+    @tf.function(input_signature=signature)
+    def predict(image):
+        values = network(image, training=False)
+        return {
+            name: tf.identity(activations[activation](values if key is None else values[key]), name=name)
+            for name, key, activation in outputs
+        }
+
+    return predict, signature
