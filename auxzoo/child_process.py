@@ -1,10 +1,14 @@
 """Running one of our modules in a child process that prints nothing, unless it fails."""
 
 import os
+import runpy
 import subprocess
 import sys
+import threading
+import time
 
 _LINES_OF_LOG = 12
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class ChildFailed(RuntimeError):
@@ -12,7 +16,7 @@ class ChildFailed(RuntimeError):
 
 
 def run_module(module, folder, environment=None, arguments=None):
-    """Runs `python -m module folder` and waits for its end.
+    """Runs `python -m module folder` and waits for its end. It ends too where this process is killed.
 
     Args:
         module: `str`, dotted name.
@@ -27,10 +31,11 @@ def run_module(module, folder, environment=None, arguments=None):
         >>> run_module("auxzoo.export.conversion", folder, {"CUDA_VISIBLE_DEVICES": "-1"})
     """
     log = folder / "log.txt"
+    arguments = [str(folder)] if arguments is None else arguments
     with open(log, "wb") as output:
         child = subprocess.run(
             # -P: a folder `auxzoo` where the user happens to stand must not hide the installed package.
-            [sys.executable, "-P", "-m", module, *([str(folder)] if arguments is None else arguments)],
+            [sys.executable, "-P", "-m", __name__, str(os.getpid()), module, *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -40,3 +45,17 @@ def run_module(module, folder, environment=None, arguments=None):
         how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else "failed"
         lines = log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]
         raise ChildFailed("\n".join([f"The child process {module} {how}. The end of its log:", *lines]))
+
+
+def _end_with(parent):
+    """Ends this process, as a kill would, once its parent is gone: nobody waits for what it does."""
+    while os.getppid() == parent:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _, parent, module, *arguments = sys.argv
+    threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from auxzoo.auxiliary import LinkGate, OperationChoice, detach
+from auxzoo.auxiliary.structure import SUPERVISIONS
 
 from .trainer import Trainer
 from .unrolled import unrolled_gradient
@@ -81,12 +82,20 @@ class Gates:
             expected = sum(self.shares.links[gate.link] * gate.probability_open() for gate in self.links)
             for choice in self.choices:
                 shares = [self.shares.operations[choice.node][operation] for operation in choice.operations]
-                expected += tf.reduce_sum(tf.constant(shares, tf.float32) * choice.probabilities())
+                share = tf.reduce_sum(tf.constant(shares, tf.float32) * choice.probabilities())
+                expected += self._probability_kept(choice.node) * share
             penalty += settings.budget_weight * settings.links * tf.nn.relu(expected - 1.0)
         if settings.relaxation == "sigmoid":
             # arXiv:1911.12126, equation 5
             penalty -= settings.zero_one_weight * tf.reduce_sum((probabilities - 0.5) ** 2)
         return penalty
+
+    def _probability_kept(self, node):
+        """Returns how likely a node is part of the structure: where nodes read taps alone, one without links is not."""
+        if SUPERVISIONS[self.settings.supervision][0]:
+            return 1.0
+        closed = [1.0 - gate.probability_open() for gate in self.links if gate.link[0] == node]
+        return 1.0 - tf.reduce_prod(tf.stack(closed))
 
 
 class GateTrainer(Trainer):

@@ -107,7 +107,7 @@ def _measured_compute(settings, arguments):
     kept = Path(arguments.to or "") / COMPUTE_FILE
     if arguments.to and kept.exists() and not arguments.overwrite:
         return read_json(kept)
-    print("Measuring training steps with and without oneDNN and XLA ...", flush=True)
+    print("Measuring training steps as the recipe's `compute` leaves open ...", flush=True)
     settings = {key: value for key, value in settings.items() if key != "search"}
     try:
         measured = measure_compute(settings)

@@ -226,9 +226,13 @@ def _open_pairs(folder, split, skip_broken, targets):
 def _truth_files(folder, pictures):
     """Returns the file of truth of every picture, the one of its name."""
     try:
-        entries = {entry.stem: entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in TRUTH_SUFFIXES}
+        files = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in TRUTH_SUFFIXES)
     except OSError as error:
         raise UserError(f"`{folder}` must hold the truth of every picture. Received: {error.strerror}") from None
+    entries = {}
+    for entry in files:
+        if (other := entries.setdefault(entry.stem, entry)) is not entry:
+            raise UserError(f"`{folder}` must hold one file a picture. Received: `{other.name}` and `{entry.name}`")
     for picture in pictures:
         if picture.stem not in entries:
             raise UserError(
@@ -267,12 +271,19 @@ def _palette(paths):
 
 
 def _read_labels(path):
-    """Returns the lines of a file of names; none if there is no such file."""
+    """Returns the lines of a file of names; none if there is no such file.
+
+    Raises:
+        UserError: if it cannot be read, or a line between two names is blank: the classes are numbered by line.
+    """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines() if path.exists() else []
     except (OSError, ValueError) as error:
         raise UserError(f"`{path}` cannot be read as names, one a line: {error}") from None
-    return tuple(line.strip() for line in lines if line.strip())
+    labels = tuple(line.strip() for line in lines)
+    if "" in labels:
+        raise UserError(f"`{path}` must have a name in every line. Received: line {labels.index('') + 1} is blank")
+    return labels
 
 
 def _open_folder(folder, split, skip_broken):

@@ -234,6 +234,9 @@ def median_frequency_weights(targets, task, classes):
     Returns:
         list of floats, 0 of a class that is nowhere.
 
+    Raises:
+        UserError: if there is no truth at all.
+
     Source: arXiv:1411.4734, section 6.3.2.
     """
     pixels, of_images = np.zeros(classes), np.zeros(classes)
@@ -243,5 +246,7 @@ def median_frequency_weights(targets, task, classes):
         pixels += counts
         of_images += counts.sum() * (counts > 0 if task.is_dense else 1)
     frequencies = np.divide(pixels, of_images, out=np.zeros(classes), where=of_images > 0)
+    if not frequencies.any():
+        raise UserError(f"`class_weights` of {task.name!r} cannot be taken from images without any truth for it.")
     median = np.median(frequencies[frequencies > 0])
     return np.divide(median, frequencies, out=np.zeros(classes), where=frequencies > 0).tolist()

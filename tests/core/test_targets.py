@@ -374,6 +374,16 @@ class TestFolderThatIsWrong:
         with pytest.raises(auxzoo.UserError, match=r"must hold the truth of every picture .*none of `.*01.png`"):
             self.open(folder, skip_broken=True)
 
+    def test_two_masks_of_one_picture_are_named(self, folder):
+        write_array(folder / "train" / "mask" / "01.npy", np.zeros((4, 5), "uint8"))
+        with pytest.raises(auxzoo.UserError, match=r"one file a picture. Received: `01.npy` and `01.png`"):
+            self.open(folder)
+
+    def test_a_blank_line_among_the_labels_is_named(self, folder):
+        (folder / "mask.txt").write_text("ocean\n\nland\n\n")
+        with pytest.raises(auxzoo.UserError, match=r"mask.txt` must have a name in every line. Received: line 2"):
+            self.open(folder, Target(Task("mask", "segmentation")))
+
     def test_a_mask_without_a_picture_is_not_looked_at(self, folder):
         (folder / "train" / "images" / "01.png").unlink()
         images = self.open(folder)
@@ -943,6 +953,9 @@ def test_weights_by_median_frequency_are_those_of_the_definition(masks):
         median = np.median(list(frequencies.values()))
         expected = [median / frequencies[label] if label in frequencies else 0 for label in range(3)]
         np.testing.assert_allclose(median_frequency_weights(targets, MASK, 3), expected)
+    else:
+        with pytest.raises(auxzoo.UserError, match="`class_weights` of 'mask' cannot be taken"):
+            median_frequency_weights(targets, MASK, 3)
 
 
 class TestParts:
