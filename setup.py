@@ -31,6 +31,7 @@ setup(
     packages=sorted(PACKAGE_DIRECTORIES),
     package_dir=PACKAGE_DIRECTORIES,
     package_data={
+        "auxzoo": ["report.html"],
         "auxzoo.data": ["sample/*"],
         "auxzoo.models": ["published/*.json", "published/*/*"],
         "auxzoo.training": ["recipes/*.yaml"],

@@ -13,6 +13,8 @@ from auxzoo.commands.common import (
 )
 from auxzoo.metric_names import main_figures
 
+_PICTURES, _DENSE_PICTURES = 24, 6
+
 
 def add_arguments(parser):
     """Adds the command's arguments."""
@@ -61,15 +63,18 @@ def run(arguments):
     if arguments.data is not None:
         targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network))
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
-    existing = [form for form in formats if (folder / f"{name}{FORMATS[form].suffix}").exists()]
+    report = folder / f"{name}.html"
+    paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
+    existing = [path for path in (*paths.values(), report) if path.exists()]
     if existing and not arguments.overwrite:
-        raise UserError(f"`{folder}` holds {name}{FORMATS[existing[0]].suffix} already; give --overwrite.")
+        raise UserError(f"`{folder}` holds {existing[0].name} already; give --overwrite.")
+    evaluation = None if arguments.no_accuracy else open_split(arguments, "test", targets)
     records = export_files(
         network,
         folder,
         formats,
         calibration=open_split(arguments, "train", targets) if needs_calibration else None,
-        evaluation=None if arguments.no_accuracy else open_split(arguments, "test", targets),
+        evaluation=evaluation,
         name=name,
         activation=activation,
         progress=lambda line: print(f"  {line} ...", flush=True),
@@ -81,3 +86,32 @@ def run(arguments):
     if records[0]["keras_scores"] is not None:
         keras = ", ".join(text for _, text in main_figures(records[0]["keras_scores"]))
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")
+    _write_report(report, network, records, paths, evaluation)
+    print(f"All of it, with predictions, is in {report}")
+
+
+def _write_report(report, network, records, paths, evaluation):
+    """Writes the page about the export, with what every file predicts for the same few images."""
+    import tempfile
+    from pathlib import Path
+
+    from auxzoo import models
+    from auxzoo.export.runtime import open_file
+    from auxzoo.prediction import Predictor, draw_some
+    from auxzoo.report import write_report
+    from auxzoo.training.outputs import fitting_images
+
+    description = models.describe(network)
+    size = "×".join(map(str, network.input_shape[1:3]))
+    subtitle = f"{description.kinds}, {size} px, {network.count_params():,} parameters"
+    with tempfile.TemporaryDirectory() as folder:
+        sheets = []
+        if evaluation is not None and description.tasks:
+            images = fitting_images(network, evaluation, "--data")
+            count = min(_PICTURES if images.is_labelled else _DENSE_PICTURES, images.size)
+            for form, path in paths.items():
+                print(f"  drawing predictions of {path.name} ...", flush=True)
+                sheet = Path(folder) / f"{form}.png"
+                draw_some(Predictor(open_file(path).predict, description), images, count, sheet)
+                sheets.append((f"{path.name}, {count} images", sheet))
+        write_report(report, records, report.stem, subtitle, sheets)

@@ -619,8 +619,11 @@ class TestExportedFiles:
         folder, outcome = exported
         assert (outcome.code, outcome.error) == (0, "")
         assert {path.name for path in folder.iterdir()} == {
-            *("auxiliary_float32.tflite", "auxiliary_float32.tflite.json", "auxiliary.onnx", "auxiliary.onnx.json")
+            *("auxiliary_float32.tflite", "auxiliary_float32.tflite.json", "auxiliary.onnx", "auxiliary.onnx.json"),
+            "auxiliary.html",
         }
+        page = (folder / "auxiliary.html").read_text()
+        assert page.count("data:image/png;base64,") == 2, "a sheet of predictions for every file"
         for name in ("auxiliary_float32.tflite", "auxiliary.onnx"):
             record = read_json(folder / f"{name}.json")
             assert row_of(outcome, name) == [
