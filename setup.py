@@ -32,6 +32,7 @@ setup(
     package_dir=PACKAGE_DIRECTORIES,
     package_data={
         "auxzoo.data": ["sample/*"],
+        "auxzoo.export": ["page/*"],
         "auxzoo.models": ["published/*.json", "published/*/*"],
         "auxzoo.training": ["recipes/*.yaml"],
     },
