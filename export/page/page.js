@@ -107,8 +107,8 @@ async function measureLatency() {
     at("median").textContent = milliseconds(found.median_ms);
     at("p95").textContent = milliseconds(found.p95_ms);
     at("first-run").textContent = milliseconds(found.first_run_ms);
-    const each = found.runs_per_sample > 1 ? ` of ${found.runs_per_sample} runs` : "";
-    at("samples").textContent = `${found.samples}${each}`;
+    const together = found.runs_per_sample;
+    at("samples").textContent = `${found.samples}, each ${together === 1 ? "one run" : `${together} runs`}`;
     at("latency").hidden = false;
   } finally {
     bar.hidden = true;
