@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import re
 import shutil
 import socket
 import stat
@@ -29,10 +30,14 @@ _HEADERS = {
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self'; "
         "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    # Both together let a page on localhost (or over HTTPS) have several threads.
+}
+# Both together let a page have several threads, where its address is this machine's own; elsewhere plain HTTP has one,
+# and a browser complains of them. (`adb reverse` gives a phone on a cable such an address.)
+_HEADERS_HERE = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
+_HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _SECONDS = 30  # a client that says nothing for so long is let go
 
 
@@ -119,7 +124,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 shutil.copyfileobj(file, self.wfile)
 
     def end_headers(self):
-        for name, value in _HEADERS.items():
+        host = self.headers.get("Host", "") if getattr(self, "headers", None) else ""
+        for name, value in {**_HEADERS, **(_HEADERS_HERE if _HERE.fullmatch(host) else {})}.items():
             self.send_header(name, value)
         super().end_headers()
 

@@ -13,7 +13,7 @@ def add_arguments(parser):
     parser.add_argument("--runs", type=int, default=50, help="timed runs of a round, in 3 s (default: %(default)s)")
     parser.add_argument("--warm-up", type=int, default=10, help="runs before them (default: %(default)s)")
     parser.add_argument(
-        "--timeout", type=float, default=10.0, help="seconds to load and run once (default: %(default)s)"
+        "--timeout", type=float, default=8.0, help="seconds to load and run once (default: %(default)s)"
     )
     parser.add_argument("--no-profile", action="store_true", help="do not profile ONNX files operator by operator")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")

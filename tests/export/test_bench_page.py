@@ -38,12 +38,15 @@ TASKS = (
     auxzoo.Task("surface", "segmentation", ("sea", "land", "ice", "<b>sand</b>")),
     auxzoo.Task("height", "regression", unit="m", scale=100.0),
 )
-# WebAssembly adds in another order, and the picture is scaled in float64: rounding, of numbers of about 1.
+# WebAssembly adds in another order, and the picture is scaled in float64: rounding, of numbers of about 30.
 TOLERANCE = 1e-4
 
 
-def write_network(path, tasks=TASKS, channels_last=True, activation=None, seed=0):
-    """Writes an ONNX file with an output a task: a convolution, and a head each, of random weights."""
+def write_network(path, tasks=TASKS, channels_last=True, activation=None, seed=39):
+    """Writes an ONNX file with an output a task: a convolution, and a head each, of random weights.
+
+    With this seed it says four different things of the ten pictures.
+    """
     generator = np.random.default_rng(seed)
     weights, nodes, outputs = [], [], []
 
@@ -504,8 +507,10 @@ class TestInTheBrowser:
         Image.open(photographs[9]).save(photograph, quality=95)
         page = serve(path, description)
         kind = page.predict(photograph, "photograph")[0]  # the other of the two inputs
-        # Decoders may round a colour differently by a few of 255 steps; shrunk fifteen times that is less than one.
-        np.testing.assert_allclose(kind["values"], expected(path, description, photograph)[0]["kind"][0], atol=0.02)
+        wanted = expected(path, description, photograph)[0]["kind"][0]
+        # Decoders round colours differently by a few of 255 steps; 0.5 % was seen of this picture.
+        np.testing.assert_allclose(kind["values"], wanted, atol=0.02 * np.abs(wanted).max())
+        assert kind["top"][0]["index"] == wanted.argmax()
 
     def test_a_file_that_is_no_picture_is_told_and_the_page_goes_on(self, serve, photographs, tmp_path):
         (tmp_path / "text.png").write_text("no picture")

@@ -69,6 +69,11 @@ class TestFiles:
         assert response.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
+    def test_several_threads_are_asked_for_on_this_machine_alone(self, server):
+        for host, expected in ((b"localhost:80", True), (b"[::1]", True), (b"192.0.2.1:80", False), (b"", False)):
+            received = ask(server, b"GET / HTTP/1.0\r\nHost: " + host + b"\r\n\r\n")
+            assert (b"Cross-Origin-Opener-Policy: same-origin" in received) == expected
+
     def test_the_root_is_the_page(self, server):
         assert ask(server, b"GET / HTTP/1.0\r\n\r\n").endswith(b"<p>page</p>")
 
