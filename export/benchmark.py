@@ -191,6 +191,7 @@ def _run_litert_benchmark(path, threads, runs, warm_up, timeout):
             "num_threads": threads,
             "result_json": result,
         }
+        limit = timeout + 2 * _SECONDS_OF_RUNS
         began = time.perf_counter()
         try:
             ended = subprocess.run(
@@ -201,12 +202,12 @@ def _run_litert_benchmark(path, threads, runs, warm_up, timeout):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=timeout + 2 * _SECONDS_OF_RUNS,
+                timeout=limit,
             )
             seconds = time.perf_counter() - began
             latency = json.loads(result.read_text())["latency"]
-        except subprocess.TimeoutExpired as error:
-            return {"failed": f"no result within {error.timeout:g} s"}
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no result within {limit:g} s"}
         except (OSError, ValueError, KeyError):
             return {"failed": f"no result, exit code {ended.returncode}"}
     return {

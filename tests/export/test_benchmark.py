@@ -267,7 +267,7 @@ class TestCommand:
             "float.tflite",
             "litert-benchmark",
             "onnxruntime",
-            "GlobalAveragePool",
+            "MatMul",
             "Cold start",
             "round 2 of 2",
         ):
