@@ -1,7 +1,7 @@
 """Running a TFLite or ONNX file of anyone's in a child process: what kills or hangs a runtime must not kill or hang us.
 
 The parent (`FileApart`, `Apart`) asks; the child (`main`) does what is asked, one request after the other, and ends
-when the parent is gone.
+when the parent is gone. It has the rights of the parent: this is no sandbox.
 """
 
 import contextlib
@@ -84,14 +84,15 @@ class Apart:
         seconds = self.seconds if seconds is None else seconds
         try:
             self._connection.send((request, arguments, seconds))
-            if not self._connection.poll(seconds):
-                self.close()
-                raise UserError(f"`{self.path}` cannot be run: no answer within {seconds:g} s")
-            is_refused, answer = self._connection.recv()
-        except (EOFError, OSError):
+            is_in_time = self._connection.poll(seconds)
+            is_refused, answer = self._connection.recv() if is_in_time else (None, None)
+        except Exception:  # the end of the connection, or what a runtime with damaged memory sends
             reason = self._reason()
             self.close()
             raise UserError(f"`{self.path}` cannot be run: {reason}") from None
+        if not is_in_time:
+            self.close()
+            raise UserError(f"`{self.path}` cannot be run: no answer within {seconds:g} s")
         if is_refused:
             raise UserError(answer)
         return answer

@@ -25,7 +25,9 @@ _TOOLS = ("auxzoo", "ai-edge-litert", "onnxruntime", "numpy")
 _SECONDS_OF_RUNS = 3.0
 
 
-def benchmark(paths, *, threads=(1, 2), rounds=5, runs=50, warm_up=10, timeout=SECONDS, profile=True, progress=None):
+def benchmark_files(
+    paths, *, threads=(1, 2), rounds=5, runs=50, warm_up=10, timeout=SECONDS, profile=True, progress=None
+):
     """Measures files side by side.
 
     In every round each file is run by a fresh child process for each number of threads; rounds begin with another file
@@ -56,7 +58,7 @@ def benchmark(paths, *, threads=(1, 2), rounds=5, runs=50, warm_up=10, timeout=S
             wrong.
 
     Example:
-        >>> result = benchmark(["plain.tflite", "auxiliary.tflite"])
+        >>> result = benchmark_files(["plain.tflite", "auxiliary.tflite"])
         >>> result["files"][1]["measurements"][0]["ratio"]
     """
     paths = [Path(path) for path in paths]

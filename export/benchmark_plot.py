@@ -35,7 +35,7 @@ def draw_benchmark(result, path):
     """Draws the accuracy of files, from their records, against their latency at the first number of threads.
 
     Args:
-        result: what `benchmark` returned.
+        result: what `benchmark_files` returned.
         path: `str` or `Path` of the picture, ending in `.png` or `.svg`.
 
     Returns:
@@ -45,7 +45,7 @@ def draw_benchmark(result, path):
         UserError: if `path` has another suffix or cannot be written, or a record is no JSON.
 
     Example:
-        >>> draw_benchmark(benchmark(["plain.tflite", "int8.tflite"]), "benchmark.png")
+        >>> draw_benchmark(benchmark_files(["plain.tflite", "int8.tflite"]), "benchmark.png")
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator

@@ -25,7 +25,7 @@ def run(arguments):
     from pathlib import Path
 
     from auxzoo.errors import UserError
-    from auxzoo.export.benchmark import benchmark
+    from auxzoo.export.benchmark import benchmark_files
     from auxzoo.files import write_json
 
     try:
@@ -36,7 +36,7 @@ def run(arguments):
         ) from None
     if arguments.plot and not arguments.plot.endswith((".png", ".svg")):
         raise UserError(f"`--plot` must end in .png or .svg. Received: {arguments.plot!r}")
-    result = benchmark(
+    result = benchmark_files(
         arguments.files,
         threads=threads,
         rounds=arguments.rounds,

@@ -147,7 +147,7 @@ async function start() {
   state.facts = await (await fetched("network.json")).json();
   const { file, sha256, bytes, input, outputs, runtime } = state.facts;
   at("title").textContent = file;
-  at("subtitle").textContent = `${(bytes / 1e6).toFixed(2)} MB, input ${input.shape.join(" × ")}`;
+  at("subtitle").textContent = `${(bytes / 1e3).toLocaleString("en", { maximumFractionDigits: 0 })} kB, input ${input.shape.join(" × ")}`;
   state.figures = {
     network: { file, sha256, bytes, input, outputs },
     runtime,

@@ -12,7 +12,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
+from auxzoo.command_line import main
 from auxzoo.errors import UserError
 from auxzoo.export import open_file
 from auxzoo.export.apart import Apart, FileApart
@@ -212,3 +214,20 @@ def test_mutated_files_work_or_are_refused_with_a_reason(tiny, tmp_path, form, r
         answers.append(probe.ask(path))
     assert all(answer == "works" or REASON.search(answer) for answer in answers), answers
     assert 0 < answers.count("works") < len(answers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "evaluate", "benchmark"])
+def test_commands_end_with_a_reason_where_a_file_hangs(endless_file, tmp_path, capsys, command):
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    arguments = {
+        "predict": [endless_file, picture, "--network", "resnet18_025_cifar10", "--to", tmp_path / "predicted"],
+        "evaluate": [endless_file, "--network", "resnet18_025_cifar10"],
+        "benchmark": [endless_file, "--timeout", 2],
+    }
+    began = time.monotonic()
+    assert main([command, *map(str, arguments[command])]) == 2
+    assert time.monotonic() - began < 30  # eight seconds, and a process that starts on a busy machine
+    assert re.search(r"endless.onnx` cannot be run: no answer within [28] s", capsys.readouterr().err)
+    assert not (tmp_path / "predicted").exists()

@@ -18,7 +18,7 @@ from auxzoo.command_line import main
 from auxzoo.errors import UserError
 from auxzoo.export import benchmark as benchmark_module
 from auxzoo.export import timing
-from auxzoo.export.benchmark import LITERT_BENCHMARK, benchmark
+from auxzoo.export.benchmark import LITERT_BENCHMARK, benchmark_files
 from auxzoo.export.benchmark_plot import draw_benchmark, recorded_scores
 from auxzoo.files import read_json, sha256, write_json
 
@@ -54,7 +54,7 @@ def onnx_file(path, inputs, operator="Identity", repeats=1, **attributes):
 def result(tiny):
     """Three files measured together, with one and two threads."""
     paths = [tiny.files[form] for form in ("tflite_float32", "tflite_int8", "onnx")]
-    return benchmark(paths, threads=(1, 2), rounds=3, runs=7, warm_up=2)
+    return benchmark_files(paths, threads=(1, 2), rounds=3, runs=7, warm_up=2)
 
 
 class TestFigures:
@@ -104,7 +104,7 @@ class TestFigures:
         kinds = [(TensorProto.FLOAT, [1, 64, 64, 3])]
         short = onnx_file(tmp_path / "short.onnx", kinds, "Sin")
         long = onnx_file(tmp_path / "long.onnx", kinds, "Sin", repeats=60)
-        found = benchmark([short, long], **QUICK | {"rounds": 3, "runs": 30}, profile=True)["files"]
+        found = benchmark_files([short, long], **QUICK | {"rounds": 3, "runs": 30}, profile=True)["files"]
         ratio, (low, high) = (found[1]["measurements"][0][key] for key in ("ratio", "ratio_interval"))
         assert low <= ratio <= high
         assert 5 < ratio < 300
@@ -113,7 +113,7 @@ class TestFigures:
     def test_a_large_file_needs_more_memory(self, tmp_path):
         small = onnx_file(tmp_path / "small.onnx", [(TensorProto.FLOAT, [1, 8, 8, 3])])
         large = onnx_file(tmp_path / "large.onnx", [(TensorProto.FLOAT, [1, 2000, 2000, 3])])  # 48 MB
-        small, large = (entry["measurements"][0] for entry in benchmark([small, large], **QUICK)["files"])
+        small, large = (entry["measurements"][0] for entry in benchmark_files([small, large], **QUICK)["files"])
         assert large["peak_bytes"] - small["peak_bytes"] > 40e6
         assert large["baseline_bytes"] == small["baseline_bytes"]
 
@@ -128,7 +128,7 @@ class TestFigures:
 
         monkeypatch.setattr(benchmark_module, "_run_in_child", run)
         files = [shutil.copy(tiny.files["onnx"], tiny.files["onnx"].with_name(f"{name}.onnx")) for name in "abc"]
-        benchmark(files, threads=(2, 1), rounds=4, profile=False)
+        benchmark_files(files, threads=(2, 1), rounds=4, profile=False)
         first_files = [name for name, threads in order[::6]]
         assert first_files == ["a.onnx", "b.onnx", "c.onnx", "a.onnx"]
         assert order[6:12] == [(f"{name}.onnx", threads) for name in "bca" for threads in (2, 1)]
@@ -158,7 +158,7 @@ class TestForeignFiles:
             (TensorProto.FLOAT16, ["batch", 4]),
             (TensorProto.FLOAT, []),
         ]
-        (entry,) = benchmark([onnx_file(tmp_path / "kinds.onnx", kinds)], **QUICK)["files"]
+        (entry,) = benchmark_files([onnx_file(tmp_path / "kinds.onnx", kinds)], **QUICK)["files"]
         assert entry["measurements"][0]["runs"] == 10
 
     def test_tflite_with_two_inputs(self, tmp_path):
@@ -168,7 +168,7 @@ class TestForeignFiles:
         function = tf.function(lambda one, two: one + tf.cast(two, tf.float32), input_signature=signature)
         path = tmp_path / "two.tflite"
         path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()]).convert())
-        (entry,) = benchmark([path], **QUICK)["files"]
+        (entry,) = benchmark_files([path], **QUICK)["files"]
         assert entry["measurements"][0]["runs"] == 10
 
     def test_inputs_of_text_are_told(self, tmp_path):
@@ -176,7 +176,7 @@ class TestForeignFiles:
         with pytest.raises(
             UserError, match=r"text.onnx` must take tensors of numbers. Received: 'in0', tensor\(string"
         ):
-            benchmark([path], **QUICK)
+            benchmark_files([path], **QUICK)
 
     def test_a_runtime_that_does_not_take_a_file_is_told_and_not_asked_again(self, tiny, monkeypatch):
         asked = []
@@ -186,7 +186,7 @@ class TestForeignFiles:
             return {"failed": "no result, exit code 3"}
 
         monkeypatch.setattr(benchmark_module, "_run_litert_benchmark", fail)
-        (entry,) = benchmark([tiny.files["tflite_float32"]], **QUICK)["files"]
+        (entry,) = benchmark_files([tiny.files["tflite_float32"]], **QUICK)["files"]
         assert entry["measurements"][1] == {
             "runtime": LITERT_BENCHMARK,
             "threads": 1,
@@ -208,7 +208,7 @@ class TestForeignFiles:
         path = tmp_path / f"broken{suffix}"
         path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(range(200)))
         with pytest.raises(UserError, match=rf"broken{suffix}` cannot be run: \S"):
-            benchmark([path], **QUICK)
+            benchmark_files([path], **QUICK)
 
 
 class TestBadInput:
@@ -227,13 +227,13 @@ class TestBadInput:
     )
     def test_arguments(self, tiny, arguments, message):
         with pytest.raises(UserError, match=message):
-            benchmark([tiny.files["onnx"]], **QUICK | arguments)
+            benchmark_files([tiny.files["onnx"]], **QUICK | arguments)
 
     def test_files(self, tiny, tmp_path):
         with pytest.raises(UserError, match="`paths` must name at least one file"):
-            benchmark([])
+            benchmark_files([])
         with pytest.raises(UserError, match=r"gone.onnx` is not a file"):
-            benchmark([tiny.files["onnx"], tmp_path / "gone.onnx"])
+            benchmark_files([tiny.files["onnx"], tmp_path / "gone.onnx"])
 
 
 class TestCommand:
