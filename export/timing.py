@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 import sys
 import tempfile
 import time
@@ -133,7 +134,7 @@ def profile_onnx(path, runs):
 
     Args:
         path: `str`.
-        runs: `int`, after 3 that are not counted.
+        runs: `int`, beside 3 to warm up.
 
     Returns:
         list of `dict`, the dearest operator first: `name` of the node in the file that runs (after the runtime has
@@ -150,9 +151,10 @@ def profile_onnx(path, runs):
             name = event["name"].removesuffix("_kernel_time")
             durations.setdefault(name, []).append(event["dur"] / 1e3)
             operators[name] = event["args"]["op_name"]
-    means = {name: sum(values[-runs:]) / runs for name, values in durations.items()}
-    total = sum(means.values()) or 1.0
+    # The median of each, which other work on the machine moves little; in a loop an operator runs several times a run.
+    usual = {name: statistics.median(values) * len(values) / (3 + runs) for name, values in durations.items()}
+    total = sum(usual.values()) or 1.0
     return [
-        {"name": name, "operator": operators[name], "milliseconds": mean, "share": mean / total}
-        for name, mean in sorted(means.items(), key=lambda item: -item[1])
+        {"name": name, "operator": operators[name], "milliseconds": value, "share": value / total}
+        for name, value in sorted(usual.items(), key=lambda item: -item[1])
     ]
