@@ -33,6 +33,7 @@ setup(
     package_data={
         "auxzoo": ["report.html"],
         "auxzoo.data": ["sample/*"],
+        "auxzoo.export": ["page/*"],
         "auxzoo.models": ["published/*.json", "published/*/*"],
         "auxzoo.training": ["recipes/*.yaml"],
     },

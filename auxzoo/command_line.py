@@ -21,6 +21,8 @@ COMMANDS = {
     "evaluate": ("auxzoo.commands.evaluate", "measure a network or an exported file on images"),
     "export": ("auxzoo.commands.export", "write TFLite and ONNX files, each measured"),
     "predict": ("auxzoo.commands.predict", "run a network or an exported file on photographs, and draw the result"),
+    "benchmark": ("auxzoo.commands.benchmark", "measure latency, cold start and memory of files side by side"),
+    "bench-page": ("auxzoo.commands.bench_page", "write and serve a page that measures an ONNX file in a browser"),
     "demo": ("auxzoo.commands.demo", "the whole road in minutes on packaged images"),
 }
 

@@ -81,9 +81,9 @@ def open_predictor(name, network=None):
     """
     from auxzoo import models
     from auxzoo.commands.common import load_network
-    from auxzoo.export.runtime import open_file
+    from auxzoo.export.apart import FileApart
 
-    runner = open_file(name) if name.endswith((".tflite", ".onnx")) else None
+    runner = FileApart(name) if name.endswith((".tflite", ".onnx")) else None
     loaded = load_network(network if runner else name)
     if runner:
         return Predictor(runner.predict, models.describe(loaded))

@@ -4,11 +4,14 @@ import importlib
 
 _NAMES = {
     "FORMATS": "formats",
+    "FileApart": "apart",
+    "benchmark_files": "benchmark",
     "evaluate_file": "measurement",
     "export_files": "files",
     "open_file": "runtime",
     "to_onnx": "files",
     "to_tflite": "files",
+    "write_page": "bench_page",
 }
 
 __all__ = sorted(_NAMES)

@@ -7,13 +7,14 @@ import numpy as np
 
 from auxzoo.scores import Scores
 
+from .apart import FileApart
 from .runtime import open_file
 
 _PARITY_IMAGES = 256
 
 
 def evaluate_file(path, images, preprocessing, progress=None):
-    """Measures an exported file on images, one at a time.
+    """Measures a file on images, one at a time, in a child process: it may be anyone's.
 
     Args:
         path: TFLite or ONNX file; the outputs of one with several tasks are called as the tasks are.
@@ -24,10 +25,13 @@ def evaluate_file(path, images, preprocessing, progress=None):
     Returns:
         `dict`: `images` (how many), what `auxzoo.scores.Scores` gives (`accuracy`, 0 to 1, of a classifier), `source`.
 
+    Raises:
+        UserError: if the file cannot be run, kills the runtime or hangs, or does not fit the images.
+
     Example:
         >>> evaluate_file("flowers_int8.tflite", test, auxzoo.describe(compact).preprocessing)["accuracy"]
     """
-    runner = open_file(path)
+    runner = FileApart(path)
     scores, done = Scores(images, preprocessing), 0
     # Logits at every pixel of many images would not fit in memory.
     for batch, _ in images.batches(preprocessing, 250 if images.is_labelled else 8):
@@ -35,6 +39,7 @@ def evaluate_file(path, images, preprocessing, progress=None):
         done += len(batch)
         if progress is not None:
             progress(done)
+    runner.close()
     return {"images": done, **scores.result(), "source": images.name}
 
 

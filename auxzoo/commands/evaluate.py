@@ -34,14 +34,14 @@ def run(arguments):
         raise UserError(f"`--pictures` must end in .png. Received: {arguments.pictures!r}")
     load_tensorflow()
     from auxzoo import models
+    from auxzoo.export.apart import FileApart
     from auxzoo.export.measurement import evaluate_file
-    from auxzoo.export.runtime import open_file
     from auxzoo.prediction import draw_some, open_predictor
     from auxzoo.training.evaluation import evaluate
     from auxzoo.training.outputs import fitting_images
 
     if is_file:
-        open_file(arguments.name)  # a broken file is told before any image is read
+        FileApart(arguments.name).close()  # a broken file is told before any image is read
     name = arguments.network if is_file else arguments.name
     network = load_network(name)
     description = models.describe(network)

@@ -1,0 +1,271 @@
+"""Running a TFLite or ONNX file of anyone's in a child process: what kills or hangs a runtime must not kill or hang us.
+
+The parent (`FileApart`, `Apart`) asks; the child (`main`) does what is asked, one request after the other, and ends
+when the parent is gone. It has the rights of the parent: this is no sandbox.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from auxzoo.errors import UserError
+
+SECONDS = 8.0  # and the start of the child: ten in all
+_START_SECONDS = 120  # to import a runtime on a busy machine; no file is read so early
+_GRACE_SECONDS = 5
+
+
+class Apart:
+    """A child process that answers requests, each within a time limit.
+
+    Args:
+        path: `str` or `Path` of the file that it shall run; messages name it.
+        seconds: limit of a request, above 0.
+
+    Raises:
+        UserError: if `path` is no file or has another suffix, or if `seconds` is not so.
+
+    Example:
+        >>> with Apart("flowers.onnx") as child:
+        ...     child.ask("load", "flowers.onnx", 1)
+    """
+
+    def __init__(self, path, seconds=SECONDS):
+        self.path = Path(path)
+        self.check(self.path)
+        if isinstance(seconds, bool) or not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+            raise UserError(f"`seconds` must be above 0. Received: {seconds!r}")
+        self.seconds = seconds
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `_end`)
+        self._connection, theirs = Pipe()
+        with theirs:
+            self._child = subprocess.Popen(
+                # -P: a folder `auxzoo` where the user happens to stand must not hide the installed package.
+                [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+            )
+        # Also where nobody closes it: at the end of the program.
+        self._end = weakref.finalize(self, _end, self._child, self._connection, self._log)
+        self.ask("start", self.path.suffix, seconds=_START_SECONDS)
+
+    @staticmethod
+    def check(path):
+        """Raises a `UserError` if `path`, a `Path`, is no file or has another suffix."""
+        if not path.is_file():
+            raise UserError(f"`{path}` is not a file.")
+        if path.suffix not in _RUNTIMES:
+            raise UserError(f"`path` must end in {' or '.join(_RUNTIMES)}. Received: `{path}`")
+
+    def ask(self, request, *arguments, seconds=None):
+        """Returns the answer of the child to a request.
+
+        Args:
+            request: name of a function below whose name begins with `_answer_`.
+            arguments: of that function.
+            seconds: limit; that of the child if `None`.
+
+        Raises:
+            UserError: if the file cannot be run, kills the child, or runs longer than the limit. Of a child that was
+                killed no further request is answered.
+        """
+        seconds = self.seconds if seconds is None else seconds
+        try:
+            self._connection.send((request, arguments, seconds))
+            is_in_time = self._connection.poll(seconds)
+            is_refused, answer = self._connection.recv() if is_in_time else (None, None)
+        except Exception:  # the end of the connection, or what a runtime with damaged memory sends
+            reason = self._reason()
+            self.close()
+            raise UserError(f"`{self.path}` cannot be run: {reason}") from None
+        if not is_in_time:
+            self.close()
+            raise UserError(f"`{self.path}` cannot be run: no answer within {seconds:g} s")
+        if is_refused:
+            raise UserError(answer)
+        return answer
+
+    def _reason(self):
+        """Returns in words why the child is gone."""
+        if not self._end.alive:
+            return "its process was ended before"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(_GRACE_SECONDS)
+        code = self._child.returncode
+        if code is not None and code < 0:
+            return f"it kills the runtime ({signal.Signals(-code).name})"
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no word of it")
+        return f"the runtime's process ended with exit code {code}: {last}"
+
+    def close(self):
+        """Ends the child."""
+        self._end()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class FileApart:
+    """A TFLite or ONNX file in a child process, with the face of `open_file`.
+
+    A file that is opened has been run once. Whatever it does to the runtime, then or later, is a `UserError`.
+
+    Args:
+        path: `str` or `Path`, ending in `.tflite` or `.onnx`.
+        threads: `int`, threads of an operator.
+        seconds: limit of opening it, and of each image.
+
+    Raises:
+        UserError: as `open_file` does; and if the file kills the runtime or does not answer in time.
+
+    Example:
+        >>> logits = FileApart("downloaded.tflite").predict(images)
+    """
+
+    def __init__(self, path, threads=1, seconds=SECONDS):
+        self._child = Apart(path, seconds)
+        self._tensors, self._operators = self._child.ask("open", str(path), threads)
+
+    def predict(self, images):
+        """Returns the outputs for float32 images `[count, height, width, 3]`, as the files of `open_file` do."""
+        images = np.asarray(images, np.float32)
+        if images.ndim == 0 or len(images) == 0:
+            return self._child.ask("predict", images)  # which refuses it
+        results = [self._child.ask("predict", image[None]) for image in images]
+        if isinstance(results[0], dict):
+            return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+        return np.concatenate(results)
+
+    def operators(self):
+        """Returns operator name -> how often the file has it."""
+        return self._operators
+
+    def tensors(self):
+        """Returns names, shapes and number types of input and outputs."""
+        return self._tensors
+
+    def close(self):
+        """Ends the child."""
+        self._child.close()
+
+
+def _end(child, connection, log):
+    child.kill()
+    child.wait()
+    connection.close()
+    log.close()
+
+
+# The child
+
+
+def main(descriptor):
+    """Runs in the child: answers requests from a connection until it is closed."""
+    _be_the_first_to_go()
+    connection, state = Connection(descriptor), {}
+    while True:
+        try:
+            request, arguments, seconds = connection.recv()
+        except EOFError:
+            return
+        # Where the parent was killed nobody else would end a runtime that hangs.
+        signal.alarm(math.ceil(seconds) + _GRACE_SECONDS)
+        try:
+            answer = False, globals()[f"_answer_{request}"](state, *arguments)
+        except UserError as error:
+            answer = True, str(error)
+        except Exception as error:  # runtimes' errors have no common class
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            answer = True, f"`{state.get('path')}` cannot be run: {first_line}"
+        signal.alarm(0)
+        connection.send(answer)
+
+
+def _be_the_first_to_go():
+    """Lets a damaged size, which may ask for any amount of memory, end this process and no other."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _import_litert():
+    import ai_edge_litert.interpreter  # noqa: F401  (imported for its effect)
+
+
+def _import_onnxruntime():
+    import onnxruntime  # noqa: F401
+
+
+_RUNTIMES = {".tflite": _import_litert, ".onnx": _import_onnxruntime}
+
+
+def _answer_start(state, suffix):
+    import time
+
+    began = time.perf_counter()
+    _RUNTIMES[suffix]()
+    return time.perf_counter() - began
+
+
+def _answer_open(state, path, threads):
+    from .runtime import open_file
+
+    state["path"] = path
+    file = state["file"] = open_file(path, threads)
+    file.run_once()
+    return file.tensors(), file.operators()
+
+
+def _answer_predict(state, images):
+    return state["file"].predict(images)
+
+
+def _answer_load(state, path, threads):
+    from .timing import load
+
+    state["path"] = path
+    state["loaded"], seconds = load(path, threads)
+    return seconds
+
+
+def _answer_time(state, runs, warm_up, seconds):
+    from .timing import time_runs
+
+    return time_runs(state["loaded"], runs, warm_up, seconds)
+
+
+def _answer_profile(state, path, runs):
+    from .timing import profile_onnx
+
+    state["path"] = path
+    return profile_onnx(path, runs)
+
+
+def _answer_peak_memory(state):
+    from .timing import peak_memory
+
+    return peak_memory()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

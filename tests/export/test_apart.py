@@ -1,0 +1,233 @@
+"""Files run in a child process: the same answers, and whatever a file does to the runtime is told by name."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from auxzoo.command_line import main
+from auxzoo.errors import UserError
+from auxzoo.export import open_file
+from auxzoo.export.apart import Apart, FileApart
+
+MUTATED = 200
+REASON = re.compile(r"cannot be run: \S|must have one input|must take|is not a TFLite file")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(1).uniform(-1, 1, (5, 4, 6, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def endless_file(tmp_path_factory):
+    """An ONNX file of one image that counts to 2**62."""
+    path = tmp_path_factory.mktemp("endless") / "endless.onnx"
+    value = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 2, 3])]
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["go_on_out"]),
+            helper.make_node("Sin", ["state"], ["state_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, 2, 2, 3]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state_out", TensorProto.FLOAT, [1, 2, 2, 3]),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["trips", "", "x"], ["y"], body=body)],
+        "graph",
+        value,
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 2, 3])],
+        [helper.make_tensor("trips", TensorProto.INT64, [], [2**62])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def children():
+    """Returns the process ids of the children of this process that still run or were not waited for."""
+    tasks = os.listdir(f"/proc/{os.getpid()}/task")
+    lines = [Path(f"/proc/{os.getpid()}/task/{task}/children").read_text() for task in tasks]
+    return {int(child) for line in lines for child in line.split()}
+
+
+class TestGoodFiles:
+    @pytest.mark.parametrize("form", ["tflite_float32", "tflite_int8", "onnx"])
+    def test_answers_are_those_of_the_file_in_this_process(self, tiny, images, form):
+        here, apart = open_file(tiny.files[form]), FileApart(tiny.files[form])
+        np.testing.assert_array_equal(apart.predict(images), here.predict(images))
+        assert (apart.tensors(), apart.operators()) == (here.tensors(), here.operators())
+        apart.close()
+
+    def test_several_outputs_are_a_dict(self, tmp_path):
+        path = tmp_path / "two.onnx"
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["positive"]), helper.make_node("Neg", ["x"], ["negative"])],
+            "graph",
+            [value("x", TensorProto.FLOAT, [1, 1, 2, 3])],
+            [value(name, TensorProto.FLOAT, [1, 1, 2, 3]) for name in ("positive", "negative")],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        images = np.random.default_rng(0).normal(size=(3, 1, 2, 3)).astype("float32")
+        results = FileApart(path).predict(images)
+        np.testing.assert_array_equal(results["positive"], np.maximum(images, 0))
+        np.testing.assert_array_equal(results["negative"], -images)
+
+    def test_the_child_ends_with_its_file(self, tiny):
+        before = children()
+        file = FileApart(tiny.files["onnx"])
+        assert len(children() - before) == 1
+        file.close()
+        assert children() == before
+        file = FileApart(tiny.files["onnx"])
+        del file  # nobody closed it
+        assert children() == before
+
+    @pytest.mark.parametrize("shape", [(0, 4, 6, 3), (4, 6, 3), (), (1, 6, 4, 3)])
+    def test_images_of_another_shape_are_told(self, tiny, shape):
+        with pytest.raises(UserError, match=r"`images` must be of shape \[count, 4, 6, 3\]"):
+            FileApart(tiny.files["onnx"]).predict(np.zeros(shape, "float32"))
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "10", True])
+    def test_a_limit_that_is_none(self, tiny, seconds):
+        with pytest.raises(UserError, match="`seconds` must be above 0"):
+            FileApart(tiny.files["onnx"], seconds=seconds)
+
+    def test_a_missing_file_and_another_suffix(self, tmp_path):
+        with pytest.raises(UserError, match=r"gone.onnx` is not a file"):
+            FileApart(tmp_path / "gone.onnx")
+        (tmp_path / "network.bin").write_bytes(b"TFL3")
+        with pytest.raises(UserError, match=r"`path` must end in .tflite or .onnx. Received: `.*network.bin`"):
+            FileApart(tmp_path / "network.bin")
+
+    def test_a_file_that_hangs_is_ended_in_time(self, endless_file):
+        before, began = children(), time.monotonic()
+        with pytest.raises(UserError, match=r"endless.onnx` cannot be run: no answer within 1 s"):
+            FileApart(endless_file, seconds=1)
+        assert time.monotonic() - began < 6  # the start of the child counts as well
+        assert children() == before
+
+    @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+    def test_a_killed_child_is_told_by_the_signal(self, tiny, images, number):
+        before = children()
+        file = FileApart(tiny.files["tflite_float32"])
+        (child,) = children() - before
+        os.kill(child, number)
+        with pytest.raises(UserError, match=rf"float32.tflite` cannot be run: it kills the runtime \({number.name}\)"):
+            file.predict(images)
+        with pytest.raises(UserError, match="its process was ended before"):
+            file.predict(images)
+        assert children() == before
+
+    def test_a_runtime_that_cannot_be_imported_is_told(self, tiny, tmp_path, monkeypatch):
+        (tmp_path / "onnxruntime.py").write_text("raise OSError('libonnx.so: no such file')")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        with pytest.raises(UserError, match=r"cannot be run: libonnx.so: no such file"):
+            FileApart(tiny.files["onnx"])
+
+    def test_a_python_that_does_not_start_is_told(self, tiny, monkeypatch):
+        monkeypatch.setattr("sys.executable", "/bin/false")
+        with pytest.raises(UserError, match=r"the runtime's process ended with exit code 1: no word of it"):
+            FileApart(tiny.files["onnx"])
+
+    def test_the_child_of_a_killed_parent_ends(self, tiny, tmp_path):
+        """Also while it waits for a request."""
+        program = (
+            "import sys, time; from auxzoo.export.apart import FileApart; file = FileApart(sys.argv[1]); "
+            "print(file._child._child.pid, flush=True); time.sleep(60)"
+        )
+        parent = subprocess.Popen(
+            [sys.executable, "-c", program, tiny.files["onnx"]], stdout=subprocess.PIPE, text=True
+        )
+        child = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 10
+        while _runs(child) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not _runs(child)
+
+
+def _runs(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def mutated(content, generator):
+    """Returns bytes with one to six bits flipped, one time in five cut off as well."""
+    damaged = bytearray(content)
+    for _ in range(generator.integers(1, 7)):
+        damaged[generator.integers(len(damaged))] ^= 1 << generator.integers(8)
+    return bytes(damaged[: generator.integers(len(damaged))] if generator.random() < 0.2 else damaged)
+
+
+class Probe:
+    """Asks one child about many files, and starts another when a file was its end."""
+
+    def __init__(self, request):
+        self.request, self.child = request, None
+
+    def ask(self, path):
+        """Returns "works", or what the `UserError` says."""
+        try:
+            if self.child is None:
+                self.child = Apart(path, seconds=3)
+            self.child.path = path
+            self.child.ask(self.request, str(path), 1)
+            return "works"
+        except UserError as error:
+            if "kills the runtime" in str(error) or "no answer" in str(error):
+                self.child = None
+            return str(error)
+
+
+@pytest.mark.parametrize("request_", ["load", "open"])
+@pytest.mark.parametrize("form", ["tflite_float32", "tflite_int8", "onnx"])
+def test_mutated_files_work_or_are_refused_with_a_reason(tiny, tmp_path, form, request_):
+    """200 of each kind through what `benchmark` asks (`load`), and what `predict` and `evaluate` do (`open`)."""
+    source, generator, probe = tiny.files[form], np.random.default_rng(5), Probe(request_)
+    answers = []
+    for _ in range(MUTATED // 2):
+        path = tmp_path / f"mutated{source.suffix}"
+        path.write_bytes(mutated(source.read_bytes(), generator))
+        answers.append(probe.ask(path))
+    assert all(answer == "works" or REASON.search(answer) for answer in answers), answers
+    assert 0 < answers.count("works") < len(answers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "evaluate", "benchmark"])
+def test_commands_end_with_a_reason_where_a_file_hangs(endless_file, tmp_path, capsys, command):
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (4, 4)).save(picture)
+    arguments = {
+        "predict": [endless_file, picture, "--network", "resnet18_025_cifar10", "--to", tmp_path / "predicted"],
+        "evaluate": [endless_file, "--network", "resnet18_025_cifar10"],
+        "benchmark": [endless_file, "--timeout", 2],
+    }
+    began = time.monotonic()
+    assert main([command, *map(str, arguments[command])]) == 2
+    assert time.monotonic() - began < 30  # eight seconds, and a process that starts on a busy machine
+    assert re.search(r"endless.onnx` cannot be run: no answer within [28] s", capsys.readouterr().err)
+    assert not (tmp_path / "predicted").exists()
