@@ -4,9 +4,14 @@ import importlib
 
 _NAMES = {
     "FORMATS": "formats",
+    "TARGETS": "targets",
+    "check_target": "targets",
     "evaluate_file": "measurement",
     "export_files": "files",
+    "inspect_file": "inspection",
     "open_file": "runtime",
+    "plan_memory": "memory_plan",
+    "read_model_file": "model_file",
     "to_onnx": "files",
     "to_tflite": "files",
 }

@@ -1,6 +1,7 @@
 """How much memory a file's activations take at one time, from their lifetimes."""
 
 import dataclasses
+from collections import defaultdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,24 +47,25 @@ def plan_memory(model_file):
         98304
     """
     unpacked = _unpacked(model_file)
-    sizes, unknown = {}, 0
-    for place, tensor in enumerate(model_file.tensors):
-        if not tensor.is_constant and place not in unpacked:
-            sizes[place] = tensor.bytes(open_size=1) or 0
-            unknown += tensor.bytes(open_size=1) is None
-    graphs = {}
+    counted = {
+        place: tensor
+        for place, tensor in enumerate(model_file.tensors)
+        if not tensor.is_constant and place not in unpacked
+    }
+    sizes, operators = defaultdict(dict), defaultdict(list)
+    for place, tensor in counted.items():
+        sizes[tensor.graph][place] = tensor.bytes(open_size=1) or 0
     for place, operator in enumerate(model_file.operators):
-        graphs.setdefault(operator.graph, []).append(place)
-    main = _peak(model_file, graphs.get(0, []), sizes, model_file.inputs, model_file.outputs)
-    inner = [_peak(model_file, places, sizes, (), ())[0] for graph, places in graphs.items() if graph != 0]
-    peak, operator, alive = main
+        operators[operator.graph].append(place)
+    peak, at, alive = _peak(model_file, operators[0], sizes[0], model_file.inputs, model_file.outputs)
+    inner = [_peak(model_file, operators[graph], sizes[graph], (), ())[0] for graph in sizes if graph != 0]
     return MemoryPlan(
         peak_bytes=peak + sum(inner),
-        operator=operator,
-        tensors=tuple(sorted(alive, key=lambda place: -sizes[place])),
+        operator=at,
+        tensors=tuple(sorted(alive, key=lambda place: -sizes[0][place])),
         unpacked_bytes=sum(model_file.tensors[place].bytes(open_size=1) or 0 for place in unpacked),
-        has_open_sizes=any(None in (model_file.tensors[place].shape or ()) for place in sizes),
-        unknown=unknown,
+        has_open_sizes=any(None in (tensor.shape or ()) for tensor in counted.values()),
+        unknown=sum(tensor.bytes(open_size=1) is None for tensor in counted.values()),
     )
 
 
@@ -86,7 +88,7 @@ def _peak(model_file, operators, sizes, inputs, outputs):
         operator = model_file.operators[place]
         for read in operator.inputs:
             if read in sizes:
-                births.setdefault(read, 0)  # an input, or a tensor of the graph outside
+                births.setdefault(read, 0)  # an input of a graph
                 deaths[read] = step
         for made in operator.outputs:
             if made in sizes:

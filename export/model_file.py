@@ -1,6 +1,7 @@
 """What a TFLite or ONNX file holds, read without running it."""
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from pathlib import Path
@@ -140,6 +141,20 @@ class ModelFile:
     def operator_counts(self):
         """Returns `dict` of operator name to how often the file has it, by name."""
         return dict(sorted(Counter(operator.name for operator in self.operators).items()))
+
+    @functools.cached_property
+    def labels(self):
+        """What to call each tensor: its name in the signature, or its place and the end of its own name."""
+        ends = {*self.inputs, *self.outputs}
+        labels = []
+        for place, tensor in enumerate(self.tensors):
+            # TFLite's names hold those of all layers that were fused, with their whole paths.
+            short = "/".join(tensor.name.split(";")[-1].split("/")[-2:])
+            labels.append(tensor.name if place in ends or self.kind == "onnx" else f"{place} {short}".strip())
+        for signature in self.signatures:
+            for name, place in (*signature.outputs.items(), *signature.inputs.items()):
+                labels[place] = name
+        return [label or str(place) for place, label in enumerate(labels)]
 
     @property
     def parameters(self):

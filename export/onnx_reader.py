@@ -1,8 +1,8 @@
 """Reading an ONNX file in a child process, without trusting it.
 
-A protocol buffer of a few bytes can ask for a hundred times its size, and shape inference is C++ that a hostile file may
-bring down or keep busy. So both happen in a child of limited time and memory, which reads one file after the other and
-answers in JSON; where it dies, the file is told and the next one gets a new child.
+A protocol buffer of a few bytes can ask for a hundred times its size, and shape inference is C++ that a hostile file
+may bring down or keep busy. So both happen in a child of limited time and memory, which reads one file after the other
+and answers in JSON; where it dies, the file is told and the next one gets a new child.
 """
 
 import atexit

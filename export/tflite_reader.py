@@ -17,6 +17,9 @@ from .model_file import MOST_PARTS, ModelFile, Operator, Signature, Tensor
 _ASTRAY = (struct.error, TypeError, IndexError, ValueError, OverflowError)
 
 
+_NUMBERS_A_PART = 10  # of shapes, inputs and outputs
+
+
 class _Damaged(Exception):
     """What is wrong with a file."""
 
@@ -41,13 +44,11 @@ def read_tflite(path):
 class _Reader:
     def __init__(self, content, schema):
         self._content, self._schema = content, schema
-        self._bytes_left = 4 * len(content) + 4096  # texts may be shared
-        self._parts_left = min(len(content), MOST_PARTS)
+        self._bytes_left = 2 * len(content)  # of texts, which may be shared
+        self._parts_left, self._numbers_left = MOST_PARTS, _NUMBERS_A_PART * MOST_PARTS
         numbers = schema.BuiltinOperator
         self._operators = {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
-        self._types = {
-            value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
-        }
+        self._types = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 
     def read(self):
         model = self._schema.Model.GetRootAs(self._content, 0)
@@ -95,13 +96,10 @@ class _Reader:
     def _numbers(self, table, name):
         """Returns a vector of numbers as an array, where that is inside the file."""
         count = getattr(table, f"{name}Length")()
-        if count > len(self._content):
-            raise _Damaged(f"a {name} is said to have {count:,} numbers, more than the file has room for")
-        if count == 0:
-            return np.zeros(0, np.int64)
-        array = getattr(table, f"{name}AsNumpy")()
-        self._count_bytes(array.nbytes)
-        return array
+        self._numbers_left -= count
+        if 4 * count > len(self._content) or self._numbers_left < 0:
+            raise _Damaged(f"a {name} is said to have {count:,} numbers, more than there can be")
+        return getattr(table, f"{name}AsNumpy")() if count else np.zeros(0, np.int64)
 
     def _text(self, table, field, what):
         """Returns the text of a field (its offset in the virtual table), `""` if there is none."""
@@ -112,16 +110,13 @@ class _Reader:
         (length,) = struct.unpack_from("<I", self._content, place)
         if place + 4 + length > len(self._content):
             raise _Damaged(f"a {what} is said to have {length:,} bytes, more than the file has room for")
-        self._count_bytes(length)
+        self._bytes_left -= length
+        if self._bytes_left < 0:
+            raise _Damaged("its names are longer than the file")
         try:
             return self._content[place + 4 : place + 4 + length].decode()
         except UnicodeDecodeError:
             raise _Damaged(f"a {what} is no text") from None
-
-    def _count_bytes(self, count):
-        self._bytes_left -= count
-        if self._bytes_left < 0:
-            raise _Damaged("it tells the same again and again")
 
     def _code(self, code):
         """Returns name, version and whether it is custom, of an operator code."""
@@ -156,11 +151,12 @@ class _Reader:
         scales, axis, scale, zero_point = 0, None, None, None
         quantization = tensor.Quantization()
         if quantization is not None:
-            values = self._numbers(quantization, "Scale")
-            scales = len(values)
+            scales = quantization.ScaleLength()
+            if 4 * scales > len(self._content):
+                raise _Damaged(f"tensor {name!r} is said to have {scales:,} scales")
             if scales == 1:
-                points = self._numbers(quantization, "ZeroPoint")
-                scale, zero_point = float(values[0]), int(points[0]) if len(points) else 0
+                scale = quantization.Scale(0)
+                zero_point = quantization.ZeroPoint(0) if quantization.ZeroPointLength() else 0
             elif scales:
                 axis = quantization.QuantizedDimension()
         constant = (bool(has_data) and has_data[number]) or tensor.ExternalBuffer() != 0
