@@ -21,6 +21,8 @@ BITS = {
 }
 # No file of a network for a phone comes near; what does is broken, or made to keep a reader busy.
 MOST_PARTS = 100_000
+# Characters of a message that quotes a damaged file: a name in it may be megabytes.
+LONGEST_REASON = 300
 # A flatbuffer's offsets and a protocol buffer's lengths end there.
 _LARGEST_FILE = 2**31 - 1
 

@@ -12,9 +12,10 @@ import sys
 import threading
 from pathlib import Path
 
+from auxzoo.child_process import ChildFailed
 from auxzoo.errors import UserError
 
-from .model_file import MOST_PARTS, ModelFile, Operator, Tensor
+from .model_file import LONGEST_REASON, MOST_PARTS, ModelFile, Operator, Tensor
 
 _SECONDS = 8
 _MEMORY = 4 * 2**30  # of addresses, of which Python and onnx take 0.2 GB
@@ -80,10 +81,11 @@ class _Reader:
                 timer.cancel()
             if line.endswith(b"\n"):
                 return json.loads(line)
+            code = child.wait()  # its output has ended, and so does it
             self.close()
             if late.is_set():
                 return {"error": f"cannot be read: it takes more than {_SECONDS} s"}
-            return {"error": f"cannot be read: its reader ended with code {child.returncode}"}
+            return {"error": f"cannot be read: its reader ended with code {code}"}
 
     def _start(self):
         self.close()
@@ -95,7 +97,7 @@ class _Reader:
             stderr=subprocess.DEVNULL,
         )
         if json.loads(self._child.stdout.readline() or b"null") != "ready":
-            raise RuntimeError("the reader of ONNX files does not start")
+            raise ChildFailed("The child process that reads ONNX files does not start.")
 
     def close(self):
         if self._child is not None:
@@ -112,6 +114,13 @@ atexit.register(_reader.close)
 
 class _Damaged(Exception):
     """What is wrong with a file."""
+
+
+def _text(name):
+    """Returns a text; protobuf gives it as bytes where it is none."""
+    if isinstance(name, bytes):
+        raise _Damaged("a name in it is no text")
+    return name
 
 
 def main():
@@ -135,9 +144,7 @@ def main():
         try:
             answer = _Description(Path(json.loads(line)), onnx).answer()
         except _Damaged as error:
-            answer = {"error": f"is damaged: {error}"}
-        except UnicodeDecodeError:
-            answer = {"error": "is damaged: a name in it is no text"}
+            answer = {"error": f"is damaged: {str(error)[:LONGEST_REASON]}"}
         except MemoryError:
             answer = {"error": "cannot be read: it takes too much memory"}
         print(json.dumps(answer), file=answers)
@@ -161,7 +168,7 @@ class _Description:
             raise _Damaged("it is no ONNX file, or only a part of one") from None
         if not self._model.HasField("graph") or not self._model.graph.output:
             raise _Damaged("it is no ONNX file: it has no graph with an output")
-        self._opsets = {opset.domain: opset.version for opset in self._model.opset_import}
+        self._opsets = {_text(opset.domain): opset.version for opset in self._model.opset_import}
         if not any(domain in self._opsets for domain in _STANDARD):
             self._opsets[""] = 1  # of files of the first version
         self._opsets = {"" if domain == "ai.onnx" else domain: version for domain, version in self._opsets.items()}
@@ -177,7 +184,7 @@ class _Description:
             "tensors": self._tensors,
             "inputs": [names[one.name] for one in graph.input if not self._tensors[names[one.name]]["is_constant"]],
             "outputs": [self._place(one.name, names) for one in graph.output],
-            "made_by": f"{self._model.producer_name} {self._model.producer_version}".strip(),
+            "made_by": f"{_text(self._model.producer_name)} {_text(self._model.producer_version)}".strip(),
         }
 
     def _inferred(self):
@@ -215,12 +222,13 @@ class _Description:
                     self._add(names, output, None, 0, number)
                 if output and node.op_type == "Constant":
                     self._tensors[names[output]]["is_constant"] = True
-            domain = "" if node.domain in _STANDARD else node.domain
-            name = f"{domain}:{node.op_type}" if domain else node.op_type
+            domain, kind = _text(node.domain), _text(node.op_type)
+            domain = "" if domain in _STANDARD else domain
+            name = f"{domain}:{kind}" if domain else kind
             version = self._opsets.get(domain, 1)
             places = [[self._place(tensor, names, outer) for tensor in side] for side in (node.input, node.output)]
             if name != "Constant":
-                is_custom = not self._onnx.defs.has(node.op_type, min(max(version, 1), 2**31 - 1), domain)
+                is_custom = not self._onnx.defs.has(kind, min(max(version, 1), 2**31 - 1), domain)
                 self._operators.append([name, version, *places, is_custom, number])
             for attribute in node.attribute:
                 inside += [attribute.g] if attribute.HasField("g") else []
@@ -237,7 +245,7 @@ class _Description:
     def _add(self, names, name, shape, data_type, graph, is_constant=False):
         if any(size is not None and size < 0 for size in shape or ()):
             raise _Damaged(f"tensor {name!r} is said to have shape {shape}")
-        names[name] = len(self._tensors)
+        names[_text(name)] = len(self._tensors)
         self._tensors.append(
             {
                 "name": name,

@@ -11,7 +11,7 @@ import numpy as np
 
 from auxzoo.errors import UserError
 
-from .model_file import MOST_PARTS, ModelFile, Operator, Signature, Tensor
+from .model_file import LONGEST_REASON, MOST_PARTS, ModelFile, Operator, Signature, Tensor
 
 # What `flatbuffers` raises where an offset leads astray.
 _ASTRAY = (struct.error, TypeError, IndexError, ValueError, OverflowError)
@@ -36,7 +36,7 @@ def read_tflite(path):
     try:
         return _Reader(content, schema).read()
     except _Damaged as error:
-        raise UserError(f"`{path}` is damaged: {error}") from None
+        raise UserError(f"`{path}` is damaged: {str(error)[:LONGEST_REASON]}") from None
     except _ASTRAY:
         raise UserError(f"`{path}` is damaged: it leads to places that it does not have") from None
 

@@ -4,6 +4,7 @@ import textwrap
 
 from auxzoo.commands.common import make_table, print_table
 
+_LONGEST = 200
 _KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
 
 
@@ -46,7 +47,7 @@ def _print_file(found, arguments):
 
 def _summary(found):
     opset = "".join(f", operator set {version}" for domain, version in found["opsets"].items() if not domain)
-    made_by = f", made by {found['made_by'].rstrip('.')!r}" if found["made_by"] else ""
+    made_by = f", made by {_plain(found['made_by']).rstrip('.')!r}" if found["made_by"] else ""
     return (
         f"{found['file']}: {_KINDS[found['kind']]} version {found['version']}{opset}{made_by}\n"
         f"{found['bytes'] / 1000:,.1f} kB, {found['parameters']:,} parameters, SHA-256 {found['sha256']}"
@@ -57,7 +58,7 @@ def _operators(found):
     table = make_table(None, "operator", "version>", "count>")
     for operator in found["operators"]:
         custom = " (custom)" if operator["is_custom"] else ""
-        table.add_row(operator["name"] + custom, str(operator["version"]), f"{operator['count']:,}")
+        table.add_row(_plain(operator["name"]) + custom, str(operator["version"]), f"{operator['count']:,}")
     table.add_section()
     table.add_row("all", "", f"{sum(operator['count'] for operator in found['operators']):,}")
     return table
@@ -70,7 +71,7 @@ def _tensors(title, tensors, inputs=None):
         first = [] if inputs is None else ["input" if place < inputs else "output"]
         size = "" if tensor["bytes"] is None else f"{tensor['bytes']:,}"
         constant = " constant" if tensor["is_constant"] else ""
-        table.add_row(*first, tensor["label"], _shape(tensor), tensor["type"] + constant, _scale(tensor), size)
+        table.add_row(*first, _plain(tensor["label"]), _shape(tensor), tensor["type"] + constant, _scale(tensor), size)
     return table
 
 
@@ -90,9 +91,9 @@ def _scale(tensor):
 
 def _memory(found):
     memory = found["memory"]
-    labels = [f"{tensor['label']} {_shape(tensor)} {tensor['type']}" for tensor in memory["tensors"][:3]]
+    labels = [f"{_plain(tensor['label'])} {_shape(tensor)} {tensor['type']}" for tensor in memory["tensors"][:3]]
     more = f" and {len(memory['tensors']) - 3} more" if len(memory["tensors"]) > 3 else ""
-    at = "" if memory["operator"] is None else f", at operator {memory['operator']}"
+    at = "" if memory["operator"] is None else f", at operator {_plain(memory['operator'])}"
     sentences = [
         f"Activations at one time: {memory['peak_bytes'] / 1000:,.1f} kB{at}: {', '.join(labels)}{more}.",
         "By lifetimes in the file's order, without what a runtime adds (alignment, scratch memory) or saves in place.",
@@ -106,6 +107,11 @@ def _memory(found):
     return _wrapped(" ".join(sentences))
 
 
+def _plain(text):
+    """Returns a text of the file as it may be printed: it may hold what a terminal would obey, and be of any length."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:_LONGEST])
+
+
 def _wrapped(text, indent=""):
     return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
@@ -117,7 +123,7 @@ def _targets(found):
     for name, violations in found["targets"].items():
         reasons = list(dict.fromkeys(violation.partition(": ")[2] for violation in violations))
         more = f"; and {len(reasons) - 2} more" if len(reasons) > 2 else ""
-        said = "; ".join(reasons[:2]) + more if violations else TARGETS[name].title
+        said = _plain("; ".join(reasons[:2])) + more if violations else TARGETS[name].title
         table.add_row(name, "no" if violations else "yes", said)
     return table
 
@@ -129,7 +135,7 @@ def _print_target(found, name):
     violations = found["targets"].get(name, [f"file: {_KINDS[found['kind']]}, must be {_KINDS[target.kind]}"])
     if violations:
         print(f"{found['file']} does not fit {name} ({target.title}):")
-        print("\n".join(f"  {violation}" for violation in violations))
+        print("\n".join(f"  {_plain(violation)}" for violation in violations))
     else:
         print(f"{found['file']} fits {name} ({target.title}).")
     print(_wrapped(target.note))
