@@ -329,7 +329,7 @@ def _check_shapes(model_file, profile):
         if not tensor.is_constant and any(size != 1 for size in outer):
             yield (
                 model_file.labels[place],
-                f"must have no size above 1 but in its last {profile.largest_rank} dimensions",
+                f"a size above 1 before its last {profile.largest_rank} dimensions, must be 1",
             )
 
 
