@@ -77,6 +77,9 @@ class _Reader:
                 line = child.stdout.readline()
             except BrokenPipeError:
                 line = b""
+            except BaseException:  # interrupted: its answer must not be taken for that to the next file
+                self.close()
+                raise
             finally:
                 timer.cancel()
             if line.endswith(b"\n"):
@@ -116,6 +119,10 @@ class _Damaged(Exception):
     """What is wrong with a file."""
 
 
+class _Foreign(Exception):
+    """Why a file is none of ONNX."""
+
+
 def _text(name):
     """Returns a text; protobuf gives it as bytes where it is none."""
     if isinstance(name, bytes):
@@ -145,6 +152,8 @@ def main():
             answer = _Description(Path(json.loads(line)), onnx).answer()
         except _Damaged as error:
             answer = {"error": f"is damaged: {str(error)[:LONGEST_REASON]}"}
+        except _Foreign as error:
+            answer = {"error": f"is neither a TFLite nor an ONNX file: {error}"}
         except MemoryError:
             answer = {"error": "cannot be read: it takes too much memory"}
         print(json.dumps(answer), file=answers)
@@ -165,9 +174,9 @@ class _Description:
         try:
             self._model = onnx.ModelProto.FromString(path.read_bytes())
         except DecodeError:
-            raise _Damaged("it is no ONNX file, or only a part of one") from None
+            raise _Foreign("it is cut off, or something else") from None
         if not self._model.HasField("graph") or not self._model.graph.output:
-            raise _Damaged("it is no ONNX file: it has no graph with an output")
+            raise _Foreign("it has no graph with an output")
         self._opsets = {_text(opset.domain): opset.version for opset in self._model.opset_import}
         if not any(domain in self._opsets for domain in _STANDARD):
             self._opsets[""] = 1  # of files of the first version

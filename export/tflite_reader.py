@@ -1,8 +1,8 @@
 """Reading a TFLite file by its schema, without trusting it.
 
 A flatbuffer is a web of offsets, and in a damaged or hostile one they may lead anywhere: out of the file, or a million
-times to the same place. So every vector and text is checked against the file before it is read, and what is read in all
-may be no more than a file of this size can hold.
+times to the same place. So every vector is checked against the file before it is read, and all that is read may be no
+more than a file of this size can hold.
 """
 
 import struct
@@ -79,7 +79,7 @@ class _Reader:
                 self._signature(signature, first, len(tensors)) for signature in self._parts(model, "SignatureDefs")
             ),
             size=len(self._content),
-            made_by=self._text(model, 10, "description"),
+            made_by=self._text(model, "Description"),
         )
 
     def _parts(self, table, name):
@@ -101,28 +101,22 @@ class _Reader:
             raise _Damaged(f"a {name} is said to have {count:,} numbers, more than there can be")
         return getattr(table, f"{name}AsNumpy")() if count else np.zeros(0, np.int64)
 
-    def _text(self, table, field, what):
-        """Returns the text of a field (its offset in the virtual table), `""` if there is none."""
-        offset = table._tab.Offset(field)
-        if offset == 0:
-            return ""
-        place = table._tab.Indirect(table._tab.Pos + offset)
-        (length,) = struct.unpack_from("<I", self._content, place)
-        if place + 4 + length > len(self._content):
-            raise _Damaged(f"a {what} is said to have {length:,} bytes, more than the file has room for")
-        self._bytes_left -= length
+    def _text(self, table, name):
+        """Returns a text, `""` if there is none."""
+        text = getattr(table, name)() or b""
+        self._bytes_left -= len(text)
         if self._bytes_left < 0:
             raise _Damaged("its names are longer than the file")
         try:
-            return self._content[place + 4 : place + 4 + length].decode()
+            return text.decode()
         except UnicodeDecodeError:
-            raise _Damaged(f"a {what} is no text") from None
+            raise _Damaged(f"a {name} is no text") from None
 
     def _code(self, code):
         """Returns name, version and whether it is custom, of an operator code."""
         # Files of before 2020 keep small codes in a field of their own.
         number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        custom = self._text(code, 6, "operator's name")
+        custom = self._text(code, "CustomCode")
         is_custom = bool(custom) or number == self._schema.BuiltinOperator.CUSTOM
         return custom or self._operators.get(number, f"OPERATOR_{number}"), code.Version(), is_custom
 
@@ -140,7 +134,7 @@ class _Reader:
         return count > 0
 
     def _tensor(self, tensor, has_data, graph):
-        name = self._text(tensor, 10, "tensor's name")
+        name = self._text(tensor, "Name")
         number = tensor.Buffer()
         if number >= max(len(has_data), 1):
             raise _Damaged(f"tensor {name!r} is said to lie in buffer {number} of {len(has_data)}")
@@ -198,7 +192,7 @@ class _Reader:
                 place = first[graph] + entry.TensorIndex()
                 if place >= count:
                     raise _Damaged(f"a signature names tensor {place} of {count}")
-                found[self._text(entry, 4, "signature's name")] = place
+                found[self._text(entry, "Name")] = place
             return found
 
-        return Signature(self._text(signature, 8, "signature's name"), named("Inputs"), named("Outputs"))
+        return Signature(self._text(signature, "SignatureKey"), named("Inputs"), named("Outputs"))

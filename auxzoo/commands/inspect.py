@@ -4,7 +4,8 @@ import textwrap
 
 from auxzoo.commands.common import make_table, print_table
 
-_LONGEST = 200
+_LONGEST = 200  # characters of a name
+_MOST_ROWS = 500  # of a table; a file that is made for it has a hundred thousand
 _KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
 
 
@@ -56,9 +57,10 @@ def _summary(found):
 
 def _operators(found):
     table = make_table(None, "operator", "version>", "count>")
-    for operator in found["operators"]:
+    for operator in found["operators"][:_MOST_ROWS]:
         custom = " (custom)" if operator["is_custom"] else ""
         table.add_row(_plain(operator["name"]) + custom, str(operator["version"]), f"{operator['count']:,}")
+    _tell_rest(table, len(found["operators"]))
     table.add_section()
     table.add_row("all", "", f"{sum(operator['count'] for operator in found['operators']):,}")
     return table
@@ -67,12 +69,18 @@ def _operators(found):
 def _tensors(title, tensors, inputs=None):
     """Returns a table of tensors; the first ones are inputs, the others outputs, if `inputs` tells how many."""
     table = make_table(title, *([] if inputs is None else [""]), "tensor", "shape", "type", "quantised", "bytes>")
-    for place, tensor in enumerate(tensors):
+    for place, tensor in enumerate(tensors[:_MOST_ROWS]):
         first = [] if inputs is None else ["input" if place < inputs else "output"]
         size = "" if tensor["bytes"] is None else f"{tensor['bytes']:,}"
         constant = " constant" if tensor["is_constant"] else ""
         table.add_row(*first, _plain(tensor["label"]), _shape(tensor), tensor["type"] + constant, _scale(tensor), size)
+    _tell_rest(table, len(tensors))
     return table
+
+
+def _tell_rest(table, count):
+    if count > _MOST_ROWS:
+        table.add_row(f"and {count - _MOST_ROWS:,} more: see --json", *[""] * (len(table.columns) - 1))
 
 
 def _shape(tensor):

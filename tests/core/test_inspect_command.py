@@ -1,5 +1,7 @@
 """`auxzoo inspect`: what it prints of files, ours and others, what it writes, and its exit codes."""
 
+import time
+
 import keras
 import numpy as np
 import onnx
@@ -98,6 +100,19 @@ def test_foreign_file(command, foreign):
     for text in ("camera:Sharpen (custom)", "?x4", "unknown", "Open sizes are taken as 1", "x1b[31mred"):
         assert text in outcome.output
     assert "\x1b" not in outcome.output
+
+
+def test_a_file_of_many_operators_is_told_of_in_seconds(command, tmp_path):
+    """Of as many kinds as a small file can name; a table of all of them would take minutes."""
+    nodes = [helper.make_node(f"Kind{place}", ["x"], ["y"], domain="z") for place in range(20_000)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    model = helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:]), ir_version=8)
+    onnx.save(model, tmp_path / "many.onnx")
+    start = time.monotonic()
+    outcome = command("inspect", tmp_path / "many.onnx")
+    assert time.monotonic() - start < 10
+    assert "and 19,500 more: see --json" in outcome.output
+    assert "20,000" in outcome.output
 
 
 @pytest.mark.parametrize("name", ["nowhere.tflite", "text.onnx", "half.tflite"])
