@@ -6,6 +6,7 @@ and answers in JSON; where it dies, the file is told and the next one gets a new
 """
 
 import atexit
+import contextlib
 import json
 import subprocess
 import sys
@@ -83,6 +84,8 @@ class _Reader:
             finally:
                 timer.cancel()
             if line.endswith(b"\n"):
+                if late.is_set():  # it was about to answer
+                    self.close()
                 return json.loads(line)
             code = child.wait()  # its output has ended, and so does it
             self.close()
@@ -106,7 +109,8 @@ class _Reader:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-            self._child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # of what it had not taken any more
+                self._child.stdin.close()
             self._child.stdout.close()
             self._child = None
 

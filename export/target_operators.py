@@ -65,7 +65,7 @@ EDGE_TPU = _table("""
     TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM edgetpu-custom-op
 """)  # the last is what a file holds that Coral's compiler has been through
 
-# `PythonOpsResolver`, all the kernels of LiteRT for microcontrollers.
+# `PythonOpsResolver`, all the kernels of LiteRT for microcontrollers but for those of audio.
 # https://github.com/tensorflow/tflite-micro/blob/03e16b2931c76b82dd4c9d4c0cab2a816af47134/python/tflite_micro/python_ops_resolver.cc
 MICROCONTROLLER = _table("""
     ABS ADD ADD_N ARG_MAX ARG_MIN ASSIGN_VARIABLE AVERAGE_POOL_2D BATCH_TO_SPACE_ND BROADCAST_ARGS BROADCAST_TO

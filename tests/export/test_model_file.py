@@ -422,7 +422,7 @@ def contents(tiny, tmp_path_factory):
 def mutated(content, generator):
     """Returns a file's bytes after flips, a cut, inserted bytes or overwritten lengths."""
     content, kind = bytearray(content), generator.randrange(4)
-    for _ in range(generator.randint(1, 8)):
+    for _ in range(generator.choice([1, 1, 2, 4])):
         place = generator.randrange(len(content))
         if kind == 0:
             content[place] ^= 1 << generator.randrange(8)
@@ -463,4 +463,4 @@ class TestMutatedFiles:
         for number in range(10_000):
             content = mutated(list(contents.values())[number % len(contents)], generator)
             read_all_the_same += read(written(tmp_path / "mutated.bin", content)) is not None
-        assert 500 < read_all_the_same < 9_500
+        assert 1_000 < read_all_the_same < 9_000
