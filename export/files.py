@@ -21,10 +21,12 @@ from .calibration import choose_calibration
 from .checks import check_exportable
 from .conversion import convert
 from .folding import fold_batch_normalization
-from .formats import FORMATS
+from .formats import FORMATS, OPSET, choose_formats
 from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .model_file import read_model_file
 from .outputs import outputs_of
 from .runtime import open_file
+from .targets import check_targets, refuse_misfits
 
 _NOISE_IMAGES = 16
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
@@ -63,7 +65,7 @@ def to_tflite(model, path, quantization=None, calibration=None, description=None
     return _write_one(model, path, names[quantization], ".tflite", calibration, description, activation=activation)
 
 
-def to_onnx(model, path, opset=17, activation=None):
+def to_onnx(model, path, opset=OPSET, activation=None):
     """Writes the ONNX file of a compact network: batch 1, batch-norm folded, channels last.
 
     Input `image` `[1, height, width, 3]`, preprocessed; outputs as of `to_tflite`.
@@ -92,13 +94,14 @@ def to_onnx(model, path, opset=17, activation=None):
 def export_files(
     model,
     folder,
-    formats=tuple(FORMATS),
+    formats=None,
     *,
     calibration=None,
     evaluation=None,
     description=None,
     name=None,
     activation=None,
+    target=None,
     progress=None,
 ):
     """Exports a compact network in several formats with one child process, and measures every file.
@@ -106,13 +109,14 @@ def export_files(
     Args:
         model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
         folder: where the files and their records go; made if it is missing.
-        formats: names among `FORMATS`.
+        formats: names among `FORMATS`; if `None`, those of the target, or all.
         calibration: `ImageSet` for the int8 formats, of which 200 are taken by a fixed seed.
         evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`. If `None`, parity is measured on
             the calibration images or on noise, and accuracy is not; the record says so.
         description: `Description` for a network that carries none.
         name: `str`, first part of the file names; the network's name if `None`.
         activation: as of `to_tflite`.
+        target: name among `TARGETS` that every file must fit, operator by operator; else none is written.
         progress: called with a line of text before each step, or `None`.
 
     Returns:
@@ -122,15 +126,14 @@ def export_files(
         UserError: if `model` cannot be exported, a format is unknown, calibration is missing or overlaps
             with evaluation, or the images do not fit the network.
         ChildFailed: if the converter fails; no file is left behind.
+        TargetMissed: if a file does not fit the target; no file is left behind.
 
     Example:
         >>> records = auxzoo.export.export_files(compact, "out", calibration=train, evaluation=test)
         >>> [record["accuracy"]["accuracy"] for record in records]
     """
     check_exportable(model)
-    unknown = [form for form in formats if form not in FORMATS]
-    if unknown or not formats:
-        raise UserError(f"`formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown) or 'none'}")
+    formats, opset = choose_formats(formats, target)
     preprocessing = _preprocessing(model, description)
     outputs = outputs_of(model, activation, description)
     measured = None if evaluation is None else _fitting(model, outputs, evaluation)
@@ -145,10 +148,10 @@ def export_files(
             raise UserError("`calibration` and `evaluation` must have no image in common.")
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
-    return _export(model, outputs, paths, chosen, evaluation, measured, preprocessing, tell=progress)
+    return _export(model, outputs, paths, chosen, evaluation, measured, preprocessing, opset, target, progress)
 
 
-def _write_one(model, path, form, suffix, calibration=None, description=None, opset=17, activation=None):
+def _write_one(model, path, form, suffix, calibration=None, description=None, opset=OPSET, activation=None):
     check_exportable(model)
     outputs = outputs_of(model, activation, description)
     path = Path(path)
@@ -163,7 +166,16 @@ def _write_one(model, path, form, suffix, calibration=None, description=None, op
 
 
 def _export(
-    model, outputs, paths, calibration=None, evaluation=None, measured=None, preprocessing=None, opset=17, tell=None
+    model,
+    outputs,
+    paths,
+    calibration=None,
+    evaluation=None,
+    measured=None,
+    preprocessing=None,
+    opset=OPSET,
+    target=None,
+    tell=None,
 ):
     """Converts and measures in a folder of its own; then all files and records appear at their places, or none.
 
@@ -176,6 +188,7 @@ def _export(
         measured: the same with truth for the outputs, what `_fitting` returned, or `None`.
         preprocessing: of both.
         opset: ONNX operator set.
+        target: name among `TARGETS` that all files must fit, or `None`.
         tell: called with a line of text before each step, or `None`.
 
     Returns:
@@ -187,6 +200,9 @@ def _export(
         made = {form: Path(folder) / path.name for form, path in paths.items()}
         tell(f"converting to {len(made)} formats")
         convert(fold_batch_normalization(model), made, outputs, calibration_images, opset)
+        read = {path.name: read_model_file(path) for path in made.values()}
+        if target is not None:
+            refuse_misfits(read, target)
         images, source = _parity_images(model, evaluation, preprocessing, calibration_images)
         if measured is not None:
             tell(f"measuring the Keras network on {measured.size} images")
@@ -205,7 +221,8 @@ def _export(
                 "processor": processor_name(),
                 "calibration": manifest if FORMATS[form].needs_calibration else None,
                 **open_file(path).tensors(),
-                "operators": open_file(path).operators(),
+                "operators": read[path.name].operator_counts(),
+                "targets": check_targets(read[path.name]),
                 "parity": {"source": source, **measure_parity(path, images, expected, outputs)},
                 "accuracy": evaluate_file(path, measured, preprocessing) if measured is not None else None,
                 "keras_accuracy": keras_scores and keras_scores.get("accuracy"),

@@ -2,6 +2,10 @@
 
 import dataclasses
 
+from auxzoo.errors import UserError
+
+from .targets import find_target
+
 
 @dataclasses.dataclass(frozen=True)
 class Format:
@@ -35,3 +39,31 @@ FORMATS = {
 # Names that the files use, whatever the layers are called.
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
+OPSET = 17  # of ONNX, unless another is asked for
+
+
+def choose_formats(formats=None, target=None, argument="formats"):
+    """Returns the formats to export, and the ONNX operator set, for a target or none.
+
+    Args:
+        formats: names among `FORMATS`; if `None`, those of the target, or all.
+        target: name among `TARGETS`, or `None`.
+        argument: what messages call `formats`.
+
+    Raises:
+        UserError: if one of them is unknown, or a format is not of the target's kind.
+    """
+    profile = None if target is None else find_target(target)
+    if formats is None:
+        formats = FORMATS if profile is None else profile.formats
+    formats = list(formats)
+    unknown = [form for form in formats if form not in FORMATS]
+    if unknown or not formats:
+        received = ", ".join(unknown) or "none"
+        raise UserError(f"`{argument}` must be among {', '.join(FORMATS)}. Received: {received}")
+    if profile is None:
+        return formats, OPSET
+    foreign = [form for form in formats if form.partition("_")[0] != profile.kind]
+    if foreign:
+        raise UserError(f"`{argument}` for {target} must be of kind {profile.kind}. Received: {', '.join(foreign)}")
+    return formats, min(OPSET, profile.opsets[1]) if profile.opsets else OPSET

@@ -1,13 +1,14 @@
 """Running exported files: one face for TFLite and ONNX."""
 
 import contextlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from auxzoo.errors import UserError
 from auxzoo.machine import quiet_stderr
+
+from .model_file import read_model_file
 
 
 def open_file(path, threads=1):
@@ -90,22 +91,7 @@ class TFLiteFile:
 
     def operators(self):
         """Returns operator name -> how often the file has it; custom ones by their own name."""
-        from ai_edge_litert import schema_py_generated as schema
-
-        names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-        model = schema.Model.GetRootAs(self._content, 0)
-        codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
-
-        def name_of(code):
-            # Files of before 2020 keep small codes in a field of their own.
-            number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            return code.CustomCode().decode() if code.CustomCode() else names[number]
-
-        counts = Counter()
-        for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
-            for index in range(graph.OperatorsLength()):
-                counts[name_of(codes[graph.Operators(index).OpcodeIndex()])] += 1
-        return dict(sorted(counts.items()))
+        return read_model_file(self.path).operator_counts()
 
     def tensors(self):
         """Returns `{"input": ..., "output": ...}`: name in the signature, shape, number type, quantisation.
@@ -172,10 +158,7 @@ class ONNXFile:
 
     def operators(self):
         """Returns operator name -> how often the file has it."""
-        import onnx
-
-        model = onnx.load_model_from_string(self._content)
-        return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
+        return read_model_file(self.path).operator_counts()
 
     def tensors(self):
         """Returns `{"input": ..., "output": ...}`: name, shape and number type; of several outputs `"outputs"`."""

@@ -20,7 +20,12 @@ def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one (a finished run), or a .keras file")
     parser.add_argument("--to", metavar="DIR", help="folder of the files (default: a new numbered one in exported/)")
-    parser.add_argument("--formats", default="all", help="comma-separated: tflite_float32, ..., onnx (default: all)")
+    parser.add_argument("--formats", help="comma-separated: tflite_float32, ..., onnx (default: the target's, or all)")
+    parser.add_argument(
+        "--target",
+        help="cpu, gpu, npu-int8, edgetpu, microcontroller, onnxruntime-mobile or web: a "
+        "device that every file must fit; where one does not, none is written and each reason is told",
+    )
     activation = parser.add_mutually_exclusive_group()
     activation.add_argument("--argmax", action="store_true", help="give int32 classes in place of logits")
     activation.add_argument("--softmax", action="store_true", help="give probabilities in place of logits")
@@ -37,13 +42,11 @@ def run(arguments):
     from pathlib import Path
 
     from auxzoo.errors import UserError
-    from auxzoo.export.formats import FORMATS
+    from auxzoo.export.formats import FORMATS, choose_formats
     from auxzoo.files import numbered_folder
 
-    formats = list(FORMATS) if arguments.formats == "all" else arguments.formats.split(",")
-    unknown = [form for form in formats if form not in FORMATS]
-    if unknown:
-        raise UserError(f"`--formats` must be among {', '.join(FORMATS)}. Received: {', '.join(unknown)}")
+    wanted = None if arguments.formats is None else arguments.formats.split(",")
+    formats, _ = choose_formats(list(FORMATS) if wanted == ["all"] else wanted, arguments.target, "--formats")
     needs_calibration = any(FORMATS[form].needs_calibration for form in formats)
     if arguments.data is None and (needs_calibration or not arguments.no_accuracy):
         raise UserError(
@@ -77,12 +80,15 @@ def run(arguments):
         evaluation=evaluation,
         name=name,
         activation=activation,
+        target=arguments.target,
         progress=lambda line: print(f"  {line} ...", flush=True),
     )
     table = make_table(f"{name}, files in {folder}", *record_columns(records))
     for row in record_rows(records):
         table.add_row(*row)
     print_table(table)
+    if arguments.target:
+        print(f"Every file fits {arguments.target}; `auxzoo inspect --target {arguments.target}` cites the documents.")
     if records[0]["keras_scores"] is not None:
         keras = ", ".join(text for _, text in main_figures(records[0]["keras_scores"]))
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")

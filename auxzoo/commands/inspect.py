@@ -1,0 +1,152 @@
+"""`auxzoo inspect FILE...`."""
+
+import textwrap
+
+from auxzoo.commands.common import make_table, print_table
+
+_LONGEST = 200  # characters of a name
+_MOST_ROWS = 500  # of a table; a file that is made for it has a hundred thousand
+_KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
+
+
+def add_arguments(parser):
+    """Adds the command's arguments."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a TFLite or ONNX file, exported here or elsewhere")
+    parser.add_argument("--target", metavar="NAME", help="list all that keeps the files from a kind of device, and why")
+    parser.add_argument("--tensors", action="store_true", help="list every tensor")
+    parser.add_argument("--json", metavar="FILE", help="write all that is found, to be read by a program")
+
+
+def run(arguments):
+    """Prints what files hold, without running them; returns 1 if one does not fit the target asked for."""
+    from auxzoo.export.inspection import inspect_file
+    from auxzoo.export.targets import find_target
+    from auxzoo.files import write_json
+
+    if arguments.target:
+        find_target(arguments.target)
+    found = [inspect_file(path) for path in arguments.files]  # a broken one is told before anything is printed
+    fits = [_print_file(one, arguments) for one in found]
+    if arguments.json:
+        write_json(arguments.json, found)
+    return 0 if all(fits) else 1
+
+
+def _print_file(found, arguments):
+    """Prints one file; returns whether it fits the target asked for."""
+    print(_summary(found))
+    print_table(_operators(found))
+    print_table(_tensors("inputs and outputs", [*found["inputs"], *found["outputs"]], len(found["inputs"])))
+    if arguments.tensors:
+        print_table(_tensors("tensors", found["tensors"]))
+    print(_memory(found))
+    if arguments.target:
+        return _print_target(found, arguments.target)
+    print_table(_targets(found))
+    return True
+
+
+def _summary(found):
+    opset = "".join(f", operator set {version}" for domain, version in found["opsets"].items() if not domain)
+    made_by = f", made by {_plain(found['made_by']).rstrip('.')!r}" if found["made_by"] else ""
+    return (
+        f"{found['file']}: {_KINDS[found['kind']]} version {found['version']}{opset}{made_by}\n"
+        f"{found['bytes'] / 1000:,.1f} kB, {found['parameters']:,} parameters, SHA-256 {found['sha256']}"
+    )
+
+
+def _operators(found):
+    table = make_table(None, "operator", "version>", "count>")
+    for operator in found["operators"][:_MOST_ROWS]:
+        custom = " (custom)" if operator["is_custom"] else ""
+        table.add_row(_plain(operator["name"]) + custom, str(operator["version"]), f"{operator['count']:,}")
+    _tell_rest(table, len(found["operators"]))
+    table.add_section()
+    table.add_row("all", "", f"{sum(operator['count'] for operator in found['operators']):,}")
+    return table
+
+
+def _tensors(title, tensors, inputs=None):
+    """Returns a table of tensors; the first ones are inputs, the others outputs, if `inputs` tells how many."""
+    table = make_table(title, *([] if inputs is None else [""]), "tensor", "shape", "type", "quantised", "bytes>")
+    for place, tensor in enumerate(tensors[:_MOST_ROWS]):
+        first = [] if inputs is None else ["input" if place < inputs else "output"]
+        size = "" if tensor["bytes"] is None else f"{tensor['bytes']:,}"
+        constant = " constant" if tensor["is_constant"] else ""
+        table.add_row(*first, _plain(tensor["label"]), _shape(tensor), tensor["type"] + constant, _scale(tensor), size)
+    _tell_rest(table, len(tensors))
+    return table
+
+
+def _tell_rest(table, count):
+    if count > _MOST_ROWS:
+        table.add_row(f"and {count - _MOST_ROWS:,} more: see --json", *[""] * (len(table.columns) - 1))
+
+
+def _shape(tensor):
+    if tensor["shape"] is None:
+        return "unknown"
+    return "x".join("?" if size is None else str(size) for size in tensor["shape"]) or "scalar"
+
+
+def _scale(tensor):
+    if tensor["scales"] > 1:
+        return f"{tensor['scales']} scales along {tensor['axis']}"
+    if tensor["scale"] is None:
+        return "yes" if tensor["scales"] else ""
+    return f"(q {-tensor['zero_point']:+}) x {tensor['scale']:.4g}"
+
+
+def _memory(found):
+    memory = found["memory"]
+    labels = [f"{_plain(tensor['label'])} {_shape(tensor)} {tensor['type']}" for tensor in memory["tensors"][:3]]
+    more = f" and {len(memory['tensors']) - 3} more" if len(memory["tensors"]) > 3 else ""
+    at = "" if memory["operator"] is None else f", at operator {_plain(memory['operator'])}"
+    sentences = [
+        f"Activations at one time: {memory['peak_bytes'] / 1000:,.1f} kB{at}: {', '.join(labels)}{more}.",
+        "By lifetimes in the file's order, without what a runtime adds (alignment, scratch memory) or saves in place.",
+    ]
+    if memory["unpacked_bytes"]:
+        sentences.append(f"Weights unpacked when the file is loaded: {memory['unpacked_bytes'] / 1000:,.1f} kB.")
+    if memory["has_open_sizes"]:
+        sentences.append("Open sizes are taken as 1.")
+    if memory["unknown"]:
+        sentences.append(f"Not counted, of unknown size: {memory['unknown']} tensors.")
+    return _wrapped(" ".join(sentences))
+
+
+def _plain(text):
+    """Returns a text of the file as it may be printed: it may hold what a terminal would obey, and be of any length."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text[:_LONGEST])
+
+
+def _wrapped(text, indent=""):
+    return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _targets(found):
+    from auxzoo.export.targets import TARGETS
+
+    table = make_table("targets (all reasons: --target NAME)", "target", "fits", "because")
+    for name, violations in found["targets"].items():
+        reasons = list(dict.fromkeys(violation.partition(": ")[2] for violation in violations))
+        more = f"; and {len(reasons) - 2} more" if len(reasons) > 2 else ""
+        said = _plain("; ".join(reasons[:2])) + more if violations else TARGETS[name].title
+        table.add_row(name, "no" if violations else "yes", said)
+    return table
+
+
+def _print_target(found, name):
+    from auxzoo.export.targets import TARGETS
+
+    target = TARGETS[name]
+    violations = found["targets"].get(name, [f"file: {_KINDS[found['kind']]}, must be {_KINDS[target.kind]}"])
+    if violations:
+        print(f"{found['file']} does not fit {name} ({target.title}):")
+        print("\n".join(f"  {_plain(violation)}" for violation in violations))
+    else:
+        print(f"{found['file']} fits {name} ({target.title}).")
+    print(_wrapped(target.note))
+    for source in target.sources:
+        print(f"  {source.title}, read {source.read}: {source.url}")
+    return not violations

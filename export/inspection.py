@@ -1,0 +1,73 @@
+"""All that can be told of a TFLite or ONNX file without running it."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+from auxzoo.files import sha256
+
+from .memory_plan import plan_memory
+from .model_file import read_model_file
+from .targets import TARGETS, check_target
+
+
+def inspect_file(path):
+    """Describes a TFLite or ONNX file, ours or not; nothing of it is run.
+
+    Args:
+        path: `str` or `Path`.
+
+    Returns:
+        `dict`, fit for JSON: `file`, `kind`, `version`, `opsets`, `made_by`, `bytes`, `sha256`, `parameters`;
+        `operators` (name, version, whether custom, count), `inputs` and `outputs` (name, shape, type, quantisation),
+        `tensors` (all of them), `memory` (what `plan_memory` finds, in names), `targets` (of each of the file's kind,
+        the violations, none where it fits).
+
+    Raises:
+        UserError: if it is neither of both, or damaged.
+
+    Example:
+        >>> inspect_file("flowers_int8.tflite")["targets"]["edgetpu"]  # doctest: +SKIP
+        []
+    """
+    path = Path(path)
+    model_file = read_model_file(path)
+    counts = Counter((operator.name, operator.version, operator.is_custom) for operator in model_file.operators)
+    plan = plan_memory(model_file)
+    at = None if plan.operator is None else f"{plan.operator} {model_file.operators[plan.operator].name}"
+    return {
+        "file": path.name,
+        "kind": model_file.kind,
+        "version": model_file.version,
+        "opsets": model_file.opsets,
+        "made_by": model_file.made_by,
+        "bytes": model_file.size,
+        "sha256": sha256(path),
+        "parameters": model_file.parameters,
+        "operators": [
+            {"name": name, "version": version, "is_custom": is_custom, "count": count}
+            for (name, version, is_custom), count in sorted(counts.items())
+        ],
+        "inputs": [_described(model_file, place) for place in model_file.inputs],
+        "outputs": [_described(model_file, place) for place in model_file.outputs],
+        "tensors": [_described(model_file, place) for place in range(len(model_file.tensors))],
+        "memory": {
+            **dataclasses.asdict(plan),
+            "operator": at,
+            "tensors": [_described(model_file, place) for place in plan.tensors],
+        },
+        "targets": {
+            name: [str(violation) for violation in check_target(model_file, name)]
+            for name, target in TARGETS.items()
+            if target.kind == model_file.kind
+        },
+    }
+
+
+def _described(model_file, place):
+    tensor = model_file.tensors[place]
+    return {
+        **dataclasses.asdict(tensor),
+        "label": model_file.labels[place],
+        "bytes": tensor.bytes(),
+    }
