@@ -29,6 +29,7 @@ def record_of(form="tflite_float32", **changes):
         "accuracy": {"images": 2000, "accuracy": 0.8745, "source": "some/test"},
         "keras_scores": {"accuracy": 0.871},
         "latency": {"median_ms": 0.067, "p95_ms": 0.068, "runs": 50, "threads": 1},
+        "targets": {},
     } | changes
 
 
