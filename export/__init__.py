@@ -7,8 +7,10 @@ _NAMES = {
     "evaluate_file": "measurement",
     "export_files": "files",
     "open_file": "runtime",
+    "read_metadata": "metadata",
     "to_onnx": "files",
     "to_tflite": "files",
+    "weights_checksum": "metadata",
 }
 
 __all__ = sorted(_NAMES)
