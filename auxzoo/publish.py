@@ -184,7 +184,7 @@ def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
         "## Data and licence",
         "",
         *DATA_NOTES.get(recipe.data.source, (f"{joint['title']}.",)),
-        "The weights are Apache-2.0 like the code.",
+        f"The weights are {LICENCE} like the code.",
     ]
     return "\n".join(lines) + "\n"
 

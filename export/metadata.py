@@ -1,8 +1,8 @@
 """What an exported file says of itself, inside the file: tasks with labels, preprocessing, licence, whose weights.
 
-In a TFLite file it is JSON in a buffer of metadata called `AUXZOO_METADATA`; in an ONNX file JSON values of the metadata
-properties `auxzoo.KEY`, one for every key of `Metadata`. With the extra `auxzoo[metadata]` a TFLite file has the standard
-layout of TFLite metadata too (`tflite_metadata_layout`), for other readers than ours.
+In a TFLite file it is JSON in a buffer of metadata called `AUXZOO_METADATA`; in an ONNX file JSON values of the
+metadata properties `auxzoo.KEY`, one for every key of `Metadata`. With the extra `auxzoo[metadata]` a TFLite file has
+the standard layout of TFLite metadata too (`tflite_metadata_layout`), for other readers than ours.
 """
 
 import hashlib
@@ -246,18 +246,38 @@ def described_by(metadata, tensors, path):
 
     if metadata.preprocessing is None or not metadata.tasks:
         raise UserError(
-            f"`{path}` must tell its preprocessing and tasks; give --network, the one it was exported from."
+            f"`--network` must name the network that `{path}` is from: it tells no preprocessing or no task."
         )
     size = [1, metadata.preprocessing.height, metadata.preprocessing.width, 3]
     if tensors["input"]["shape"][1:] != size[1:]:
         raise UserError(f"The metadata of `{path}` must be of its input, {tensors['input']['shape']}. Received: {size}")
-    shapes = {output["name"]: output["shape"] for output in tensors.get("outputs") or [tensors["output"]]}
+    shapes = _output_shapes(tensors)
     if set(shapes) != {output.name for output in metadata.outputs}:
         received = ", ".join(output.name for output in metadata.outputs)
         raise UserError(f"The metadata of `{path}` must name its outputs, {', '.join(shapes)}. Received: {received}")
     for task, output in _with_outputs(metadata):
         _check_shape(task, output, shapes[output.name], path)
     return Description((), metadata.preprocessing, metadata.tasks)
+
+
+def classes_of(metadata, tensors):
+    """Returns `dict` of task name to the number of classes of a file, of those tasks where it is known.
+
+    Args:
+        metadata: `Metadata` that fits the file, as `described_by` checks.
+        tensors: as of `described_by`.
+    """
+    shapes = _output_shapes(tensors)
+    found = {}
+    for task, output in _with_outputs(metadata):
+        count = len(task.labels) if output.activation == "argmax" else shapes[output.name][-1]
+        if task.kind != "regression" and count:
+            found[task.name] = count
+    return found
+
+
+def _output_shapes(tensors):
+    return {output["name"]: output["shape"] for output in tensors.get("outputs") or [tensors["output"]]}
 
 
 def _with_outputs(metadata):
@@ -308,9 +328,8 @@ def _onnx_with(content, metadata):
 
     model = onnx.load_model_from_string(content)
     values = metadata.to_dict()
-    onnx.helper.set_model_props(
-        model, {f"{ONNX_PREFIX}{key}": _as_json(value).decode() for key, value in values.items()}
-    )
+    properties = {f"{ONNX_PREFIX}{key}": _as_json(value).decode() for key, value in values.items()}
+    onnx.helper.set_model_props(model, {**{entry.key: entry.value for entry in model.metadata_props}, **properties})
     model.doc_string = f"{metadata.name}, exported by auxzoo {metadata.auxzoo}"
     if metadata.licence:
         model.doc_string += f"; licence: {metadata.licence}"

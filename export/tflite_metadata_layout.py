@@ -1,8 +1,8 @@
 """The standard layout of TFLite metadata: for readers other than ours, such as Android's and MediaPipe's.
 
-A flatbuffer `TFLITE_METADATA` tells names, normalisation and range of the input and the names of the outputs; labels are
-text files in a zip archive at the end of the file. The schema is the one that mediapipe carries, whose own writers cannot
-be used: in its wheels of 1.0 to 1.2.3 the compiled module that they import is missing. Only the module of the schema is
+A flatbuffer `TFLITE_METADATA` tells names, normalisation and range of the input and the names of the outputs; labels
+are text files in a zip archive at the end of the file. The schema is the one that mediapipe carries. Its own writers
+cannot be used: the wheel of 1.2.3 lacks a compiled module that they import. Of the package only the schema's module is
 loaded, since `import mediapipe` takes seconds and TensorFlow.
 """
 
