@@ -105,9 +105,7 @@ def _predictor_of_file(path, network):
         return Predictor(runner.predict, models.describe(load_network(network)))
     metadata = parse_metadata(path)
     if metadata is None:
-        raise UserError(
-            f"`--network` must name the network that `{path}` was exported from: it tells nothing of itself."
-        )
+        raise UserError(f"`--network` must name the network that `{path}` is from: the file tells nothing of itself.")
     description = described_by(metadata, runner.tensors(), path)
     softmax = tuple(output.task for output in metadata.outputs if output.activation == "softmax")
     return Predictor(runner.predict, description, softmax, classes_of(metadata, runner.tensors()))

@@ -245,9 +245,7 @@ def described_by(metadata, tensors, path):
     from ..models.description import Description
 
     if metadata.preprocessing is None or not metadata.tasks:
-        raise UserError(
-            f"`--network` must name the network that `{path}` is from: it tells no preprocessing or no task."
-        )
+        raise UserError(f"`--network` must name what `{path}` is from: it tells no preprocessing or no task.")
     size = [1, metadata.preprocessing.height, metadata.preprocessing.width, 3]
     if tensors["input"]["shape"][1:] != size[1:]:
         raise UserError(f"The metadata of `{path}` must be of its input, {tensors['input']['shape']}. Received: {size}")
