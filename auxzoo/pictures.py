@@ -564,6 +564,10 @@ class _Bars:
     """The highest classes of a classification, each a label above a bar and its probability."""
 
     def __init__(self, task, logits):
+        if logits.ndim == 0:  # a class alone, of which nobody knows how probable it is
+            self.rows = [(_class_label(task, int(logits)), None)]
+            self.width, self.height = max(NARROWEST_PANEL, _text_width([self.rows[0][0]])), BAR_ROW
+            return
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         highest = np.argsort(-logits, kind="stable")[:HIGHEST]
@@ -577,6 +581,8 @@ class _Bars:
         for place, (label, share) in enumerate(self.rows):
             y = top + place * BAR_ROW
             page.write(left, y + LINE / 2 - 1, label)
+            if share is None:
+                continue
             page.fill(left, y + LINE, longest, BAR_HEIGHT, FAINT)
             page.fill(left, y + LINE, longest * share, BAR_HEIGHT, BAR, name=f"bar: {label}")
             page.write(left + width, y + LINE + BAR_HEIGHT / 2, _percent(share), ha="right")
@@ -770,7 +776,8 @@ def _captions(truth, prediction, tasks, width):
     classifications = [task for task in tasks if not task.is_dense]
     lines = []
     for task in classifications:
-        predicted, true = int(prediction[task.name].argmax()), truth.get(task.name)
+        values, true = prediction[task.name], truth.get(task.name)
+        predicted = int(values if values.ndim == 0 else values.argmax())
         text = _class_label(task, predicted)
         if len(classifications) > 1:
             text = f"{task.name}: {text}"

@@ -17,6 +17,8 @@ class Predictor:
         predict: function of float32 images `[1, height, width, 3]`, preprocessed, to what the network or file gives: a
             prediction, or a dict of task to prediction.
         description: `Description` with preprocessing and tasks.
+        softmax: names of the classifications that give probabilities, not logits.
+        classes: `dict` of task name to the number of its classes, where that is known.
 
     Raises:
         UserError: if the network has no task.
@@ -27,10 +29,11 @@ class Predictor:
         (360, 480)
     """
 
-    def __init__(self, predict, description):
+    def __init__(self, predict, description, softmax=(), classes=None):
         if not description.tasks:
             raise UserError(f"A network must have a head to predict. Received: one for {description.kinds}")
         self.predict, self.description = predict, description
+        self.softmax, self.classes = softmax, classes or {}
 
     def __call__(self, photograph):
         """Returns what is predicted for a photograph.
@@ -39,7 +42,8 @@ class Predictor:
             photograph: uint8 `[rows, columns, channels]`.
 
         Returns:
-            `dict` of task name to array: of a classification logits `[classes]`; of a segmentation classes
+            `dict` of task name to array: of a classification logits `[classes]`, or of a file that gives classes the
+            class alone, `[]`; of a segmentation classes
             `[rows, columns]`, of a regression numbers `[rows, columns]`, both at the photograph's own size.
 
         Raises:
@@ -54,7 +58,8 @@ class Predictor:
         for task in tasks:
             output = np.asarray(outputs[task.name])[0]
             if not task.is_dense:
-                found[task.name] = output
+                # Logits of which the soft-max gives the same probabilities.
+                found[task.name] = np.log(np.maximum(output, 1e-30)) if task.name in self.softmax else output
                 continue
             output = without_padding(output, size, preprocessing)
             if output.ndim == 2:  # a file that gives classes
@@ -70,25 +75,40 @@ def open_predictor(name, network=None):
 
     Args:
         name: a published network, a folder of one, or a `.keras`, `.tflite` or `.onnx` file.
-        network: of a `.tflite` or `.onnx` file: the network that it was exported from, in the same words, whose
-            preprocessing and tasks it has.
+        network: of a `.tflite` or `.onnx` file that tells nothing of itself: the network that it was exported from, in
+            the same words, whose preprocessing and tasks it has.
 
     Returns:
         `Predictor`.
 
     Raises:
-        UserError: if one cannot be opened.
+        UserError: if one cannot be opened, or a file's metadata are not right.
     """
     from auxzoo import models
     from auxzoo.commands.common import load_network
-    from auxzoo.export.apart import FileApart
 
-    runner = FileApart(name) if name.endswith((".tflite", ".onnx")) else None
-    loaded = load_network(network if runner else name)
-    if runner:
-        return Predictor(runner.predict, models.describe(loaded))
+    if str(name).endswith((".tflite", ".onnx")):
+        return _predictor_of_file(str(name), network)
+    loaded = load_network(name)
     predict = tf.function(lambda images: loaded(images, training=False), reduce_retracing=True)
     return Predictor(predict, models.describe(loaded))
+
+
+def _predictor_of_file(path, network):
+    from auxzoo import models
+    from auxzoo.commands.common import load_network
+    from auxzoo.export.apart import FileApart
+    from auxzoo.export.metadata import classes_of, described_by, parse_metadata
+
+    runner = FileApart(path)
+    if network is not None:
+        return Predictor(runner.predict, models.describe(load_network(network)))
+    metadata = parse_metadata(path)
+    if metadata is None:
+        raise UserError(f"`--network` must name the network that `{path}` is from: the file tells nothing of itself.")
+    description = described_by(metadata, runner.tensors(), path)
+    softmax = tuple(output.task for output in metadata.outputs if output.activation == "softmax")
+    return Predictor(runner.predict, description, softmax, classes_of(metadata, runner.tensors()))
 
 
 def draw_some(predictor, images, count, path, title="", seed=0, columns=None):

@@ -70,7 +70,16 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
         for split in (recipe.data.train_split, recipe.data.test_split)
     )
     with tempfile.TemporaryDirectory() as folder:
-        records = export_files(network, folder, calibration=train, evaluation=test, name=recipe.name, progress=print)
+        records = export_files(
+            network,
+            folder,
+            calibration=train,
+            evaluation=test,
+            name=recipe.name,
+            source=recipe.name,
+            licence=zoo.LICENCE,
+            progress=print,
+        )
     loss = int8_loss(records)
     if loss > LARGEST_INT8_LOSS and not int8_reason:
         raise UserError(f"`int8_reason` must say why int8 loses {loss:.2f} points, more than {LARGEST_INT8_LOSS}.")
@@ -113,6 +122,8 @@ def int8_loss(records):
 
 def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
     """Returns the card of an entry, Markdown; every figure is from `metrics` or counted."""
+    from auxzoo.models import zoo
+
     runs, files = metrics["runs"], metrics["files"]
     joint, plain = runs["auxiliary"], runs["plain"]
     made_with = joint["made_with"]
@@ -184,7 +195,7 @@ def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
         "## Data and licence",
         "",
         *DATA_NOTES.get(recipe.data.source, (f"{joint['title']}.",)),
-        "The weights are Apache-2.0 like the code.",
+        f"The weights are {zoo.LICENCE} like the code.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -13,9 +13,11 @@ _NAMES = {
     "inspect_file": "inspection",
     "open_file": "runtime",
     "plan_memory": "memory_plan",
+    "read_metadata": "metadata",
     "read_model_file": "model_file",
     "to_onnx": "files",
     "to_tflite": "files",
+    "weights_checksum": "metadata",
     "write_page": "bench_page",
 }
 

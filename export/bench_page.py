@@ -8,6 +8,7 @@ from auxzoo.files import sha256, write_json, written_aside
 from auxzoo.pictures import COLOUR_MAP, NO_NUMBER, colours_of
 
 from .apart import FileApart
+from .metadata import described_by, parse_metadata
 from .web_runtime import FILES, PACKAGE, runtime_folder
 
 FACTS_FILE = "network.json"
@@ -23,8 +24,8 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
         path: `str` or `Path` of an ONNX file that takes one image of a fixed size, float32, `[1, height, width, 3]` or
             `[1, 3, height, width]`.
         folder: `str` or `Path`, which must not exist.
-        description: `Description` of the file's network, with preprocessing and tasks; without one the page measures
-            latency and shows no prediction.
+        description: `Description` of the file's network, with preprocessing and tasks; what the file's metadata say if
+            `None`. Where nothing tells them the page measures latency and shows no prediction.
         runtime_from: as the `folder` of `runtime_folder`.
         overwrite: whether a folder that such a page was written to is replaced.
         progress: called with a line of text before each step, or `None`.
@@ -37,7 +38,7 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
             runtime cannot be had.
 
     Example:
-        >>> write_page("flowers.onnx", "flowers_page", auxzoo.describe(compact))
+        >>> write_page("flowers.onnx", "flowers_page")
     """
     path, folder = Path(path), Path(folder)
     if path.suffix != ".onnx":
@@ -84,6 +85,9 @@ def network_facts(path, description=None):
         "preprocessing": None,
         "tasks": [],
     }
+    metadata = parse_metadata(path) if description is None else None
+    if metadata is not None:
+        description = described_by(metadata, tensors, path)
     if description is None:
         return facts
     preprocessing = description.preprocessing

@@ -20,9 +20,11 @@ from ..models.description import describe
 from .calibration import choose_calibration
 from .checks import check_exportable
 from .conversion import convert
+from .embedding import with_scaling_inside
 from .folding import fold_batch_normalization
 from .formats import FORMATS, OPSET, choose_formats
 from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .metadata import metadata_of, raw_preprocessing, write_metadata
 from .model_file import read_model_file
 from .outputs import outputs_of
 from .runtime import open_file
@@ -32,7 +34,17 @@ _NOISE_IMAGES = 16
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
 
-def to_tflite(model, path, quantization=None, calibration=None, description=None, activation=None):
+def to_tflite(
+    model,
+    path,
+    quantization=None,
+    calibration=None,
+    description=None,
+    activation=None,
+    *,
+    licence=None,
+    embed_preprocessing=False,
+):
     """Writes the TFLite file of a compact network: batch 1, built-in operators, batch-norm folded.
 
     Input `image` `[1, height, width, 3]`, preprocessed; output `logits` (names of the signature). Of a network with
@@ -48,6 +60,9 @@ def to_tflite(model, path, quantization=None, calibration=None, description=None
         description: `Description` with the preprocessing of an `ImageSet`, for a network that carries none.
         activation: of outputs with classes: `None` (logits), `"softmax"` (output `probabilities`) or `"argmax"` (int32
             `classes`).
+        licence: `str` for the file's metadata, the network's and its weights'.
+        embed_preprocessing: `bool`, whether the file shall scale the values itself: it takes those of a picture, 0 to
+            255, and so must `calibration` be then, unless it is an `ImageSet`.
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
@@ -62,10 +77,20 @@ def to_tflite(model, path, quantization=None, calibration=None, description=None
     names = {form.quantization: name for name, form in FORMATS.items() if name != "onnx"}
     if quantization not in names:
         raise UserError(f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}")
-    return _write_one(model, path, names[quantization], ".tflite", calibration, description, activation=activation)
+    return _write_one(
+        model,
+        path,
+        names[quantization],
+        ".tflite",
+        calibration,
+        description,
+        activation=activation,
+        licence=licence,
+        embed_preprocessing=embed_preprocessing,
+    )
 
 
-def to_onnx(model, path, opset=OPSET, activation=None):
+def to_onnx(model, path, opset=OPSET, activation=None, description=None, *, licence=None, embed_preprocessing=False):
     """Writes the ONNX file of a compact network: batch 1, batch-norm folded, channels last.
 
     Input `image` `[1, height, width, 3]`, preprocessed; outputs as of `to_tflite`.
@@ -74,7 +99,7 @@ def to_onnx(model, path, opset=OPSET, activation=None):
         model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
         path: `str` or `Path` of the file, ending in `.onnx`.
         opset: ONNX operator set, 13 to 18.
-        activation: as of `to_tflite`.
+        activation: as of `to_tflite`, and so `description`, `licence` and `embed_preprocessing`.
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
@@ -88,7 +113,17 @@ def to_onnx(model, path, opset=OPSET, activation=None):
     """
     if not isinstance(opset, int) or opset not in range(13, 19):
         raise UserError(f"`opset` must be 13 to 18. Received: opset={opset!r}")
-    return _write_one(model, path, "onnx", ".onnx", opset=opset, activation=activation)
+    return _write_one(
+        model,
+        path,
+        "onnx",
+        ".onnx",
+        description=description,
+        opset=opset,
+        activation=activation,
+        licence=licence,
+        embed_preprocessing=embed_preprocessing,
+    )
 
 
 def export_files(
@@ -103,6 +138,9 @@ def export_files(
     activation=None,
     target=None,
     progress=None,
+    source=None,
+    licence=None,
+    embed_preprocessing=False,
 ):
     """Exports a compact network in several formats with one child process, and measures every file.
 
@@ -118,6 +156,8 @@ def export_files(
         activation: as of `to_tflite`.
         target: name among `TARGETS` that every file must fit, operator by operator; else none is written.
         progress: called with a line of text before each step, or `None`.
+        source: `str` for the files' metadata, what the network was loaded from.
+        licence: as of `to_tflite`, and so `embed_preprocessing`.
 
     Returns:
         list of records (`dict`), one a file, each written beside its file as `FILE.json`.
@@ -134,8 +174,12 @@ def export_files(
     """
     check_exportable(model)
     formats, opset = choose_formats(formats, target)
-    preprocessing = _preprocessing(model, description)
+    description = _description(model, description)
+    preprocessing = _preprocessing(description, embed_preprocessing)
     outputs = outputs_of(model, activation, description)
+    metadata = metadata_of(
+        model, outputs, description, name=name, source=source, licence=licence, embedded=embed_preprocessing
+    )
     measured = None if evaluation is None else _fitting(model, outputs, evaluation)
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
@@ -148,20 +192,37 @@ def export_files(
             raise UserError("`calibration` and `evaluation` must have no image in common.")
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
-    return _export(model, outputs, paths, chosen, evaluation, measured, preprocessing, opset, target, progress)
+    return _export(
+        model, outputs, paths, metadata, chosen, evaluation, measured, preprocessing, opset, target, progress
+    )
 
 
-def _write_one(model, path, form, suffix, calibration=None, description=None, opset=OPSET, activation=None):
+def _write_one(
+    model,
+    path,
+    form,
+    suffix,
+    calibration=None,
+    description=None,
+    opset=OPSET,
+    activation=None,
+    licence=None,
+    embed_preprocessing=False,
+):
     check_exportable(model)
     outputs = outputs_of(model, activation, description)
+    if embed_preprocessing or isinstance(calibration, ImageSet):
+        description = _description(model, description)  # it must be there, and fit
+    description = description or getattr(model, "description", None)
+    metadata = metadata_of(model, outputs, description, licence=licence, embedded=embed_preprocessing)
     path = Path(path)
     if path.suffix != suffix:
         raise UserError(f"`path` must end in {suffix}. Received: `{path}`")
     chosen = None
     if FORMATS[form].needs_calibration:
-        preprocessing = _preprocessing(model, description) if isinstance(calibration, ImageSet) else None
+        preprocessing = _preprocessing(description, embed_preprocessing) if isinstance(calibration, ImageSet) else None
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
-    _export(model, outputs, {form: path}, chosen, opset=opset)
+    _export(model, outputs, {form: path}, metadata, chosen, opset=opset)
     return path
 
 
@@ -169,6 +230,7 @@ def _export(
     model,
     outputs,
     paths,
+    metadata,
     calibration=None,
     evaluation=None,
     measured=None,
@@ -183,6 +245,7 @@ def _export(
         model: checked network.
         outputs: list of `Output`.
         paths: `dict` of format name to the `Path` of its file.
+        metadata: `Metadata` of all of them.
         calibration: what `choose_calibration` returned, or `None`.
         evaluation: `ImageSet` for parity, or `None`.
         measured: the same with truth for the outputs, what `_fitting` returned, or `None`.
@@ -199,11 +262,15 @@ def _export(
     with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
         made = {form: Path(folder) / path.name for form, path in paths.items()}
         tell(f"converting to {len(made)} formats")
-        convert(fold_batch_normalization(model), made, outputs, calibration_images, opset)
-        read = {path.name: read_model_file(path) for path in made.values()}
+        folded = fold_batch_normalization(model)
+        if metadata.embedded_preprocessing is not None:
+            folded, model = (with_scaling_inside(one, metadata.embedded_preprocessing) for one in (folded, model))
+        convert(folded, made, outputs, calibration_images, opset)
+        layouts = {form: write_metadata(path, metadata) for form, path in made.items()}
+        read = {form: read_model_file(path) for form, path in made.items()}
         if target is not None:
-            refuse_misfits(read, target)
-        images, source = _parity_images(model, evaluation, preprocessing, calibration_images)
+            refuse_misfits({made[form].name: model_file for form, model_file in read.items()}, target)
+        images, source = _parity_images(model, evaluation, preprocessing, calibration_images, metadata)
         if measured is not None:
             tell(f"measuring the Keras network on {measured.size} images")
         expected, keras_scores = _keras_reference(model, outputs, images, measured, preprocessing)
@@ -219,10 +286,11 @@ def _export(
                 "tools": {tool: importlib.metadata.version(tool) for tool in _TOOLS},
                 "python": platform.python_version(),
                 "processor": processor_name(),
+                "metadata": {"layouts": layouts[form], "weights_sha256": metadata.weights_sha256},
                 "calibration": manifest if FORMATS[form].needs_calibration else None,
                 **open_file(path).tensors(),
-                "operators": read[path.name].operator_counts(),
-                "targets": check_targets(read[path.name]),
+                "operators": read[form].operator_counts(),
+                "targets": check_targets(read[form]),
                 "parity": {"source": source, **measure_parity(path, images, expected, outputs)},
                 "accuracy": evaluate_file(path, measured, preprocessing) if measured is not None else None,
                 "keras_accuracy": keras_scores and keras_scores.get("accuracy"),
@@ -237,12 +305,19 @@ def _export(
     return records
 
 
-def _preprocessing(model, description):
-    preprocessing = (description or describe(model)).preprocessing
+def _preprocessing(description, is_embedded):
+    """Returns what is done to a picture before it goes into the file."""
+    preprocessing = description.preprocessing
+    return raw_preprocessing(preprocessing) if is_embedded else preprocessing
+
+
+def _description(model, description):
+    description = description or describe(model)
+    preprocessing = description.preprocessing
     size, wanted = (preprocessing.height, preprocessing.width, 3), tuple(model.inputs[0].shape[1:])
     if size != wanted:
         raise UserError(f"`description` must make images of shape {wanted}, the network's input. Received: {size}")
-    return preprocessing
+    return description
 
 
 def _fitting(model, outputs, evaluation):
@@ -269,14 +344,15 @@ def _fitting(model, outputs, evaluation):
     return evaluation.with_tasks(names)
 
 
-def _parity_images(model, evaluation, preprocessing, calibration_images):
+def _parity_images(model, evaluation, preprocessing, calibration_images, metadata):
     """Returns the best images there are for comparing a file with Keras, and where they come from."""
     if evaluation is not None:
         return parity_images(evaluation, preprocessing), evaluation.name
     if calibration_images is not None:
         return calibration_images, "calibration images"
-    noise = np.random.default_rng(0).uniform(-1, 1, (_NOISE_IMAGES, *model.input_shape[1:])).astype(np.float32)
-    return noise, "uniform noise from -1 to 1, seed 0"
+    low, high = (-1, 1) if metadata.embedded_preprocessing is None else (0, 255)
+    noise = np.random.default_rng(0).uniform(low, high, (_NOISE_IMAGES, *model.inputs[0].shape[1:]))
+    return noise.astype(np.float32), f"uniform noise from {low} to {high}, seed 0"
 
 
 def _keras_reference(model, outputs, images, evaluation, preprocessing):

@@ -7,7 +7,7 @@ _NAMES = {
     "Description": "description",
     "MobileNetV2": "mobilenet_v2",
     "MultiTask": "multi_task",
-    "Preprocessing": "description",
+    "Preprocessing": "preprocessing",
     "ResNet18": "resnet",
     "describe": "description",
     "load": "zoo",

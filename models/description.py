@@ -1,54 +1,13 @@
 """What a network needs beside its graph: taps, preprocessing, tasks with their labels."""
 
 import dataclasses
-import math
-import numbers
-from typing import Literal
 
 import keras
 
 from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """How pictures become the network's input; carried out by `auxzoo.data.preprocess`, the one function
-    that training, calibration, evaluation and prediction share.
-
-    Attributes:
-        height: rows of the input, pixels.
-        width: columns of the input, pixels.
-        fit: `"resize"` (bilinear, to height and width) or `"pad"` (zeros round a smaller picture, centred).
-        scale: factor on the values 0 to 255, one a channel (red, green, blue).
-        offset: added after scaling, one a channel.
-
-    Raises:
-        UserError: if a value is not so.
-    """
-
-    height: int
-    width: int
-    fit: Literal["resize", "pad"] = "resize"
-    scale: tuple[float, float, float] = (1 / 127.5,) * 3
-    offset: tuple[float, float, float] = (-1.0,) * 3
-
-    def __post_init__(self):
-        if self.fit not in ("resize", "pad"):
-            raise UserError(f'`fit` must be "resize" or "pad". Received: fit={self.fit!r}')
-        for field in ("height", "width"):
-            size = getattr(self, field)
-            if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
-                raise UserError(f"`{field}` must be 1 pixel or more. Received: {field}={size!r}")
-        for field in ("scale", "offset"):
-            values = getattr(self, field)
-            if (
-                not isinstance(values, (list, tuple))
-                or len(values) != 3
-                or not all(isinstance(value, numbers.Real) and -math.inf < value < math.inf for value in values)
-            ):
-                raise UserError(f"`{field}` must be three numbers, one a channel. Received: {field}={values!r}")
-            object.__setattr__(self, field, tuple(values))
+from .preprocessing import Preprocessing, check_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +72,7 @@ class Description:
         Raises:
             UserError: if a key is unknown or missing, or a value is not allowed.
         """
-        _check_keys("description", value, cls)
-        _check_keys("preprocessing", value["preprocessing"], Preprocessing)
+        check_keys("description", value, cls)
         if not isinstance(value["taps"], dict):
             raise UserError(f"`taps` of a description must be an object. Received: taps={value['taps']!r}")
         tasks = value.get("tasks", [])
@@ -122,22 +80,9 @@ class Description:
             raise UserError(f"`tasks` of a description must be a list. Received: tasks={tasks!r}")
         return cls(
             taps=tuple(value["taps"].items()),
-            preprocessing=Preprocessing(**value["preprocessing"]),
+            preprocessing=Preprocessing.from_dict(value["preprocessing"]),
             tasks=tuple(Task.from_dict(task) for task in tasks),
             trunk=value.get("trunk"),
-        )
-
-
-def _check_keys(name, value, kind):
-    """Raises a `UserError` unless `value` is a JSON object with the fields of a dataclass."""
-    fields = dataclasses.fields(kind)
-    allowed = {field.name for field in fields}
-    required = {field.name for field in fields if field.default is dataclasses.MISSING}
-    if not isinstance(value, dict) or not required <= set(value) <= allowed:
-        received = sorted(map(str, value)) if isinstance(value, dict) else repr(value)
-        raise UserError(
-            f"`{name}` must have the keys of {kind.__name__}, {', '.join(sorted(allowed))} "
-            f"({', '.join(sorted(required))} always). Received: {received}"
         )
 
 

@@ -9,6 +9,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import read_json, sha256, write_json, written_aside
 
 SHELF = Path(__file__).parent / "published"
+LICENCE = "Apache-2.0"  # of the weights of every published entry, like the code
 INDEX_FILE = "index.json"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"

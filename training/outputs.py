@@ -113,20 +113,37 @@ def fitting_images(network, images, argument):
     Raises:
         UserError: if the set lacks a task, or a task is of another kind or has another number of classes.
     """
-    tasks, known = tasks_of(network), {task.name: task for task in images.tasks}
+    tasks = tasks_of(network)
+    classes = {task.name: number_of_classes(network, task) for task in tasks if task.kind != "regression"}
+    return images_for_tasks(tasks, classes, images, network.name, argument)
+
+
+def images_for_tasks(tasks, classes, images, name, argument):
+    """Returns a set of images with truth for tasks and no others, named as they are.
+
+    Args:
+        tasks: `Task` each.
+        classes: `dict` of task name to the number of its classes, where there are any and the number is known.
+        images: `ImageSet`. Where both have one task alone the names may differ.
+        name: `str`, what has the tasks, for messages.
+        argument: `str`, what messages call the set.
+
+    Raises:
+        UserError: as of `fitting_images`.
+    """
+    known = {task.name: task for task in images.tasks}
     if len(tasks) == len(images.tasks) == 1:
         known = {tasks[0].name: images.tasks[0]}
     for task in tasks:
         if task.name not in known or known[task.name].kind != task.kind:
             received = ", ".join(f"{one.name} ({one.kind})" for one in images.tasks)
             raise UserError(
-                f"`{argument}` must have truth for {task.name}, a {task.kind}, as {network.name!r} has. "
+                f"`{argument}` must have truth for {task.name}, a {task.kind}, as {name!r} has. "
                 f"Received: {received} in {images.name}"
             )
-        classes = number_of_classes(network, task)
-        if task.kind != "regression" and len(known[task.name].labels) != classes:
+        if task.name in classes and len(known[task.name].labels) != classes[task.name]:
             raise UserError(
-                f"`{argument}` must have as many classes as the network has logits, {classes}. "
+                f"`{argument}` must have as many classes as the network has logits, {classes[task.name]}. "
                 f"Received: {len(known[task.name].labels)} classes in {images.name}"
             )
     return images.with_tasks({task.name: known[task.name].name for task in tasks})

@@ -61,7 +61,6 @@ def run(arguments):
 def _description(network):
     """Returns the description of the network that a file was exported from; `None` without one."""
     if network is None:
-        print("Without --network the page measures latency and cannot run pictures.", flush=True)
         return None
     from auxzoo.commands.common import load_network, load_tensorflow
 

@@ -19,12 +19,10 @@ def add_data_arguments(parser, default="sample"):
 
 
 def check_network_of_file(arguments):
-    """Raises a `UserError` unless `--network` is given just where `name` is a TFLite or ONNX file; tells if it is."""
+    """Raises a `UserError` if `--network` is given where `name` is no TFLite or ONNX file; tells if it is one."""
     from auxzoo.errors import UserError
 
     is_file = arguments.name.endswith((".tflite", ".onnx"))
-    if is_file and not arguments.network:
-        raise UserError("`--network` must name the network that a .tflite or .onnx file was exported from.")
     if arguments.network and not is_file:
         raise UserError(f"`--network` may be given only with a .tflite or .onnx file. Received: {arguments.name!r}")
     return is_file
@@ -35,7 +33,7 @@ def recipe_targets(recipe, name, description):
 
     Args:
         recipe: what `read_recipe` takes, or `None` for the `recipe.yaml` in the network's folder.
-        name: of the network, as the command got it.
+        name: of the network, as the command got it; `None` of a file that tells of itself.
         description: `Description` of the network.
 
     Raises:
@@ -46,7 +44,9 @@ def recipe_targets(recipe, name, description):
     from auxzoo.training.recipe import read_recipe
 
     if recipe is None and description.tasks and not description.is_classifier:
-        folder = Path(name) if Path(name).is_dir() else None if name.endswith(".keras") else zoo.entry_folder(name)
+        folder = None
+        if name is not None and not name.endswith(".keras"):
+            folder = Path(name) if Path(name).is_dir() else zoo.entry_folder(name)
         recipe = folder / "recipe.yaml" if folder is not None else None
         if recipe is None or not recipe.exists():
             raise UserError(f"`--recipe` must name one whose data have the truth for {description.kinds}.")

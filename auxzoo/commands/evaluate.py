@@ -17,7 +17,7 @@ from auxzoo.metric_names import as_text
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
-    parser.add_argument("--network", help="for a file: the network it was exported from, whose preprocessing it needs")
+    parser.add_argument("--network", help="for a file that tells nothing of itself: the network it was exported from")
     parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
     parser.add_argument("--split", default="test", help="(default: %(default)s)")
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
@@ -34,21 +34,24 @@ def run(arguments):
         raise UserError(f"`--pictures` must end in .png. Received: {arguments.pictures!r}")
     load_tensorflow()
     from auxzoo import models
-    from auxzoo.export.apart import FileApart
     from auxzoo.export.measurement import evaluate_file
     from auxzoo.prediction import draw_some, open_predictor
     from auxzoo.training.evaluation import evaluate
-    from auxzoo.training.outputs import fitting_images
+    from auxzoo.training.outputs import fitting_images, images_for_tasks
 
-    if is_file:
-        FileApart(arguments.name).close()  # a broken file is told before any image is read
+    # A broken file is told before any image is read.
+    predictor = open_predictor(arguments.name, arguments.network) if is_file else None
     name = arguments.network if is_file else arguments.name
-    network = load_network(name)
-    description = models.describe(network)
+    network = None if name is None else load_network(name)
+    description = predictor.description if is_file else models.describe(network)
     if not description.tasks:
         raise UserError(f"`name` must be a network with a head. Received: {network.name}, {description.kinds}")
     targets = recipe_targets(arguments.recipe, name, description)
-    images = fitting_images(network, open_split(arguments, arguments.split, targets), "--data")
+    images = open_split(arguments, arguments.split, targets)
+    if network is not None:
+        images = fitting_images(network, images, "--data")
+    else:
+        images = images_for_tasks(description.tasks, predictor.classes, images, arguments.name, "--data")
     path = arguments.name
     result = evaluate_file(path, images, description.preprocessing) if is_file else evaluate(network, images)
     if description.is_classifier:
@@ -57,7 +60,7 @@ def run(arguments):
         print_table(_table(arguments.name, result, images))
     if arguments.pictures:
         count = min(max(arguments.count, 1), images.size)
-        predictor = open_predictor(arguments.name, arguments.network)
+        predictor = predictor or open_predictor(arguments.name)
         draw_some(predictor, images, count, arguments.pictures, title=f"{arguments.name}: {images.name}")
         print(f"{count} predictions beside the truth are in {arguments.pictures}")
 

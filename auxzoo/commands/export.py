@@ -29,6 +29,10 @@ def add_arguments(parser):
     activation = parser.add_mutually_exclusive_group()
     activation.add_argument("--argmax", action="store_true", help="give int32 classes in place of logits")
     activation.add_argument("--softmax", action="store_true", help="give probabilities in place of logits")
+    parser.add_argument(
+        "--embed-preprocessing", action="store_true", help="put the scaling of pixel values into the file's graph"
+    )
+    parser.add_argument("--licence", help="of the network and its weights, for the files' metadata")
     parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument(
@@ -57,6 +61,7 @@ def run(arguments):
     from auxzoo import models
     from auxzoo.export import export_files
     from auxzoo.export.checks import check_exportable
+    from auxzoo.models import zoo
 
     network = load_network(arguments.name)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")  # resolved, so that `.` has a name too
@@ -81,6 +86,9 @@ def run(arguments):
         name=name,
         activation=activation,
         target=arguments.target,
+        source=name,
+        licence=arguments.licence or (zoo.LICENCE if arguments.name in zoo.read_index() else None),
+        embed_preprocessing=arguments.embed_preprocessing,
         progress=lambda line: print(f"  {line} ...", flush=True),
     )
     table = make_table(f"{name}, files in {folder}", *record_columns(records))
@@ -102,8 +110,7 @@ def _write_report(report, network, records, paths, evaluation):
     from pathlib import Path
 
     from auxzoo import models
-    from auxzoo.export.runtime import open_file
-    from auxzoo.prediction import Predictor, draw_some
+    from auxzoo.prediction import draw_some, open_predictor
     from auxzoo.report import write_report
     from auxzoo.training.outputs import fitting_images
 
@@ -118,6 +125,6 @@ def _write_report(report, network, records, paths, evaluation):
             for form, path in paths.items():
                 print(f"  drawing predictions of {path.name} ...", flush=True)
                 sheet = Path(folder) / f"{form}.png"
-                draw_some(Predictor(open_file(path).predict, description), images, count, sheet)
+                draw_some(open_predictor(path), images, count, sheet)
                 sheets.append((f"{path.name}, {count} images", sheet))
         write_report(report, records, report.stem, subtitle, sheets)

@@ -7,7 +7,7 @@ def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photographs: JPEG, PNG, BMP, GIF")
-    parser.add_argument("--network", help="for a file: the network it was exported from, whose preprocessing it needs")
+    parser.add_argument("--network", help="for a file that tells nothing of itself: the network it was exported from")
     parser.add_argument("--to", metavar="DIR", help="folder of the pictures (default: a new one in predicted/)")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures of the same names")
 
@@ -51,9 +51,10 @@ def _said(task, prediction):
     """Returns in words what is predicted for one task: the likeliest classes, the largest, or the range."""
     import numpy as np
 
-    names = task.labels or tuple(f"class {index}" for index in range(256))
     if task.kind == "regression":
         return f"{task.name} {prediction.min():.4g} to {prediction.max():.4g} {task.unit}".rstrip()
+    if prediction.ndim == 0:
+        return _label(task, prediction)
     if task.kind == "segmentation":
         classes, counts = np.unique(prediction, return_counts=True)
         shares = counts / prediction.size
@@ -61,4 +62,9 @@ def _said(task, prediction):
         exponentials = np.exp(prediction - prediction.max())
         classes, shares = np.arange(len(prediction)), exponentials / exponentials.sum()
     order = np.argsort(-shares, kind="stable")[:5]
-    return ", ".join(f"{names[classes[place]]} {percent(shares[place])} %" for place in order)
+    return ", ".join(f"{_label(task, classes[place])} {percent(shares[place])} %" for place in order)
+
+
+def _label(task, number):
+    """Returns what a class is called; a file may give one that has no label."""
+    return task.labels[number] if number < len(task.labels) else f"class {number}"

@@ -1,0 +1,71 @@
+"""How pictures become a network's input. Without Keras: what reads a file's metadata needs no more than this."""
+
+import dataclasses
+import math
+import numbers
+from typing import Literal
+
+from auxzoo.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become the network's input; carried out by `auxzoo.data.preprocess`, the one function
+    that training, calibration, evaluation and prediction share.
+
+    Attributes:
+        height: rows of the input, pixels.
+        width: columns of the input, pixels.
+        fit: `"resize"` (bilinear, to height and width) or `"pad"` (zeros round a smaller picture, centred).
+        scale: factor on the values 0 to 255, one a channel (red, green, blue).
+        offset: added after scaling, one a channel.
+
+    Raises:
+        UserError: if a value is not so.
+    """
+
+    height: int
+    width: int
+    fit: Literal["resize", "pad"] = "resize"
+    scale: tuple[float, float, float] = (1 / 127.5,) * 3
+    offset: tuple[float, float, float] = (-1.0,) * 3
+
+    def __post_init__(self):
+        if self.fit not in ("resize", "pad"):
+            raise UserError(f'`fit` must be "resize" or "pad". Received: fit={self.fit!r}')
+        for field in ("height", "width"):
+            size = getattr(self, field)
+            if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+                raise UserError(f"`{field}` must be 1 pixel or more. Received: {field}={size!r}")
+        for field in ("scale", "offset"):
+            values = getattr(self, field)
+            if (
+                not isinstance(values, (list, tuple))
+                or len(values) != 3
+                or not all(isinstance(value, numbers.Real) and -math.inf < value < math.inf for value in values)
+            ):
+                raise UserError(f"`{field}` must be three numbers, one a channel. Received: {field}={values!r}")
+            object.__setattr__(self, field, tuple(values))
+
+    @classmethod
+    def from_dict(cls, value):
+        """Returns the preprocessing of plain JSON types; strict about its keys.
+
+        Raises:
+            UserError: if a key is unknown or missing, or a value is not allowed.
+        """
+        check_keys("preprocessing", value, cls)
+        return cls(**value)
+
+
+def check_keys(name, value, kind):
+    """Raises a `UserError` unless `value` is a JSON object with the fields of a dataclass."""
+    fields = dataclasses.fields(kind)
+    allowed = {field.name for field in fields}
+    required = {field.name for field in fields if field.default is dataclasses.MISSING}
+    if not isinstance(value, dict) or not required <= set(value) <= allowed:
+        received = sorted(map(str, value)) if isinstance(value, dict) else repr(value)
+        raise UserError(
+            f"`{name}` must have the keys of {kind.__name__}, {', '.join(sorted(allowed))} "
+            f"({', '.join(sorted(required))} always). Received: {received}"
+        )

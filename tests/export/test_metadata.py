@@ -1,0 +1,477 @@
+"""What a file says of itself: the same as was given, enough to predict with, and never trusted."""
+
+import contextlib
+import copy
+import importlib.util
+import json
+import types
+import zipfile
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import UserError, models
+from auxzoo.export import export_files, open_file, read_metadata, to_onnx, to_tflite, weights_checksum
+from auxzoo.export.metadata import (
+    LARGEST,
+    ONNX_PREFIX,
+    TFLITE_BUFFER,
+    described_by,
+    metadata_of,
+    parse_metadata,
+    write_metadata,
+)
+from auxzoo.export.outputs import outputs_of
+from auxzoo.export.tflite_buffers import add_buffers, read_buffer
+from auxzoo.prediction import Predictor, open_predictor
+
+FORMATS = {"tflite_float32": "net_float32.tflite", "tflite_int8": "net_int8.tflite", "onnx": "net.onnx"}
+COLOUR = auxzoo.Task("colour", "segmentation", ("red", "grün", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+BRIGHTNESS = auxzoo.Task("brightness", "regression", unit="lm", scale=50.0)
+SIZE = (24, 32, 3)
+
+
+def backbone():
+    return models.MobileNetV2(SIZE, 0.35, total_stride=16, output_stride=8)
+
+
+NETWORKS = {
+    "classifier": lambda: models.MobileNetV2(
+        SIZE, 0.35, total_stride=16, num_classes=3, labels=("red", "green", "blue")
+    ),
+    "masks": lambda: models.DeepLabLite(backbone(), 3, channels=8, labels=COLOUR.labels),
+    "several": lambda: models.MultiTask(backbone(), [COLOUR, BRIGHTNESS], channels=8),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def exported(request, tmp_path_factory, make_pictures, make_random):
+    """A network and three of its files."""
+    network = make_random(NETWORKS[request.param]())
+    folder = tmp_path_factory.mktemp("exported")
+    records = export_files(
+        network,
+        folder,
+        list(FORMATS),
+        calibration=make_pictures(12, seed=1),
+        name="net",
+        source="here",
+        licence="CC-BY-4.0 ©",
+    )
+    return types.SimpleNamespace(
+        network=network,
+        files={form: folder / name for form, name in FORMATS.items()},
+        records={record["format"]: record for record in records},
+    )
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, size).astype("uint8") for size in ((24, 32, 3), (31, 47, 3), (9, 70, 3))]
+
+
+@pytest.mark.slow  # each network is converted to three formats
+class TestEveryFormat:
+    def test_what_is_read_is_what_was_given(self, exported):
+        description = models.describe(exported.network)
+        expected = {
+            "schema_version": 1,
+            "auxzoo": auxzoo.__version__,
+            "name": "net",
+            "source": "here",
+            "licence": "CC-BY-4.0 ©",
+            "weights_sha256": weights_checksum(exported.network),
+            "preprocessing": json.loads(json.dumps(vars(description.preprocessing))),
+            "tasks": [task.to_dict() for task in description.tasks],
+        }
+        for path in exported.files.values():
+            found = read_metadata(path)
+            outputs = found.pop("outputs")
+            assert found == expected
+            tensors = open_file(path).tensors()
+            names = [output["name"] for output in tensors.get("outputs") or [tensors["output"]]]
+            assert sorted(output["name"] for output in outputs) == sorted(names)
+            assert [output["task"] for output in outputs] == [task.name for task in description.tasks]
+
+    def test_the_description_comes_back(self, exported):
+        description = models.describe(exported.network)
+        for path in exported.files.values():
+            found = open_predictor(str(path)).description
+            assert found.preprocessing == description.preprocessing
+            assert found.tasks == description.tasks
+
+    def test_the_file_alone_predicts_as_with_its_network(self, exported, photographs):
+        for form, path in exported.files.items():
+            alone = open_predictor(str(path))
+            together = Predictor(open_file(path).predict, models.describe(exported.network))
+            for photograph in photographs:
+                found, expected = alone(photograph), together(photograph)
+                assert found.keys() == expected.keys()
+                for task in expected:
+                    np.testing.assert_array_equal(found[task], expected[task], err_msg=form)
+
+    def test_the_record_is_of_the_file_with_its_metadata(self, exported):
+        has_extra = importlib.util.find_spec("mediapipe") is not None
+        for form, path in exported.files.items():
+            record = exported.records[form]
+            assert record["bytes"] == path.stat().st_size
+            layouts = ["auxzoo", "tflite"] if has_extra and form != "onnx" else ["auxzoo"]
+            assert record["metadata"] == {
+                "layouts": layouts,
+                "weights_sha256": weights_checksum(exported.network),
+            }
+
+    def test_onnx_properties_are_json(self, exported):
+        model = onnx.load(exported.files["onnx"])
+        onnx.checker.check_model(model, full_check=True)
+        properties = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+        assert properties == {
+            f"{ONNX_PREFIX}{key}": value for key, value in read_metadata(exported.files["onnx"]).items()
+        }
+        assert "CC-BY-4.0 ©" in model.doc_string
+
+    def test_the_standard_layout(self, exported):
+        standard = pytest.importorskip("auxzoo.export.tflite_metadata_layout")
+        if not standard.is_available():
+            pytest.skip("needs the extra auxzoo[metadata]")
+        layout = standard._schema()
+        description = models.describe(exported.network)
+        for path in (path for path in exported.files.values() if path.suffix == ".tflite"):
+            content = read_buffer(path.read_bytes(), "TFLITE_METADATA")
+            assert content[4:8] == b"M001"
+            found = layout.ModelMetadataT.InitFromPackedBuf(content)
+            assert (found.name, found.license) == (b"net", "CC-BY-4.0 ©".encode())
+            (graph,) = found.subgraphMetadata
+            (image,), outputs = graph.inputTensorMetadata, graph.outputTensorMetadata
+            options = image.processUnits[0].options
+            pixels = np.array([0.0, 100.0, 255.0])
+            for mean, std, scale, offset in zip(
+                options.mean,
+                options.std,
+                description.preprocessing.scale,
+                description.preprocessing.offset,
+                strict=True,
+            ):
+                np.testing.assert_allclose((pixels - mean) / std, pixels * scale + offset, atol=1e-6)
+            graph_of = schema.Model.GetRootAs(path.read_bytes(), 0)
+            by_index = {
+                part.TensorIndex(): part.Name()
+                for part in map(graph_of.SignatureDefs(0).Outputs, range(len(description.tasks)))
+            }
+            order = [by_index[index] for index in graph_of.Subgraphs(0).OutputsAsNumpy()]
+            assert [output.name for output in outputs] == order
+            labels = {task.name: task.labels for task in description.tasks if task.labels}
+            files = {file.name.decode(): file for output in outputs for file in output.associatedFiles or ()}
+            with zipfile.ZipFile(path) as archive:
+                read = {name: tuple(archive.read(name).decode().splitlines()) for name in archive.namelist()}
+            assert read.keys() == files.keys()
+            assert sorted(read.values()) == sorted(labels.values())
+
+
+class TestInsideTheFile:
+    def test_nothing_else_of_the_file_changes(self, tiny):
+        for form, path in tiny.files.items():
+            if form == "onnx":
+                continue
+            content, data = path.read_bytes(), bytes(range(256)) * 3
+            changed = add_buffers(content, {"one": data, "two": b"", "three": "ü".encode()})
+            assert changed.endswith(content[8:])
+            assert (len(changed) - len(content)) % 16 == 0
+            assert len(changed) - len(content) < len(data) + 400
+            before, after = (
+                _plain(schema.ModelT.InitFromObj(schema.Model.GetRootAs(one, 0))) for one in (content, changed)
+            )
+            assert [entry["name"] for entry in after["metadata"]][-3:] == [b"one", b"two", b"three"]
+            count = len(before["metadata"] or [])
+            assert (before["metadata"] or []) == after["metadata"][:count]
+            assert before["buffers"] == after["buffers"][:-3]
+            for key in before.keys() - {"metadata", "buffers"}:
+                assert before[key] == after[key], key
+            assert [read_buffer(changed, name) for name in ("one", "three")] == [data, "ü".encode()]
+            assert read_buffer(changed, "four") is None
+
+    def test_weights_stay_aligned(self, tiny):
+        content = tiny.files["tflite_float32"].read_bytes()
+        changed = add_buffers(content, {"one": b"12345"})
+        model = schema.Model.GetRootAs(changed, 0)
+        for buffer in map(model.Buffers, range(model.BuffersLength())):
+            if buffer.DataLength():
+                assert buffer._tab.Vector(buffer._tab.Offset(4)) % 16 == 0
+
+    def test_the_file_runs_as_before(self, tiny, tmp_path):
+        images = np.random.default_rng(0).uniform(-1, 1, (5, 4, 6, 3)).astype("float32")
+        for form, source in tiny.files.items():
+            path = tmp_path / source.name
+            path.write_bytes(source.read_bytes())
+            metadata = metadata_of(tiny.network, outputs_of(tiny.network, None, tiny.description), tiny.description)
+            write_metadata(path, metadata)
+            assert parse_metadata(path) == metadata, form
+            before, after = open_file(source), open_file(path)
+            np.testing.assert_array_equal(before.predict(images), after.predict(images))
+            assert before.operators() == after.operators()
+            assert before.tensors() == after.tensors()
+
+    def test_the_same_name_twice(self, tiny):
+        content = add_buffers(tiny.files["tflite_int8"].read_bytes(), {"one": b"1"})
+        with pytest.raises(UserError, match="has metadata called 'one' already"):
+            add_buffers(content, {"one": b"2"})
+        again = add_buffers(content, {"two": b"2"})
+        assert (read_buffer(again, "one"), read_buffer(again, "two")) == (b"1", b"2")
+
+    def test_files_of_others_have_none(self, tiny):
+        for path in tiny.files.values():
+            assert read_metadata(path) is None
+
+    def test_the_checksum_tells_weights_apart(self, make_random):
+        network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        first = weights_checksum(make_random(network, 1))
+        assert weights_checksum(make_random(network, 1)) == first
+        assert weights_checksum(make_random(network, 2)) != first
+
+    def test_what_nobody_knows_is_absent(self, tmp_path):
+        inputs = keras.Input((4, 6, 3))
+        network = keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(inputs), name="foreign")
+        path = to_onnx(network, tmp_path / "a.onnx")
+        assert set(read_metadata(path)) == {"schema_version", "auxzoo", "name", "weights_sha256", "tasks", "outputs"}
+        with pytest.raises(UserError, match="`--network` must name"):
+            open_predictor(str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tflite", "int8", "onnx"])
+def test_embedded_preprocessing(kind, tmp_path, make_random, make_pictures, photographs):
+    network = make_random(models.MobileNetV2(SIZE, 0.35, total_stride=16, num_classes=3))
+    paths = []
+    for embedded in (False, True):
+        path = tmp_path / f"{embedded}.{'onnx' if kind == 'onnx' else 'tflite'}"
+        if kind == "onnx":
+            to_onnx(network, path, embed_preprocessing=embedded)
+        else:
+            quantization, calibration = (None, None) if kind == "tflite" else ("int8", make_pictures(24, seed=1))
+            to_tflite(network, path, quantization, calibration, embed_preprocessing=embedded)
+        paths.append(path)
+    outside, inside = map(read_metadata, paths)
+    assert inside["preprocessing"] == outside["preprocessing"] | {"scale": [1.0] * 3, "offset": [0.0] * 3}
+    assert inside["embedded_preprocessing"] == outside["preprocessing"]
+    assert inside["weights_sha256"] == outside["weights_sha256"]
+    first, second = (open_predictor(str(path)) for path in paths)
+    spread = np.std([first(photograph)["classification"] for photograph in photographs])
+    for photograph in photographs:
+        found, expected = second(photograph)["classification"], first(photograph)["classification"]
+        assert np.abs(found - expected).max() < (0.5 * spread if kind == "int8" else 1e-4 * np.abs(expected).max())
+    if kind == "int8":  # a picture's own values, but for the middle
+        detail = open_file(paths[1]).tensors()["input"]
+        assert detail["scale"] == pytest.approx(1, abs=0.05)
+        assert detail["zero_point"] == -128
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["softmax", "argmax"])
+def test_probabilities_and_classes_are_told_apart(activation, tmp_path, make_random, photographs):
+    network = make_random(models.MobileNetV2(SIZE, 0.35, total_stride=16, num_classes=3, labels=("a", "b", "c")))
+    path = to_onnx(network, tmp_path / "a.onnx", activation=activation)
+    predictor, reference = open_predictor(str(path)), Predictor(network.predict_on_batch, models.describe(network))
+    assert predictor.classes == {"classification": 3}
+    for photograph in photographs:
+        found, logits = predictor(photograph)["classification"], reference(photograph)["classification"]
+        if activation == "argmax":
+            assert found.shape == ()
+            assert found == logits.argmax()
+        else:
+            np.testing.assert_allclose(np.exp(found), np.exp(logits) / np.exp(logits).sum(), rtol=1e-3)
+
+
+GOOD = {
+    "schema_version": 1,
+    "auxzoo": "0.1.0",
+    "name": "net",
+    "weights_sha256": "0" * 64,
+    "preprocessing": {"height": 4, "width": 6, "fit": "resize", "scale": [1.0] * 3, "offset": [0.0] * 3},
+    "tasks": [{"name": "colour", "kind": "classification", "labels": ["red", "green", "blue"]}],
+    "outputs": [{"name": "logits", "task": "colour"}],
+}
+
+
+@pytest.fixture(scope="module")
+def write(tiny, tmp_path_factory):
+    """A function that writes bytes, or a value as JSON, as the metadata of a file of each kind; gives their paths."""
+    folder = tmp_path_factory.mktemp("hostile")
+    tflite = tiny.files["tflite_float32"].read_bytes()
+    model = onnx.load(tiny.files["onnx"])
+
+    def written(value):
+        content = value if isinstance(value, bytes) else json.dumps(value).encode()
+        path = folder / "net.tflite"
+        path.write_bytes(add_buffers(tflite, {TFLITE_BUFFER: content}))
+        paths = [path]
+        if isinstance(value, dict):
+            changed = copy.deepcopy(model)
+            entries = {f"{ONNX_PREFIX}{key}": json.dumps(item) for key, item in value.items()}
+            onnx.helper.set_model_props(changed, entries)
+            paths.append(folder / "net.onnx")
+            paths[-1].write_bytes(changed.SerializeToString())
+        return paths
+
+    return written
+
+
+def _changed(**changes):
+    return {**GOOD, **changes}
+
+
+def _task(**changes):
+    return _changed(tasks=[{**GOOD["tasks"][0], **changes}])
+
+
+def _prepared(**changes):
+    return _changed(preprocessing={**GOOD["preprocessing"], **changes})
+
+
+WRONG = {
+    "another schema": (_changed(schema_version=2), "schema_version"),
+    "an unknown key": (_changed(more=1), "more"),
+    "no name": ({key: value for key, value in GOOD.items() if key != "name"}, "name"),
+    "a name that is none": (_changed(name=3), "name"),
+    "a checksum too short": (_changed(weights_sha256="0" * 63), "weights_sha256"),
+    "tasks that are none": (_changed(tasks=3), "tasks"),
+    "a task that is none": (_changed(tasks=["colour"]), "tasks.0"),
+    "a kind that is none": (_task(kind="magic"), "`kind` of task"),
+    "a kind that is a list": (_task(kind=[]), "`kind` of task"),
+    "labels that are none": (_task(labels=[1, 2, 3]), "`labels`"),
+    "two tasks of a name": (_changed(tasks=GOOD["tasks"] * 2), "name of its own"),
+    "a task without output": (_changed(outputs=[{"name": "logits"}]), "one output"),
+    "no output": (_changed(outputs=[]), "outputs"),
+    "an activation that is none": (_changed(outputs=[{"name": "logits", "activation": "tanh"}]), "activation"),
+    "no size": (_prepared(height=0), "`height`"),
+    "a size in words": (_prepared(width="6"), "`width`"),
+    "two channels": (_prepared(scale=[1.0, 1.0]), "`scale`"),
+    "no number": (_prepared(offset=[float("nan")] * 3), "`offset`"),
+    "a fit that is none": (_prepared(fit={}), "`fit`"),
+    "a list": ([], "the whole"),
+    "a number": (3, "the whole"),
+    "no JSON": (b"{", "Invalid JSON"),
+    "nothing": (b"", ""),
+    "not UTF-8": (b'{"name": "\xff\xfe"}', "Invalid JSON"),
+    "depths": (b"[" * 100_000, "Invalid JSON"),
+    "a surrogate": (b'{"name": "\\ud800"}', "Invalid JSON"),
+    "a million labels": (_task(labels=["label"] * 10**6), "bytes at most|more than"),
+    "much text": (b'"' + b"a" * (LARGEST + 1) + b'"', "bytes at most"),
+}
+
+
+class TestWhatIsNotTrusted:
+    def test_the_good_one(self, write, tiny):
+        for path in write(GOOD):
+            assert read_metadata(path) == GOOD
+            description = described_by(parse_metadata(path), open_file(path).tensors(), path)
+            assert description.tasks[0].labels == ("red", "green", "blue")
+
+    @pytest.mark.parametrize("case", WRONG)
+    def test_what_is_wrong_is_told(self, write, case):
+        value, message = WRONG[case]
+        for path in write(value):
+            with pytest.raises(UserError, match=message) as error:
+                read_metadata(path)
+            assert path.name in str(error.value)
+            assert len(str(error.value)) < 3000
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            _prepared(height=8),
+            _prepared(height=10**9, width=10**9),
+            _task(labels=["red", "green"]),
+            _task(kind="segmentation"),
+            _changed(tasks=[{"name": "colour", "kind": "regression"}]),
+            _changed(outputs=[{"name": "other", "task": "colour"}]),
+            _changed(outputs=[*GOOD["outputs"], {"name": "other"}]),
+            _changed(outputs=[{"name": "logits", "task": "colour", "activation": "argmax"}]),
+        ],
+    )
+    def test_what_does_not_fit_the_file(self, write, value):
+        for path in write(value):
+            assert read_metadata(path) is not None
+            with pytest.raises(UserError, match=f"metadata of `.*{path.name}` must"):
+                open_predictor(str(path))
+
+    @settings(derandomize=True, deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def test_any_json(self, write, data):
+        leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+        anything = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner))
+        value = copy.deepcopy(GOOD)
+        place, key = value, None
+        for _ in range(data.draw(st.integers(0, 3))):  # somewhere in it
+            keys = (
+                list(place) if isinstance(place, dict) else list(range(len(place))) if isinstance(place, list) else []
+            )
+            if not keys:
+                break
+            if key is not None and not isinstance(place[keys[0]], dict | list):
+                break
+            parent, key = place, data.draw(st.sampled_from(keys))
+            place = parent[key]
+        other = data.draw(anything)
+        if key is None:
+            value = other
+        else:
+            parent[key] = other
+        for path in write(value):
+            _refused_or_read(path)
+
+    @settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def test_any_bytes_in_the_file(self, write, data):
+        for path in write(GOOD):
+            content = bytearray(path.read_bytes())
+            for _ in range(data.draw(st.integers(1, 4))):
+                noise = data.draw(st.binary(min_size=1, max_size=8))
+                start = data.draw(st.integers(0, min(len(content), 2000) if data.draw(st.booleans()) else len(content)))
+                content[start : start + len(noise)] = noise
+            path.write_bytes(content)
+            _refused_or_read(path)
+
+    def test_every_truncation(self, write):
+        for path in write(GOOD):
+            content = path.read_bytes()
+            for length in range(0, len(content), 41):
+                path.write_bytes(content[:length])
+                _refused_or_read(path)
+
+    @pytest.mark.parametrize("name", ["nothing.tflite", "folder.onnx", "net.h5"])
+    def test_no_file(self, tmp_path, name):
+        (tmp_path / "folder.onnx").mkdir()
+        with pytest.raises(UserError, match="is not a file that can be read|must end in"):
+            read_metadata(tmp_path / name)
+
+    def test_too_much_to_write(self, tiny):
+        task = auxzoo.Task("colour", "classification", ["label"] * 10**6)
+        description = models.Description((), tiny.preprocessing, (task,))
+        with pytest.raises(UserError, match="labels and texts of a network must be"):
+            metadata_of(tiny.network, outputs_of(tiny.network, None, description), description)
+        with pytest.raises(UserError, match="`licence` must be text. Received: licence=3"):
+            metadata_of(tiny.network, outputs_of(tiny.network, None, tiny.description), licence=3)
+
+
+def _refused_or_read(path):
+    """Reads a file that may hold anything: an error that names it, or metadata that are allowed."""
+    found = None
+    with contextlib.suppress(UserError):
+        found = read_metadata(path)
+    assert found is None or found["schema_version"] == 1
+
+
+def _plain(value):
+    """Returns an object of the schema as plain types that can be compared."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return {key: _plain(item) for key, item in vars(value).items()} if hasattr(value, "__dict__") else value
