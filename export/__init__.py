@@ -5,7 +5,7 @@ import importlib
 _NAMES = {
     "FORMATS": "formats",
     "TARGETS": "targets",
-    "check_target": "targets",
+    "check_target": "target_checks",
     "evaluate_file": "measurement",
     "export_files": "files",
     "inspect_file": "inspection",

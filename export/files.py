@@ -26,7 +26,7 @@ from .measurement import evaluate_file, measure_latency, measure_parity, parity_
 from .model_file import read_model_file
 from .outputs import outputs_of
 from .runtime import open_file
-from .targets import check_targets, refuse_misfits
+from .target_checks import check_targets, refuse_misfits
 
 _NOISE_IMAGES = 16
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
