@@ -7,7 +7,7 @@ _NAMES = {
     "FileApart": "apart",
     "benchmark_files": "benchmark",
     "TARGETS": "targets",
-    "check_target": "targets",
+    "check_target": "target_checks",
     "evaluate_file": "measurement",
     "export_files": "files",
     "inspect_file": "inspection",

@@ -28,7 +28,7 @@ from .metadata import metadata_of, raw_preprocessing, write_metadata
 from .model_file import read_model_file
 from .outputs import outputs_of
 from .runtime import open_file
-from .targets import check_targets, refuse_misfits
+from .target_checks import check_targets, refuse_misfits
 
 _NOISE_IMAGES = 16
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")

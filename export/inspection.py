@@ -8,7 +8,8 @@ from auxzoo.files import sha256
 
 from .memory_plan import plan_memory
 from .model_file import read_model_file
-from .targets import TARGETS, check_target
+from .target_checks import check_target
+from .targets import TARGETS
 
 
 def inspect_file(path):

@@ -34,7 +34,8 @@ def plan_memory(model_file):
     it; inputs from the beginning, outputs to the end; constants are not counted. Left out is what a runtime adds:
     alignment, gaps between tensors of different lifetimes, scratch buffers of its kernels, its own structures; and what
     it saves by computing in place. So the figure is neither a bound of the whole process nor that of an arena: it
-    compares files, and shows whether one can fit at all.
+    compares files, and shows whether one can fit at all. Measured beside it, tflite-micro's arena for activations took
+    65,536 bytes for 61,440 (int8) and 262,144 for 245,760 (float32), of MobileNetV2 0.5 at 32 px (2026-11-25).
 
     Args:
         model_file: `ModelFile`.

@@ -226,7 +226,9 @@ class _Description:
                 tensor = value.type.tensor_type
                 shape = None
                 if tensor.HasField("shape"):
-                    shape = [size.dim_value if size.HasField("dim_value") else None for size in tensor.shape.dim]
+                    # Some exporters write -1 for an open size, and so does the inference itself.
+                    sizes = [size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim]
+                    shape = [None if size < 0 else size for size in sizes]
                 self._add(names, value.name, shape, tensor.elem_type, number)
         inside = []
         for node in graph.node:

@@ -122,12 +122,11 @@ class ONNXFile:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = threads
         options.log_severity_level = 4  # errors are raised; printed as well they would be told twice
-        self._content = path.read_bytes()
         self.path = path
         with _readable(path):
             # The fallback tries the same provider again, and prints.
             self._session = onnxruntime.InferenceSession(
-                self._content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+                path.read_bytes(), options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not self._outputs:

@@ -4,14 +4,16 @@ import dataclasses
 import re
 
 import ai_edge_litert.schema_py_generated as schema
+import flatbuffers
 import pytest
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
 from auxzoo.errors import UserError
 from auxzoo.export import FORMATS, TARGETS, check_target, export_files, read_model_file, target_operators
 from auxzoo.export.formats import OPSET, choose_formats
 from auxzoo.export.model_file import BITS, ModelFile, Operator, Tensor
-from auxzoo.export.targets import TargetMissed, Violation, check_targets, summarize
+from auxzoo.export.target_checks import TargetMissed, Violation, check_targets, summarize
 from auxzoo.files import read_json
 
 TFLITE = [name for name, target in TARGETS.items() if target.kind == "tflite"]
@@ -33,6 +35,25 @@ def file_of(*operators, kind="tflite", tensors=(), inputs=(0,), outputs=(1,), op
 
 def tensors_of(*types):
     return tuple(Tensor(f"t{place}", (1, 2), kind) for place, kind in enumerate(types))
+
+
+def knows(name, version):
+    """Returns whether LiteRT opens a file that names an operator, and has none."""
+    model, graph, code = schema.ModelT(), schema.SubGraphT(), schema.OperatorCodeT()
+    number = vars(schema.BuiltinOperator).get(name)
+    code.builtinCode = schema.BuiltinOperator.CUSTOM if number is None else number
+    code.deprecatedBuiltinCode, code.version = min(code.builtinCode, 127), version
+    code.customCode = name if number is None else None
+    graph.tensors, graph.operators, graph.inputs, graph.outputs = [], [], [], []
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT()]
+    builder = flatbuffers.Builder(64)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    try:
+        Interpreter(model_content=bytes(builder.Output()))
+    except ValueError as error:
+        assert "Didn't find op for builtin opcode" in str(error), f"{name}: {error}"  # noqa: PT017
+        return False
+    return True
 
 
 class TestProfiles:
@@ -64,6 +85,12 @@ class TestProfiles:
             *("edgetpu-custom-op", "ethos-u", "CIRCULAR_BUFFER"),
         }
         assert set(TARGETS[name].operators) - set(vars(schema.BuiltinOperator)) <= custom
+
+    def test_operators_of_cpu_are_known_to_the_runtime_in_their_highest_version(self):
+        """A runtime older than the document would not know some; none knows a hundredth version."""
+        listed = target_operators.LITERT
+        assert [name for name, version in listed.items() if not knows(name, version)] == []
+        assert [name for name in listed if name.isupper() and knows(name, 100)] == []
 
     def test_operators_of_onnx_are_its_own(self):
         import onnx.defs
@@ -197,6 +224,17 @@ class TestOwnFiles:
         path = tmp_path / "a.tflite"
         path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
         assert (check_target(read_model_file(path), "gpu") == []) == fits
+
+    @pytest.mark.parametrize("form", [form for form in FORMATS if form != "onnx"])
+    def test_the_microcontroller_runtime_itself_says_the_same(self, tiny, form):
+        """Where `tflite-micro` is installed: its interpreter allocates what the profile lets pass, and no other."""
+        runtime = pytest.importorskip("tflite_micro").runtime
+        try:
+            runtime.Interpreter.from_file(str(tiny.files[form]), arena_size=2**20)
+            runs = True
+        except RuntimeError:
+            runs = False
+        assert runs == (check_target(read_model_file(tiny.files[form]), "microcontroller") == [])
 
 
 class TestExport:
