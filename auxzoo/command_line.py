@@ -20,6 +20,7 @@ COMMANDS = {
     "study": ("auxzoo.commands.study", "train arms on the same seeds and compare them, resumably"),
     "evaluate": ("auxzoo.commands.evaluate", "measure a network or an exported file on images"),
     "export": ("auxzoo.commands.export", "write TFLite and ONNX files, each measured"),
+    "quantization-report": ("auxzoo.commands.quantization_report", "tell which layers cost the accuracy of int8"),
     "predict": ("auxzoo.commands.predict", "run a network or an exported file on photographs, and draw the result"),
     "demo": ("auxzoo.commands.demo", "the whole road in minutes on packaged images"),
 }

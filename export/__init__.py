@@ -3,10 +3,12 @@
 import importlib
 
 _NAMES = {
+    "DEFAULT_FORMATS": "formats",
     "FORMATS": "formats",
     "evaluate_file": "measurement",
     "export_files": "files",
     "open_file": "runtime",
+    "quantization_report": "quantization_report",
     "to_onnx": "files",
     "to_tflite": "files",
 }
