@@ -8,7 +8,7 @@ _NAMES = {
     "evaluate_file": "measurement",
     "export_files": "files",
     "open_file": "runtime",
-    "quantization_report": "quantization_report",
+    "quantization_report": "layer_report",
     "to_onnx": "files",
     "to_tflite": "files",
 }

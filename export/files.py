@@ -334,6 +334,11 @@ def _versions(quantization):
 
 
 def preprocessing_of(model, description):
+    """Returns the preprocessing of a description, the network's own if `None`.
+
+    Raises:
+        UserError: if there is none, or it makes images of another size.
+    """
     preprocessing = (description or describe(model)).preprocessing
     size, wanted = (preprocessing.height, preprocessing.width, 3), tuple(model.inputs[0].shape[1:])
     if size != wanted:

@@ -58,9 +58,9 @@ def run(arguments):
     )
     whole = report["int8"]
     rows = sorted(report["layers"], key=lambda row: -row["error_saved"])[: arguments.rows]
+    images = report["images"]["count"]
     table = make_table(
-        f"{name}: the {len(rows)} of {len(report['layers'])} layers that cost most in int8, {report['images']['count']} "
-        "images",
+        f"{name}: the {len(rows)} of {len(report['layers'])} layers that cost most in int8, {images} images",
         *["layer", "weights>", "kB more in float>", "error saved>", "error alone>", "score in float>"],
         caption="Errors of the outputs against float32, in % of their standard deviation; saved where the layer alone "
         "stays float32, and made where it alone is int8.",

@@ -59,10 +59,10 @@ def quantization_report(
         progress: called with a line of text now and then, or `None`.
 
     Returns:
-        `dict`, as in the JSON file: `float32` and `int8`, what those files are worth, and `layers`, a list in the
-        network's order of `dict`: `layer`, `operators`, `weights` (number), `float_alone` and `int8_alone` (`error`, the
-        mean difference of the outputs to the float32 file's in standard deviations; `scores`; `bytes`), `error_saved`,
-        the int8 file's error less that with the layer in float.
+        `dict`, as in the JSON file: `float32` and `int8`, what those files are worth (`error`, the mean difference of
+        the outputs to the float32 file's in standard deviations; `scores`; `bytes`), and `layers`, a list in the
+        network's order of `dict`: `layer`, `operators` and `weights` (numbers), `float_alone` and `int8_alone`, what
+        those files are worth, and `error_saved`, the int8 file's error less that with the layer in float.
 
     Raises:
         UserError: if the model cannot be exported, an argument is wrong, or the engine refuses the network.
@@ -92,7 +92,7 @@ def quantization_report(
     with tempfile.TemporaryDirectory(prefix="auxzoo-") as temporary:
         temporary = Path(temporary)
         run_converter(
-            "auxzoo.export.quantization_report",
+            "auxzoo.export.layer_report",
             temporary,
             network,
             outputs,
