@@ -20,7 +20,16 @@ PUBLIC = {
     "auxzoo": ("Structure", "Task", "UserError", "attach", "describe", "detach", "fit", "load", "train", *ROOMS),
     "auxzoo.auxiliary": ("Structure", "attach", "detach"),
     "auxzoo.data": ("Augmentation", "ImageSet", "Target", "open_images", "preprocess", "read_image"),
-    "auxzoo.export": ("FORMATS", "evaluate_file", "export_files", "open_file", "to_onnx", "to_tflite"),
+    "auxzoo.export": (
+        "DEFAULT_FORMATS",
+        "FORMATS",
+        "evaluate_file",
+        "export_files",
+        "open_file",
+        "quantization_report",
+        "to_onnx",
+        "to_tflite",
+    ),
     "auxzoo.metrics": ("Accuracy", "ConfusionMatrix", "Regression", "Segmentation", "relative_improvement"),
     "auxzoo.models": (
         *("DeepLabLite", "MobileNetV2", "MultiTask", "ResNet18", "Description", "Preprocessing"),
