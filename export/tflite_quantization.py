@@ -133,11 +133,13 @@ class AIEdgeQuantizer(Quantizer):
                 f"^{re.escape(name)};?$", qtyping.TFLOperationName.ALL_SUPPORTED, algorithm_key=names.NO_QUANTIZE
             )
         bits = {"int8": 8, "int16": 16}[form.activations]
+        # The last rule that fits counts, and the layers' rules fit the ends beside them too. One with the expression of
+        # the recipe itself would stay in its place, which is before them.
         for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
             if form.ends in ("float32", "uint8"):
-                engine.update_quantization_recipe(".*", end, algorithm_key=names.NO_QUANTIZE)
-            elif kept:  # the rules for the layers count for the ends beside them too
-                engine.add_static_config(".*", end, activation_num_bits=bits, weight_num_bits=8)
+                engine.update_quantization_recipe("^.*$", end, algorithm_key=names.NO_QUANTIZE)
+            else:
+                engine.add_static_config("^.*$", end, activation_num_bits=bits, weight_num_bits=8)
         content = engine.quantize(self._measured(engine, form.activations)).quantized_model
         if form.ends == "uint8":
             # It keeps weights behind the flatbuffer, where TensorFlow does not look.

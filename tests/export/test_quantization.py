@@ -130,8 +130,8 @@ class TestEngines:
                 assert content != shipped.quantizer(engine).content(FORMATS["tflite_int8"])
         assert found
 
-    def test_lowest_and_highest_values_are_those_of_the_converter(self, shipped):
-        """Ours stand in for its own with the other methods, so both must mean the same tensors."""
+    def test_ranges_are_those_of_the_layers(self, shipped):
+        """And lie in the converter's, which are too wide where a sum is written over its term (`block_2_project`)."""
         quantizer = shipped.quantizer("tensorflow")
         ours = activation_ranges(quantizer.float_content, shipped.calibration, "min_max")
         graph, compared = schema.Model.GetRootAs(quantizer._calibrated, 0).Subgraphs(0), 0
@@ -139,17 +139,21 @@ class TestEngines:
             statistics, name = tensor.Quantization(), tensor.Name().decode()
             if name in ours and statistics is not None and statistics.MinLength():
                 low, high = ours[name]
-                assert low == pytest.approx(min(statistics.Min(0), 0), rel=1e-3, abs=1e-4), name
-                assert high == pytest.approx(max(statistics.Max(0), 0), rel=1e-3, abs=1e-4), name
+                assert low >= min(statistics.Min(0), 0) - 1e-3, name
+                assert high <= max(statistics.Max(0), 0) + 1e-3, name
                 compared += 1
         assert compared == 65  # the input and 64 operators
+        for layer in ("Conv1_relu", "block_2_project", "block_2_add", "global_average_pooling", "predictions"):
+            values = keras.Model(shipped.folded.input, shipped.folded.get_layer(layer).output)(shipped.calibration)
+            expected = (min(float(values.numpy().min()), 0), max(float(values.numpy().max()), 0))
+            assert ours[quantizer.operators[layer][0]] == pytest.approx(expected, rel=1e-4, abs=1e-4), layer
 
 
 class TestRanges:
     @given(st.integers(0, 2**31), st.floats(0.5, 3), st.booleans())
     @settings(deadline=None, max_examples=25)
     def test_percentile_is_that_of_numpy(self, seed, power, is_positive):
-        values = np.random.default_rng(seed).normal(size=20000)
+        values = np.random.default_rng(seed).normal(size=20011)
         values = np.sign(values) * np.abs(values) ** power
         values = np.abs(values) if is_positive else values
         low, high = min(values.min(), 0.0), values.max()
@@ -244,7 +248,7 @@ class TestArguments:
                 tuning_part(images, count)
 
 
-def spoiled(width):
+def spoiled(width, third_size):
     """A network of which int8 destroys the layer `spoiled`, and it alone.
 
     Its kernel has weights of 300 for a channel that is always 0: in float they do nothing, in int8 the scale is theirs.
@@ -252,7 +256,7 @@ def spoiled(width):
     inputs = keras.Input((12, 12, 3))
     x = keras.layers.Conv2D(8, 3, activation="relu", name="first")(inputs)
     x = keras.layers.Conv2D(width, 3, activation="relu", name="spoiled")(x)
-    x = keras.layers.Conv2D(24, 3, activation="relu", name="third")(x)
+    x = keras.layers.Conv2D(24, third_size, activation="relu", name="third")(x)
     outputs = keras.layers.Dense(3, name="classes")(keras.layers.GlobalAveragePooling2D(name="pooling")(x))
     network = keras.Model(inputs, outputs, name="net")
     generator = np.random.default_rng(0)
@@ -273,8 +277,8 @@ def spoiled(width):
 def make_case(make_pictures):
     """A function that returns a spoiled network, its description, and images whose truth is what it says itself."""
 
-    def make(width):
-        network, preprocessing = spoiled(width), models.Preprocessing(12, 12)
+    def make(width=8, third_size=3):
+        network, preprocessing = spoiled(width, third_size), models.Preprocessing(12, 12)
         centre = np.median(network(next(iter(make_pictures(300, 1).batches(preprocessing, 300)))[0]).numpy(), axis=0)
         network.get_layer("classes").bias.assign_sub(centre)  # or one class would win everywhere
         sets = []
@@ -292,7 +296,7 @@ def make_case(make_pictures):
 @pytest.mark.slow
 class TestWhichLayers:
     def test_report_names_the_spoiled_layer(self, make_case, tmp_path):
-        network, description, images, _ = make_case(8)
+        network, description, images, _ = make_case()
         told = []
         report = quantization_report(
             network, tmp_path / "out", images, description=description, count=100, progress=told.append
@@ -313,7 +317,7 @@ class TestWhichLayers:
         assert (report["images"]["count"], report["calibration"]["count"]) == (100, 200)
 
     def test_search_keeps_the_spoiled_layer_alone(self, make_case, tmp_path):
-        network, description, images, evaluation = make_case(8)
+        network, description, images, evaluation = make_case()
         arguments = {"calibration": images, "evaluation": evaluation, "description": description, "name": "net"}
         formats = ["tflite_float32", "tflite_int8", "tflite_int8_float_io"]
         records = export_files(network, tmp_path, formats, max_drop=3.0, tuning_count=100, **arguments)
@@ -331,7 +335,7 @@ class TestWhichLayers:
 
     def test_search_that_finds_nothing_says_so(self, make_case, tmp_path):
         """The layer holds more than a third of the weights."""
-        network, description, images, _ = make_case(64)
+        network, description, images, _ = make_case(64, 1)
         (tmp_path / "net_int8.tflite").write_text("an older file")
         arguments = {"calibration": images, "description": description, "name": "net"}
         kept, refused = export_files(
@@ -346,7 +350,7 @@ class TestWhichLayers:
         assert (tmp_path / "net_float32.tflite").exists()
 
     def test_layers_by_name(self, make_case, tmp_path):
-        network, description, images, _ = make_case(8)
+        network, description, images, _ = make_case()
         path = to_tflite(
             network, tmp_path / "a.tflite", "int8", images, description, keep_float=["spoiled"], calibration_count=100
         )
@@ -363,7 +367,9 @@ class TestWhichLayers:
 @pytest.mark.slow
 class TestWholeExport:
     def test_every_number_type_of_trained_weights(self, shipped, tmp_path):
-        records = export_files(shipped.network, tmp_path, WHOLE, calibration=shipped.images, name="net")
+        records = export_files(
+            shipped.network, tmp_path, WHOLE, calibration=shipped.images, name="net", calibration_count=100
+        )
         assert [record["format"] for record in records] == WHOLE
         for record in records:
             form = FORMATS[record["format"]]
