@@ -8,7 +8,7 @@ from auxzoo.files import written_aside
 
 _LINES_OF_LOG = 12
 _PROGRESS_FILE = "progress.txt"
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_LOOKS = 2.0
 
 
 class ChildFailed(RuntimeError):

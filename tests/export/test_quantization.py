@@ -22,7 +22,7 @@ from auxzoo.export.layer_operators import layers_by_operator
 from auxzoo.export.quantization import CALIBRATION_METHODS, ENGINES, Quantization
 from auxzoo.export.selective_search import _least_count
 from auxzoo.export.tflite_conversion import save_for_tflite
-from auxzoo.export.tflite_quantization import Refused, open_quantizer
+from auxzoo.export.tflite_quantization import Refused, check_allocation, open_quantizer
 from auxzoo.export.tuning import tuning_part
 
 WHOLE = [name for name, form in FORMATS.items() if form.activations]
@@ -114,6 +114,14 @@ class TestEngines:
         quantizer = shipped.quantizer(engine)
         content = quantizer.content(FORMATS["tflite_int8_float_io"], list(quantizer.operators))
         assert shipped.error_of(content, tmp_path / "a.tflite") < 1e-5
+
+    @pytest.mark.parametrize("kept", ["Conv1", "predictions"])
+    def test_uint8_ends_need_whole_numbers_beside_them(self, shipped, kept):
+        form = FORMATS["tflite_int8_uint8_io"]
+        content = shipped.quantizer("tensorflow").content(form, [kept])
+        with pytest.raises(Refused, match="would be float32 and not uint8, for the layer there stays float"):
+            check_allocation(content, form)
+        check_allocation(shipped.quantizer("tensorflow").content(form, ["block_2_add"]), form)
 
     def test_a_layer_without_an_operator(self, shipped):
         with pytest.raises(Refused, match="the layer 'image' has no operator of its own in the file"):
@@ -364,6 +372,44 @@ class TestWhichLayers:
         assert record["calibration"]["count"] == 100
 
 
+COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
+BRIGHTNESS = auxzoo.Task("brightness", "regression", scale=50.0)
+
+
+def backbone():
+    return models.MobileNetV2((24, 32, 3), 0.35, total_stride=16, output_stride=8)
+
+
+KINDS = {
+    "mobilenet_v2": lambda: models.MobileNetV2((24, 32, 3), 0.35, total_stride=16, num_classes=3),
+    "resnet18": lambda: models.ResNet18((24, 32, 3), 0.125, "small", num_classes=3),
+    "deeplab": lambda: models.DeepLabLite(backbone(), 3, channels=8),
+    "several tasks": lambda: models.MultiTask(backbone(), [COLOUR, BRIGHTNESS], channels=8),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_network_in_every_number_type(kind, tmp_path, make_pictures, make_lively):
+    network, images = KINDS[kind](), make_pictures(24, seed=1)
+    preprocessing = models.Preprocessing(24, 32)
+    make_lively(network, next(iter(images.batches(preprocessing, 24)))[0])
+    description = getattr(network, "description", None) or models.Description((), preprocessing)
+    records = export_files(network, tmp_path, WHOLE, calibration=images, description=description, name="net")
+    assert [record["format"] for record in records] == WHOLE
+    for record in records:
+        form = FORMATS[record["format"]]
+        if "refused" in record:  # of weights that nobody trained
+            assert form.activations == "int16", record
+            assert record["refused"].startswith("LiteRT's interpreter does not take the file: "), record
+            assert not (tmp_path / record["file"]).exists()
+            continue
+        types_of_outputs = {output["type"] for output in record.get("outputs", [record.get("output")])}
+        assert {record["input"]["type"]} == types_of_outputs == {form.ends}
+        assert set(kernels((tmp_path / record["file"]).read_bytes()).values()) == {"INT8"}
+        assert "largest_difference" in record["parity"]
+
+
 @pytest.mark.slow
 class TestWholeExport:
     def test_every_number_type_of_trained_weights(self, shipped, tmp_path):
@@ -396,3 +442,16 @@ class TestWholeExport:
         }
         assert command_line.main([*arguments[:3], "tflite_int16", *arguments[4:], "--to", str(tmp_path / "none")]) == 2
         assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("rows", ["0", "-1"])
+def test_report_of_no_rows(rows, capsys):
+    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--rows", rows]
+    assert command_line.main(arguments) == 2
+    assert f"`--rows` must be 1 or more. Received: {rows}" in capsys.readouterr().err
+
+
+def test_report_of_an_unknown_layer(capsys):
+    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--keep-float", "Conv2", "--to", "nowhere"]
+    assert command_line.main(arguments) == 2
+    assert "Received: 'Conv2'; there are Conv1" in capsys.readouterr().err
