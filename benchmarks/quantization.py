@@ -1,6 +1,6 @@
 """What the engines and calibration methods make of one network: accuracy and size side by side.
 
-    python benchmarks/quantization.py mobilenet_v2_050_cifar10 --data tfds:cifar10_jpeg --data-dir DIR
+python benchmarks/quantization.py mobilenet_v2_050_cifar10 --data tfds:cifar10_jpeg --data-dir DIR
 """
 
 import argparse
@@ -36,7 +36,16 @@ def main():
                     calibration_method=method,
                     engine=engine,
                 )
-            kept = ("bytes", "accuracy", "keras_accuracy", "parity", "calibration", "quantization", "tools", "processor")
+            kept = (
+                "bytes",
+                "accuracy",
+                "keras_accuracy",
+                "parity",
+                "calibration",
+                "quantization",
+                "tools",
+                "processor",
+            )
             rows.append({key: record[key] for key in kept})
             accuracy, error = percent(record["accuracy"]["accuracy"]), record["parity"]["mean_difference"]
             print(f"{engine:18} {method:15} {record['bytes']:>10,} bytes {accuracy:>6} % {error:.4f}", flush=True)
