@@ -7,7 +7,10 @@ import sys
 import threading
 import time
 
+from auxzoo.files import written_aside
+
 _LINES_OF_LOG = 12
+_PROGRESS_FILE = "progress.txt"
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -15,7 +18,7 @@ class ChildFailed(RuntimeError):
     """A child process failed or was killed; the message holds the end of its log."""
 
 
-def run_module(module, folder, environment=None, arguments=None):
+def run_module(module, folder, environment=None, arguments=None, progress=None):
     """Runs `python -m module folder` and waits for its end. It ends too where this process is killed.
 
     Args:
@@ -23,6 +26,7 @@ def run_module(module, folder, environment=None, arguments=None):
         folder: `Path`, its only argument; its log is written there as `log.txt`.
         environment: `dict` of environment variables to set or change.
         arguments: list of `str`, its arguments instead of `folder`.
+        progress: called with each new line that the child tells by `tell_parent`, or `None`.
 
     Raises:
         ChildFailed: if it does not end with exit code 0.
@@ -33,7 +37,7 @@ def run_module(module, folder, environment=None, arguments=None):
     log = folder / "log.txt"
     arguments = [str(folder)] if arguments is None else arguments
     with open(log, "wb") as output:
-        child = subprocess.run(
+        child = subprocess.Popen(
             # -P: a folder `auxzoo` where the user happens to stand must not hide the installed package.
             [sys.executable, "-P", "-m", __name__, str(os.getpid()), module, *arguments],
             stdout=output,
@@ -41,6 +45,12 @@ def run_module(module, folder, environment=None, arguments=None):
             stdin=subprocess.DEVNULL,
             env={**os.environ, **(environment or {})},
         )
+        try:
+            _wait(child, folder / _PROGRESS_FILE, progress)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
     if child.returncode != 0:
         how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else "failed"
         lines = log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]
@@ -52,6 +62,33 @@ def _end_with(parent):
     while os.getppid() == parent:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     os._exit(1)
+
+
+def tell_parent(folder, line):
+    """Tells the process that waits for this one how far it is.
+
+    Args:
+        folder: `Path` that `run_module` was given.
+        line: `str`.
+    """
+    with written_aside(folder / _PROGRESS_FILE) as temporary:
+        temporary.write_text(line, encoding="utf-8")
+
+
+def _wait(child, file, progress):
+    if progress is None:
+        child.wait()
+        return
+    told = None
+    while True:
+        try:
+            child.wait(_SECONDS_BETWEEN_LOOKS)
+            return
+        except subprocess.TimeoutExpired:
+            line = file.read_text(encoding="utf-8") if file.exists() else None
+            if line not in (None, told):
+                told = line
+                progress(line)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("auxzoo.commands.evaluate", "measure a network or an exported file on images"),
     "export": ("auxzoo.commands.export", "write TFLite and ONNX files, each measured"),
     "inspect": ("auxzoo.commands.inspect", "tell what a TFLite or ONNX file holds, and on which devices it fits"),
+    "quantization-report": ("auxzoo.commands.quantization_report", "tell which layers cost the accuracy of int8"),
     "predict": ("auxzoo.commands.predict", "run a network or an exported file on photographs, and draw the result"),
     "benchmark": ("auxzoo.commands.benchmark", "measure latency, cold start and memory of files side by side"),
     "bench-page": ("auxzoo.commands.bench_page", "write and serve a page that measures an ONNX file in a browser"),

@@ -80,6 +80,9 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
             licence=zoo.LICENCE,
             progress=print,
         )
+    refused = [f"{record['file']}: {record['refused']}" for record in records if "refused" in record]
+    if refused:
+        raise UserError(f"`auxiliary_run` must be of a network with every format. Received: {', '.join(refused)}")
     loss = int8_loss(records)
     if loss > LARGEST_INT8_LOSS and not int8_reason:
         raise UserError(f"`int8_reason` must say why int8 loses {loss:.2f} points, more than {LARGEST_INT8_LOSS}.")

@@ -19,7 +19,7 @@ def write_report(path, records, title, subtitle="", sheets=()):
 
     Args:
         path: `str` or `Path`, ending in `.html`; a file that exists is replaced.
-        records: list of records, what `auxzoo.export.export_files` returned.
+        records: list of records, what `auxzoo.export.export_files` returned; refused formats are not shown.
         title: `str`.
         subtitle: `str`, a line about the network.
         sheets: list of `(caption, PNG)`: `str`, and the `str` or `Path` of a picture of predictions.
@@ -37,6 +37,7 @@ def write_report(path, records, title, subtitle="", sheets=()):
     import jinja2
 
     path = checked_path(path, (".html",))
+    records = [record for record in records if "refused" not in record]
     if not records:
         raise UserError("`records` must have one record or more. Received: none")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)

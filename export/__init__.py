@@ -3,6 +3,7 @@
 import importlib
 
 _NAMES = {
+    "DEFAULT_FORMATS": "formats",
     "FORMATS": "formats",
     "FileApart": "apart",
     "benchmark_files": "benchmark",
@@ -13,6 +14,7 @@ _NAMES = {
     "inspect_file": "inspection",
     "open_file": "runtime",
     "plan_memory": "memory_plan",
+    "quantization_report": "layer_report",
     "read_metadata": "metadata",
     "read_model_file": "model_file",
     "to_onnx": "files",

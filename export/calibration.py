@@ -1,4 +1,4 @@
-"""The real images that int8 conversion finds the ranges of activations by."""
+"""The real images by which the ranges of activations are found, for files that compute in whole numbers."""
 
 import hashlib
 
@@ -9,32 +9,44 @@ from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 
 COUNT = 200
+FEWEST, MOST = 100, 500
 SEED = 0
+# Correlation of neighbouring values below which images are noise: that of photographs is 0.8 and more, that of
+# independent numbers 0 within a hundredth.
+_LEAST_CORRELATION = 0.1
+_RANGE_SLACK = 0.05  # of the range; resizing by other rules may overshoot
 
 
-def choose_calibration(images, input_shape, preprocessing=None):
+def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, source=None):
     """Returns preprocessed images for calibration, and what a record says of them.
 
     Args:
-        images: an `ImageSet`, of which 200 are taken by a fixed seed; a `tf.data.Dataset` of preprocessed
-            `(images, ...)` batches, of which the first 200 are taken; or such an array `[count, height, width, 3]`.
+        images: an `ImageSet`, of which `count` are taken by a fixed seed; a `tf.data.Dataset` of preprocessed
+            `(images, ...)` batches, of which the first are taken; or such an array `[size, height, width, 3]`. Of a
+            smaller set all are taken.
         input_shape: `(height, width, channels)` of the network.
-        preprocessing: `auxzoo.models.Preprocessing`, for an `ImageSet`.
+        preprocessing: `auxzoo.models.Preprocessing`, for an `ImageSet`; of others the range is checked by it.
+        count: `int`, 100 to 500.
+        source: `str`, where the images of a `tf.data.Dataset` or an array are from; an `ImageSet` tells itself.
 
     Returns:
         `(array, manifest)`: float32 `[count, height, width, 3]`; `dict` with source, count, SHA-256 and preprocessing.
 
     Raises:
-        UserError: if there are none, or they are not finite numbers of the network's input shape.
+        UserError: if there are none, they are not finite numbers of the network's input shape, they are noise or of
+            one colour, their range is not that of preprocessed ones, or nothing tells where they are from.
     """
+    check_count(count)
     if images is None:
         raise UserError("`calibration` must be real images for int8. Received: none")
     if isinstance(images, ImageSet):
-        chosen = images.sample(min(COUNT, images.size), SEED)
+        chosen = images.sample(min(count, images.size), SEED)
         array = np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
+        _check_pictures(array)
         return array, chosen.manifest() | {"preprocessing": vars(preprocessing)}
     try:
-        array = _from_dataset(images) if isinstance(images, tf.data.Dataset) else _from_array(images)
+        is_dataset = isinstance(images, tf.data.Dataset)
+        array = _from_dataset(images, count) if is_dataset else _from_array(images, count)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"`calibration` must be an ImageSet, a tf.data.Dataset or an array. Received: {error}"
@@ -46,25 +58,69 @@ def choose_calibration(images, input_shape, preprocessing=None):
         )
     if not np.isfinite(array).all():
         raise UserError("`calibration` must be finite numbers. Received: NaN or infinity")
+    _check_pictures(array)
+    if preprocessing is not None:
+        _check_range(array, preprocessing)
+    if not isinstance(source, str) or not source:
+        raise UserError(
+            f"`calibration_source` must tell where the images of a {type(images).__name__} are from. "
+            f"Received: {source!r}"
+        )
     return array, {
-        "source": type(images).__name__,
+        "source": source,
         "count": len(array),
         "sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
         "preprocessing": "as received",
     }
 
 
-def _from_dataset(dataset):
+def check_count(count):
+    """Raises a `UserError` unless `count` is a number of images that calibration may take."""
+    if isinstance(count, bool) or not isinstance(count, int) or not FEWEST <= count <= MOST:
+        raise UserError(f"`calibration_count` must be {FEWEST} to {MOST}. Received: {count!r}")
+
+
+def _check_pictures(array):
+    """Raises a `UserError` if the array holds what no camera gives: noise, or nothing.
+
+    It knows independent random numbers alone; that images are the right ones is for the caller to know.
+    """
+    centred = array - array.mean(axis=(0, 1, 2))
+    variance = float((centred**2).mean())
+    if variance < 1e-12:
+        raise UserError("`calibration` must be real images. Received: one colour all over")
+    pairs = [(centred[:, 1:], centred[:, :-1]), (centred[:, :, 1:], centred[:, :, :-1])]
+    correlations = [float((one * other).mean()) / variance for one, other in pairs if one.size]
+    if correlations and max(correlations) < _LEAST_CORRELATION:
+        raise UserError(
+            "`calibration` must be real images, not random numbers: ranges found on noise are wrong for pictures. "
+            f"Received: neighbouring pixels that correlate by {max(correlations):.2f}"
+        )
+
+
+def _check_range(array, preprocessing):
+    """Raises a `UserError` if values lie outside what pixels become, as those of forgotten preprocessing do."""
+    ends = np.outer([0, 255], preprocessing.scale) + preprocessing.offset
+    low, high = float(ends.min()), float(ends.max())
+    slack = _RANGE_SLACK * (high - low)
+    if array.min() < low - slack or array.max() > high + slack:
+        raise UserError(
+            f"`calibration` must be preprocessed images, with values from {low:.4g} to {high:.4g}. "
+            f"Received: values from {array.min():.4g} to {array.max():.4g}"
+        )
+
+
+def _from_dataset(dataset, wanted):
     batches, count = [], 0
     for element in dataset:
         batches.append(np.asarray(element[0] if isinstance(element, tuple) else element, np.float32))
         count += len(batches[-1])
-        if count >= COUNT:
+        if count >= wanted:
             break
-    return np.concatenate(batches)[:COUNT] if batches else np.zeros((0,))
+    return np.concatenate(batches)[:wanted] if batches else np.zeros((0,))
 
 
-def _from_array(images):
+def _from_array(images, count):
     array = np.asarray(images, np.float32)
     order = np.random.default_rng(SEED).permutation(len(array))
-    return array[np.sort(order[:COUNT])]
+    return array[np.sort(order[:count])]

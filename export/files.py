@@ -17,7 +17,7 @@ from auxzoo.machine import processor_name
 from auxzoo.scores import Scores
 
 from ..models.description import describe
-from .calibration import choose_calibration
+from .calibration import COUNT, choose_calibration
 from .checks import check_exportable
 from .conversion import convert
 from .embedding import with_scaling_inside
@@ -27,8 +27,12 @@ from .measurement import evaluate_file, measure_latency, measure_parity, parity_
 from .metadata import metadata_of, raw_preprocessing, write_metadata
 from .model_file import read_model_file
 from .outputs import outputs_of
+from .quantization import Quantization
 from .runtime import open_file
+from .selective_search import Search
 from .target_checks import check_targets, refuse_misfits
+from .trials import Subset
+from .tuning import TUNING_COUNT, checked_drop, tuning_part
 
 _NOISE_IMAGES = 16
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
@@ -42,6 +46,11 @@ def to_tflite(
     description=None,
     activation=None,
     *,
+    calibration_count=COUNT,
+    calibration_source=None,
+    calibration_method="min_max",
+    engine="tensorflow",
+    keep_float=(),
     licence=None,
     embed_preprocessing=False,
 ):
@@ -53,13 +62,20 @@ def to_tflite(
     Args:
         model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
         path: `str` or `Path` of the file, ending in `.tflite`.
-        quantization: `None` (float32), `"float16"`, `"dynamic"` (int8 weights), `"int8"` (input and output too)
-            or `"int8_float_io"`.
-        calibration: real images for the int8 kinds, of which 200 are taken: an `ImageSet`, a `tf.data.Dataset` of
+        quantization: `None` (float32), `"float16"`, `"dynamic"` (int8 weights), `"int8"` (input and output too),
+            `"int8_float_io"`, `"int8_uint8_io"`, or with int16 activations and int8 weights `"int16"` (input and output
+            too) or `"int16_float_io"`.
+        calibration: real images for the int8 and int16 kinds: an `ImageSet`, a `tf.data.Dataset` of
             preprocessed `(images, ...)` batches, or such an array `[count, height, width, 3]`.
         description: `Description` with the preprocessing of an `ImageSet`, for a network that carries none.
         activation: of outputs with classes: `None` (logits), `"softmax"` (output `probabilities`) or `"argmax"` (int32
             `classes`).
+        calibration_count: `int`, 100 to 500, how many images are taken; of a smaller set all are.
+        calibration_source: `str`, where the images of a data set or an array are from.
+        calibration_method: how the ranges of activations are found, `"min_max"`, `"percentile"` (99.99) or `"mse"`;
+            with the engine ai-edge-quantizer also `"moving_average"` and `"octav"`.
+        engine: `"tensorflow"` or `"ai-edge-quantizer"` (the extra `auxzoo[quantizer]`).
+        keep_float: names of Keras layers whose operators stay in float32.
         licence: `str` for the file's metadata, the network's and its weights'.
         embed_preprocessing: `bool`, whether the file shall scale the values itself: it takes those of a picture, 0 to
             255, and so must `calibration` be then, unless it is an `ImageSet`.
@@ -68,7 +84,8 @@ def to_tflite(
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
 
     Raises:
-        UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
+        UserError: if `model` cannot be exported (a joint network among others), an argument is wrong, or the
+            engine or the runtime refuses the network in these numbers; the message says why.
         ChildFailed: if the converter fails.
 
     Example:
@@ -85,6 +102,9 @@ def to_tflite(
         calibration,
         description,
         activation=activation,
+        quantization=Quantization(engine, calibration_method, keep_float),
+        calibration_count=calibration_count,
+        calibration_source=calibration_source,
         licence=licence,
         embed_preprocessing=embed_preprocessing,
     )
@@ -138,6 +158,12 @@ def export_files(
     activation=None,
     target=None,
     progress=None,
+    calibration_count=COUNT,
+    calibration_method="min_max",
+    engine="tensorflow",
+    keep_float=(),
+    max_drop=None,
+    tuning_count=TUNING_COUNT,
     source=None,
     licence=None,
     embed_preprocessing=False,
@@ -147,8 +173,8 @@ def export_files(
     Args:
         model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
         folder: where the files and their records go; made if it is missing.
-        formats: names among `FORMATS`; if `None`, those of the target, or all.
-        calibration: `ImageSet` for the int8 formats, of which 200 are taken by a fixed seed.
+        formats: names among `FORMATS`; if `None`, those of the target, or `DEFAULT_FORMATS`.
+        calibration: `ImageSet` for the int8 and int16 formats, of which `calibration_count` are taken by a fixed seed.
         evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`. If `None`, parity is measured on
             the calibration images or on noise, and accuracy is not; the record says so.
         description: `Description` for a network that carries none.
@@ -156,15 +182,22 @@ def export_files(
         activation: as of `to_tflite`.
         target: name among `TARGETS` that every file must fit, operator by operator; else none is written.
         progress: called with a line of text before each step, or `None`.
+        calibration_count: as of `to_tflite`, and so `calibration_method`, `engine` and `keep_float`.
+        max_drop: `float`, points of accuracy or mean IoU (of the task that loses most) that files of whole numbers may
+            lose against float32. The fewest and lightest layers that must stay float for it are searched, by the first
+            such format, on `tuning_count` images of `calibration` that are not calibrated on. `None`: no search.
+        tuning_count: `int`, images for that; a half of the set where it is small.
         source: `str` for the files' metadata, what the network was loaded from.
         licence: as of `to_tflite`, and so `embed_preprocessing`.
 
     Returns:
-        list of records (`dict`), one a file, each written beside its file as `FILE.json`.
+        list of records (`dict`), one a format, each written beside its file as `FILE.json`. Where the engine or the
+        runtime refuses a network in a format's numbers, or no choice of layers meets `max_drop`, there is no file, and
+        the record holds `format`, `file` and `refused`, the reason; the other formats are written.
 
     Raises:
         UserError: if `model` cannot be exported, a format is unknown, calibration is missing or overlaps
-            with evaluation, or the images do not fit the network.
+            with evaluation, the images do not fit the network, or all formats are refused.
         ChildFailed: if the converter fails; no file is left behind.
         TargetMissed: if a file does not fit the target; no file is left behind.
 
@@ -174,26 +207,47 @@ def export_files(
     """
     check_exportable(model)
     formats, opset = choose_formats(formats, target)
+    settings = Quantization(engine, calibration_method, keep_float)
     description = _description(model, description)
-    preprocessing = _preprocessing(description, embed_preprocessing)
+    preprocessing = _in_front_of(description, embed_preprocessing)
     outputs = outputs_of(model, activation, description)
     metadata = metadata_of(
         model, outputs, description, name=name, source=source, licence=licence, embedded=embed_preprocessing
     )
-    measured = None if evaluation is None else _fitting(model, outputs, evaluation)
+    measured = None if evaluation is None else fitting_images(model, outputs, evaluation)
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
         raise UserError(f"`folder` must be a folder. Received: `{folder}`, a file")
-    chosen = None
+    chosen = search = None
     if any(FORMATS[form].needs_calibration for form in formats):
         if not isinstance(calibration, ImageSet):
-            raise UserError("`calibration` must be an ImageSet of real images for the int8 formats.")
+            raise UserError("`calibration` must be an ImageSet of real images for the int8 and int16 formats.")
         if evaluation is not None and calibration.overlaps(evaluation):
             raise UserError("`calibration` and `evaluation` must have no image in common.")
-        chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
+        if max_drop is not None:
+            calibration, tuning = tuning_part(calibration, tuning_count)
+            tuning = fitting_images(model, outputs, tuning)
+            if tuning is None or all(task.kind == "regression" for task in tuning.tasks):
+                raise UserError("`max_drop` may be given only for a network with classes, and images with their truth.")
+            search = Search(checked_drop(max_drop), Subset(tuning, preprocessing))
+        chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing, calibration_count)
+    elif max_drop is not None:
+        raise UserError(f"`max_drop` is of int8 and int16 files. Received: formats {', '.join(formats)}")
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
     return _export(
-        model, outputs, paths, metadata, chosen, evaluation, measured, preprocessing, opset, target, progress
+        model,
+        outputs,
+        paths,
+        metadata,
+        chosen,
+        evaluation,
+        measured,
+        preprocessing,
+        opset,
+        target,
+        tell=progress,
+        quantization=settings,
+        search=search,
     )
 
 
@@ -206,6 +260,9 @@ def _write_one(
     description=None,
     opset=OPSET,
     activation=None,
+    quantization=None,
+    calibration_count=COUNT,
+    calibration_source=None,
     licence=None,
     embed_preprocessing=False,
 ):
@@ -220,9 +277,13 @@ def _write_one(
         raise UserError(f"`path` must end in {suffix}. Received: `{path}`")
     chosen = None
     if FORMATS[form].needs_calibration:
-        preprocessing = _preprocessing(description, embed_preprocessing) if isinstance(calibration, ImageSet) else None
-        chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
-    _export(model, outputs, {form: path}, metadata, chosen, opset=opset)
+        preprocessing = None
+        if description is not None:  # the range of an array can be checked
+            preprocessing = _in_front_of(_description(model, description), embed_preprocessing)
+        chosen = choose_calibration(
+            calibration, model.input_shape[1:], preprocessing, calibration_count, calibration_source
+        )
+    _export(model, outputs, {form: path}, metadata, chosen, opset=opset, quantization=quantization)
     return path
 
 
@@ -238,6 +299,8 @@ def _export(
     opset=OPSET,
     target=None,
     tell=None,
+    quantization=None,
+    search=None,
 ):
     """Converts and measures in a folder of its own; then all files and records appear at their places, or none.
 
@@ -248,26 +311,34 @@ def _export(
         metadata: `Metadata` of all of them.
         calibration: what `choose_calibration` returned, or `None`.
         evaluation: `ImageSet` for parity, or `None`.
-        measured: the same with truth for the outputs, what `_fitting` returned, or `None`.
+        measured: the same with truth for the outputs, what `fitting_images` returned, or `None`.
         preprocessing: of both.
         opset: ONNX operator set.
         target: name among `TARGETS` that all files must fit, or `None`.
         tell: called with a line of text before each step, or `None`.
+        quantization: `Quantization`, the converter's own if `None`.
+        search: `Search` for layers that stay float, or `None`.
 
     Returns:
-        list of records (`dict`), one a file.
+        list of records (`dict`), one a format.
     """
     tell = tell or (lambda line: None)
+    network = fold_batch_normalization(model)
+    if quantization is not None:
+        quantization.check(network, paths, search is not None)
     calibration_images, manifest = calibration or (None, None)
     with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
         made = {form: Path(folder) / path.name for form, path in paths.items()}
         tell(f"converting to {len(made)} formats")
-        folded = fold_batch_normalization(model)
         if metadata.embedded_preprocessing is not None:
-            folded, model = (with_scaling_inside(one, metadata.embedded_preprocessing) for one in (folded, model))
-        convert(folded, made, outputs, calibration_images, opset)
-        layouts = {form: write_metadata(path, metadata) for form, path in made.items()}
-        read = {form: read_model_file(path) for form, path in made.items()}
+            network, model = (with_scaling_inside(one, metadata.embedded_preprocessing) for one in (network, model))
+        converted = convert(network, made, outputs, calibration_images, opset, quantization, search, tell)
+        if converted.refused.keys() == made.keys():
+            form, reason = next(iter(converted.refused.items()))
+            raise UserError(f"`{paths[form].name}` cannot be made: {reason}")
+        written = {form: path for form, path in made.items() if form not in converted.refused}
+        layouts = {form: write_metadata(path, metadata) for form, path in written.items()}
+        read = {form: read_model_file(path) for form, path in written.items()}
         if target is not None:
             refuse_misfits({made[form].name: model_file for form, model_file in read.items()}, target)
         images, source = _parity_images(model, evaluation, preprocessing, calibration_images, metadata)
@@ -276,18 +347,26 @@ def _export(
         expected, keras_scores = _keras_reference(model, outputs, images, measured, preprocessing)
         records, moves = [], {}
         for form, path in made.items():
+            record_path = path.with_name(f"{path.name}.json")
+            moves[record_path] = paths[form].with_name(record_path.name)
+            if form in converted.refused:
+                record = {"file": path.name, "format": form, "made": _now(), "refused": converted.refused[form]}
+                write_json(record_path, record)
+                records.append(record)
+                continue
             tell(f"measuring {path.name}")
             record = {
                 "file": path.name,
                 "format": form,
                 "sha256": sha256(path),
                 "bytes": path.stat().st_size,
-                "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "tools": {tool: importlib.metadata.version(tool) for tool in _TOOLS},
+                "made": _now(),
+                "tools": _versions(quantization),
                 "python": platform.python_version(),
                 "processor": processor_name(),
                 "metadata": {"layouts": layouts[form], "weights_sha256": metadata.weights_sha256},
                 "calibration": manifest if FORMATS[form].needs_calibration else None,
+                "quantization": converted.quantization if FORMATS[form].activations else None,
                 **open_file(path).tensors(),
                 "operators": read[form].operator_counts(),
                 "targets": check_targets(read[form]),
@@ -297,15 +376,34 @@ def _export(
                 "keras_scores": keras_scores,
                 "latency": measure_latency(path),
             }
-            record_path = path.with_name(f"{path.name}.json")
             write_json(record_path, record)
             records.append(record)
-            moves |= {path: paths[form], record_path: paths[form].with_name(record_path.name)}
+            moves[path] = paths[form]
         move_together(moves)
+        for form in converted.refused:  # one of an earlier export would not be what the record tells
+            paths[form].unlink(missing_ok=True)
     return records
 
 
-def _preprocessing(description, is_embedded):
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _versions(quantization):
+    tools = _TOOLS if quantization is None or quantization.engine == "tensorflow" else (*_TOOLS, quantization.engine)
+    return {tool: importlib.metadata.version(tool) for tool in tools}
+
+
+def preprocessing_of(model, description):
+    """Returns the preprocessing of a description, the network's own if `None`.
+
+    Raises:
+        UserError: if there is none, or it makes images of another size.
+    """
+    return _description(model, description).preprocessing
+
+
+def _in_front_of(description, is_embedded):
     """Returns what is done to a picture before it goes into the file."""
     preprocessing = description.preprocessing
     return raw_preprocessing(preprocessing) if is_embedded else preprocessing
@@ -320,7 +418,7 @@ def _description(model, description):
     return description
 
 
-def _fitting(model, outputs, evaluation):
+def fitting_images(model, outputs, evaluation):
     """Returns the images with truth for the tasks of the outputs alone, in their order; `None` if a backbone has none.
 
     Raises:

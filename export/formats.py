@@ -13,29 +13,44 @@ class Format:
 
     Attributes:
         suffix: end of the file name, after the network's name.
-        quantization: `None` (float32), `"float16"`, `"dynamic"` (int8 weights), `"int8"` (all int8, input and
-            output too) or `"int8_float_io"` (all int8 but for input and output).
+        quantization: what `to_tflite` calls it: `None` (float32), `"float16"`, `"dynamic"` (int8 weights), ...
         title: what tables call it.
+        activations: number type that the network computes in, `"int8"` or `"int16"` (weights are int8, per channel);
+            `None`: float32.
+        ends: number type of input and output of a file that computes in whole numbers.
+        is_default: whether it is written where no format is named.
     """
 
     suffix: str
     quantization: str | None
     title: str
+    activations: str | None = None
+    ends: str = "float32"
+    is_default: bool = True
 
     @property
     def needs_calibration(self):
         """Whether real images are needed to find the ranges of activations."""
-        return self.quantization in ("int8", "int8_float_io")
+        return self.activations is not None
 
 
 FORMATS = {
     "tflite_float32": Format("_float32.tflite", None, "TFLite float32"),
     "tflite_float16": Format("_float16.tflite", "float16", "TFLite float16"),
     "tflite_dynamic": Format("_dynamic.tflite", "dynamic", "TFLite dynamic range"),
-    "tflite_int8": Format("_int8.tflite", "int8", "TFLite int8"),
-    "tflite_int8_float_io": Format("_int8_float_io.tflite", "int8_float_io", "TFLite int8, float in/out"),
+    "tflite_int8": Format("_int8.tflite", "int8", "TFLite int8", "int8", "int8"),
+    "tflite_int8_float_io": Format("_int8_float_io.tflite", "int8_float_io", "TFLite int8, float in/out", "int8"),
+    # Not by default: few need them, and a runtime refuses int16 of some networks.
+    "tflite_int8_uint8_io": Format(
+        "_int8_uint8_io.tflite", "int8_uint8_io", "TFLite int8, uint8 in/out", "int8", "uint8", is_default=False
+    ),
+    "tflite_int16": Format("_int16.tflite", "int16", "TFLite int16", "int16", "int16", is_default=False),
+    "tflite_int16_float_io": Format(
+        "_int16_float_io.tflite", "int16_float_io", "TFLite int16, float in/out", "int16", is_default=False
+    ),
     "onnx": Format(".onnx", None, "ONNX float32"),
 }
+DEFAULT_FORMATS = tuple(name for name, form in FORMATS.items() if form.is_default)
 # Names that the files use, whatever the layers are called.
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
@@ -46,7 +61,7 @@ def choose_formats(formats=None, target=None, argument="formats"):
     """Returns the formats to export, and the ONNX operator set, for a target or none.
 
     Args:
-        formats: names among `FORMATS`; if `None`, those of the target, or all.
+        formats: names among `FORMATS`; if `None`, those of the target, or `DEFAULT_FORMATS`.
         target: name among `TARGETS`, or `None`.
         argument: what messages call `formats`.
 
@@ -55,7 +70,7 @@ def choose_formats(formats=None, target=None, argument="formats"):
     """
     profile = None if target is None else find_target(target)
     if formats is None:
-        formats = FORMATS if profile is None else profile.formats
+        formats = DEFAULT_FORMATS if profile is None else profile.formats
     formats = list(formats)
     unknown = [form for form in formats if form not in FORMATS]
     if unknown or not formats:

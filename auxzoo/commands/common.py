@@ -18,6 +18,31 @@ def add_data_arguments(parser, default="sample"):
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
 
 
+def add_quantization_arguments(parser):
+    """Adds the arguments that say how int8 and int16 files are made."""
+    parser.add_argument("--engine", default="tensorflow", help="tensorflow or ai-edge-quantizer (default: %(default)s)")
+    parser.add_argument(
+        "--calibration-method",
+        default="min_max",
+        metavar="METHOD",
+        help="min_max, percentile or mse; of ai-edge-quantizer moving_average and octav too (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--calibration-count", type=int, default=200, metavar="N", help="images, 100 to 500 (default: %(default)s)"
+    )
+    parser.add_argument("--keep-float", default="", metavar="LAYER,...", help="layers that stay float in these files")
+
+
+def quantization_of(arguments):
+    """Returns what `add_quantization_arguments` added as arguments of `export_files`."""
+    return {
+        "engine": arguments.engine,
+        "calibration_method": arguments.calibration_method,
+        "calibration_count": arguments.calibration_count,
+        "keep_float": tuple(layer for layer in arguments.keep_float.split(",") if layer),
+    }
+
+
 def check_network_of_file(arguments):
     """Raises a `UserError` if `--network` is given where `name` is no TFLite or ONNX file; tells if it is one."""
     from auxzoo.errors import UserError
@@ -168,8 +193,14 @@ def print_table(table):
 
 
 def record_rows(records):
-    """Yields the cells of a table of exported files: file, kilobytes, scores, difference to Keras, latency."""
+    """Yields the cells of a table of exported files: file, kilobytes, scores, difference to Keras, latency.
+
+    Of a format that was refused there is no file.
+    """
     for record in records:
+        if "refused" in record:
+            yield (record["file"], "refused", "", "", "")
+            continue
         accuracy, parity = record["accuracy"], record["parity"]
         yield (
             record["file"],
@@ -188,7 +219,8 @@ def _scores_of(scores):
 
 def record_columns(records):
     """Returns the names of the columns of `record_rows`."""
-    scores = records[0]["accuracy"] or {"accuracy": None}
+    made = [record for record in records if "refused" not in record]
+    scores = made[0]["accuracy"] or {"accuracy": None}
     names = "accuracy %" if "accuracy" in scores else ", ".join(name for name, _ in main_figures(scores))
     return ("file", "kB>", f"{names}>", "largest difference>", "latency ms>")
 

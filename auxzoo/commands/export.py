@@ -2,11 +2,13 @@
 
 from auxzoo.commands.common import (
     add_data_arguments,
+    add_quantization_arguments,
     load_network,
     load_tensorflow,
     make_table,
     open_split,
     print_table,
+    quantization_of,
     recipe_targets,
     record_columns,
     record_rows,
@@ -20,7 +22,11 @@ def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one (a finished run), or a .keras file")
     parser.add_argument("--to", metavar="DIR", help="folder of the files (default: a new numbered one in exported/)")
-    parser.add_argument("--formats", help="comma-separated: tflite_float32, ..., onnx (default: the target's, or all)")
+    parser.add_argument(
+        "--formats",
+        help="comma-separated: tflite_float32, ..., onnx; `default`: those that most need; `all`: all there are "
+        "(default: the target's, or `default`)",
+    )
     parser.add_argument(
         "--target",
         help="cpu, gpu, npu-int8, edgetpu, microcontroller, onnxruntime-mobile or web: a "
@@ -38,19 +44,28 @@ def add_arguments(parser):
     parser.add_argument(
         "--no-accuracy", action="store_true", help="do not measure accuracy (int8 still needs images to calibrate)"
     )
+    add_quantization_arguments(parser)
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="search the fewest and lightest layers that must stay float for int8 to lose at most so many points",
+    )
+    parser.add_argument("--tuning-count", type=int, default=1000, help="images for that (default: %(default)s)")
     add_data_arguments(parser, default=None)
 
 
 def run(arguments):
-    """Writes TFLite and ONNX files of a compact network, and measures each."""
+    """Writes TFLite and ONNX files of a compact network, and measures each; returns 1 if a format was refused."""
     from pathlib import Path
 
     from auxzoo.errors import UserError
-    from auxzoo.export.formats import FORMATS, choose_formats
+    from auxzoo.export.formats import DEFAULT_FORMATS, FORMATS, choose_formats
     from auxzoo.files import numbered_folder
 
-    wanted = None if arguments.formats is None else arguments.formats.split(",")
-    formats, _ = choose_formats(list(FORMATS) if wanted == ["all"] else wanted, arguments.target, "--formats")
+    sets = {None: None, "default": DEFAULT_FORMATS, "all": FORMATS}
+    wanted = sets[arguments.formats] if arguments.formats in sets else arguments.formats.split(",")
+    formats, _ = choose_formats(wanted, arguments.target, "--formats")
     needs_calibration = any(FORMATS[form].needs_calibration for form in formats)
     if arguments.data is None and (needs_calibration or not arguments.no_accuracy):
         raise UserError(
@@ -90,21 +105,36 @@ def run(arguments):
         licence=arguments.licence or (zoo.LICENCE if arguments.name in zoo.read_index() else None),
         embed_preprocessing=arguments.embed_preprocessing,
         progress=lambda line: print(f"  {line} ...", flush=True),
+        max_drop=arguments.max_drop,
+        tuning_count=arguments.tuning_count,
+        **quantization_of(arguments),
     )
     table = make_table(f"{name}, files in {folder}", *record_columns(records))
     for row in record_rows(records):
         table.add_row(*row)
     print_table(table)
+    made = [record for record in records if "refused" not in record]
+    refused = [record for record in records if "refused" in record]
     if arguments.target:
         print(f"Every file fits {arguments.target}; `auxzoo inspect --target {arguments.target}` cites the documents.")
-    if records[0]["keras_scores"] is not None:
-        keras = ", ".join(text for _, text in main_figures(records[0]["keras_scores"]))
+    if made[0]["keras_scores"] is not None:
+        keras = ", ".join(text for _, text in main_figures(made[0]["keras_scores"]))
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")
-    _write_report(report, network, records, paths, evaluation)
+    searches = [record["quantization"]["search"] for record in made if "search" in (record["quantization"] or ())]
+    for search in searches[:1]:  # one for all files
+        kept = ", ".join(search["keep_float"]) or "none"
+        print(
+            f"Layers that stay float for a drop of at most {search['max_drop']} points: {kept}; on the tuning images "
+            f"{search['drop']:.2f} points, {search['int8_drop']:.2f} without any, {search['trials']} files tried."
+        )
+    for record in refused:
+        print(f"{record['file']} was refused: {record['refused']}")
+    _write_report(report, network, records, folder, evaluation)
     print(f"All of it, with predictions, is in {report}")
+    return 1 if refused else 0
 
 
-def _write_report(report, network, records, paths, evaluation):
+def _write_report(report, network, records, folder, evaluation):
     """Writes the page about the export, with what every file predicts for the same few images."""
     import tempfile
     from pathlib import Path
@@ -117,14 +147,16 @@ def _write_report(report, network, records, paths, evaluation):
     description = models.describe(network)
     size = "×".join(map(str, network.input_shape[1:3]))
     subtitle = f"{description.kinds}, {size} px, {network.count_params():,} parameters"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
         sheets = []
         if evaluation is not None and description.tasks:
             images = fitting_images(network, evaluation, "--data")
             count = min(_PICTURES if images.is_labelled else _DENSE_PICTURES, images.size)
-            for form, path in paths.items():
-                print(f"  drawing predictions of {path.name} ...", flush=True)
-                sheet = Path(folder) / f"{form}.png"
-                draw_some(open_predictor(path), images, count, sheet)
-                sheets.append((f"{path.name}, {count} images", sheet))
+            for record in records:
+                if "refused" in record:
+                    continue
+                print(f"  drawing predictions of {record['file']} ...", flush=True)
+                sheet = Path(temporary) / f"{record['format']}.png"
+                draw_some(open_predictor(folder / record["file"]), images, count, sheet)
+                sheets.append((f"{record['file']}, {count} images", sheet))
         write_report(report, records, report.stem, subtitle, sheets)

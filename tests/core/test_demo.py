@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import auxzoo
-from auxzoo.export import FORMATS, open_file
+from auxzoo.export import DEFAULT_FORMATS, FORMATS, open_file
 from auxzoo.files import read_json, sha256
 from auxzoo.metrics import Accuracy
 
@@ -66,7 +66,7 @@ def test_it_says_what_it_is_worth(ended):
 
 def test_it_leaves_every_file_with_its_record_and_the_pictures(ended):
     _, folder = ended
-    files = {f"fashion_mnist{form.suffix}" for form in FORMATS.values()}
+    files = {f"fashion_mnist{form.suffix}" for form in (FORMATS[name] for name in DEFAULT_FORMATS)}
     assert {path.name for path in folder.iterdir()} == files | {f"{file}.json" for file in files} | {"predictions.png"}
 
 
@@ -75,7 +75,7 @@ def test_the_table_has_both_arms_and_every_file(ended):
     table = table_of(outcome)
     parameters = {table[f"fine-tuned {arm} auxiliary (Keras)"][0] for arm in ("without", "with")}
     assert len(parameters) == 1, "the auxiliary changed the compact network"
-    for form in FORMATS.values():
+    for form in (FORMATS[name] for name in DEFAULT_FORMATS):
         record = read_json(folder / f"fashion_mnist{form.suffix}.json")
         assert table[record["file"]] == [
             *("", "", f"{record['bytes'] / 1000:,.0f}"),
@@ -98,7 +98,7 @@ def test_the_figures_are_those_of_the_files_that_are_there(ended):
     _, folder = ended
     test = auxzoo.data.open_images("sample", "test").sample(TEST_COUNT, seed=0)
     preprocessing = auxzoo.models.Preprocessing(32, 32, fit="pad")
-    for form in FORMATS.values():
+    for form in (FORMATS[name] for name in DEFAULT_FORMATS):
         path = folder / f"fashion_mnist{form.suffix}"
         record = read_json(f"{path}.json")
         assert record["sha256"] == sha256(path)
@@ -121,7 +121,7 @@ def test_the_pictures_are_a_picture(ended):
 def test_both_runs_gave_the_same_network(demos):
     # One seed: only the latencies may differ.
     folder, _ = demos
-    for form in FORMATS.values():
+    for form in (FORMATS[name] for name in DEFAULT_FORMATS):
         records = [read_json(folder / "runs" / f"demo-00{n}" / f"fashion_mnist{form.suffix}.json") for n in (1, 2)]
         assert records[0]["accuracy"] == records[1]["accuracy"]
         assert records[0]["keras_accuracy"] == records[1]["keras_accuracy"]

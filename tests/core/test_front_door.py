@@ -21,8 +21,8 @@ PUBLIC = {
     "auxzoo.auxiliary": ("Structure", "attach", "detach"),
     "auxzoo.data": ("Augmentation", "ImageSet", "Target", "open_images", "preprocess", "read_image"),
     "auxzoo.export": (
-        *("FORMATS", "evaluate_file", "export_files", "open_file", "read_metadata", "to_onnx", "to_tflite"),
-        "weights_checksum",
+        *("DEFAULT_FORMATS", "FORMATS", "evaluate_file", "export_files", "open_file", "quantization_report"),
+        *("read_metadata", "to_onnx", "to_tflite", "weights_checksum"),
     ),
     "auxzoo.metrics": ("Accuracy", "ConfusionMatrix", "Regression", "Segmentation", "relative_improvement"),
     "auxzoo.models": (

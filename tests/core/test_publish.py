@@ -10,7 +10,7 @@ import pytest
 
 import auxzoo
 from auxzoo import models, publish
-from auxzoo.export import FORMATS
+from auxzoo.export import DEFAULT_FORMATS
 from auxzoo.files import read_json, sha256, write_json
 from auxzoo.models import zoo
 from auxzoo.training import read_recipe
@@ -85,7 +85,7 @@ class TestEntry:
 
     def test_the_figures_are_those_of_the_runs_and_files(self, metrics, finished_runs):
         assert metrics["runs"] == {arm: read_json(run / "metrics.json") for arm, run in finished_runs.items()}
-        assert [record["format"] for record in metrics["files"]] == list(FORMATS)
+        assert [record["format"] for record in metrics["files"]] == list(DEFAULT_FORMATS)
         for record in metrics["files"]:
             assert record["accuracy"]["images"] == metrics["runs"]["auxiliary"]["images"]["test"]
             assert record["keras_accuracy"] == metrics["runs"]["auxiliary"]["test"]["accuracy"]

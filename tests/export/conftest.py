@@ -11,7 +11,7 @@ from auxzoo import models
 from auxzoo.data import ImageSet
 from auxzoo.export.conversion import convert
 from auxzoo.export.folding import fold_batch_normalization
-from auxzoo.export.formats import FORMATS
+from auxzoo.export.formats import DEFAULT_FORMATS, FORMATS
 from auxzoo.export.outputs import outputs_of
 
 COLOURS = ("red", "green", "blue")
@@ -89,7 +89,7 @@ def tiny(tmp_path_factory):
     network = keras.Model(inputs, outputs, name="tiny")
     network.get_layer("classes").set_weights([np.eye(3, dtype="float32"), np.zeros(3, "float32")])
     folder = tmp_path_factory.mktemp("tiny")
-    files = {form: folder / f"tiny{FORMATS[form].suffix}" for form in FORMATS}
+    files = {form: folder / f"tiny{FORMATS[form].suffix}" for form in DEFAULT_FORMATS}
     colours = np.random.default_rng(0).uniform(-1, 1, (100, 1, 1, 3)).astype("float32")
     convert(fold_batch_normalization(network), files, outputs_of(network), np.tile(colours, (1, 4, 6, 1)))
     preprocessing = models.Preprocessing(height=4, width=6)

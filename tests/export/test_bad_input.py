@@ -145,7 +145,7 @@ def test_detached_network_may_be_exported(tmp_path):
 
 
 class TestArgumentsOfOneFile:
-    @pytest.mark.parametrize("quantization", ["int16", "INT8", "float32", 8, True])
+    @pytest.mark.parametrize("quantization", ["int4", "INT8", "float32", 8, True])
     def test_unknown_quantization(self, compact, tmp_path, quantization):
         with pytest.raises(UserError, match=r"`quantization` must be one of None, 'float16', .*Received: "):
             to_tflite(compact, tmp_path / "a.tflite", quantization=quantization)
@@ -188,6 +188,23 @@ CALIBRATIONS = {
         lambda: dataset_of(np.zeros((2, *SHAPE)), np.zeros((2, 4, 4, 3))),
         "`calibration` must be an ImageSet",
     ),
+    "one colour": (np.ones((200, *SHAPE)), "`calibration` must be real images. Received: one colour all over"),
+    "uniform noise": (
+        np.random.default_rng(0).uniform(-1, 1, (200, *SHAPE)),
+        "`calibration` must be real images, not random numbers: .*pixels that correlate by -?0.0",
+    ),
+    "normal noise": (
+        lambda: dataset_of(np.random.default_rng(0).normal(size=(200, *SHAPE))),
+        "`calibration` must be real images, not random numbers",
+    ),
+    "pixels that nothing preprocessed": (
+        np.linspace(0, 255, 80).reshape(1, 8, 10, 1) * np.ones((2, *SHAPE)),
+        "`calibration` must be preprocessed images, with values from -1 to 1. Received: values from 0 to 255",
+    ),
+    "array from nowhere": (
+        np.linspace(-1, 1, 80).reshape(1, 8, 10, 1) * np.ones((2, *SHAPE)),
+        "`calibration_source` must tell where the images of a ndarray are from. Received: None",
+    ),
     "data set with nan": (lambda: dataset_of(NAN), "`calibration` must be finite numbers"),
     "data set of dictionaries": (
         lambda: tf.data.Dataset.from_tensors({"image": np.zeros((2, *SHAPE))}),
@@ -203,6 +220,12 @@ def test_calibration_that_does_not_fit(compact, tmp_path, kind, quantization):
     with pytest.raises(UserError, match=message):
         to_tflite(compact, tmp_path / "a.tflite", quantization, calibration() if callable(calibration) else calibration)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [99, 501, 0, -1, 200.0, True, None, "200"])
+def test_calibration_count(compact, images, tmp_path, count):
+    with pytest.raises(UserError, match="`calibration_count` must be 100 to 500. Received: "):
+        to_tflite(compact, tmp_path / "a.tflite", "int8", images, calibration_count=count)
 
 
 def test_calibration_without_a_description(images, tmp_path):
@@ -273,6 +296,16 @@ class TestCalibrationThatFits:
     """What the converter gets, of each kind of calibration that is allowed."""
 
     @pytest.fixture
+    def make_smooth(self):
+        """A function that returns an array of pictures that grow brighter from the left to the right."""
+
+        def smooth(count, seed=0):
+            starts, slopes = np.random.default_rng(seed).uniform(-0.5, 0.5, (2, count, 1, 1, 3))
+            return np.broadcast_to(starts + slopes * np.linspace(-1, 1, 10)[:, None], (count, *SHAPE)).astype("float32")
+
+        return smooth
+
+    @pytest.fixture
     def calibrated(self, compact, tmp_path, monkeypatch):
         """A function that returns the images that a calibration hands to the child process."""
         script = tmp_path / "python"
@@ -280,9 +313,9 @@ class TestCalibrationThatFits:
         script.chmod(0o755)
         monkeypatch.setattr("sys.executable", str(script))
 
-        def images_of(calibration):
+        def images_of(calibration, **arguments):
             with pytest.raises(ChildFailed):
-                to_tflite(compact, tmp_path / "a.tflite", "int8", calibration)
+                to_tflite(compact, tmp_path / "a.tflite", "int8", calibration, calibration_source="mine", **arguments)
             return np.load(tmp_path / "calibration.npy")
 
         return images_of
@@ -297,20 +330,24 @@ class TestCalibrationThatFits:
 
     def test_array_of_many_is_sampled_from_all_of_it(self, calibrated):
         """The first 200 might all be of one class."""
-        array = np.arange(1000)[:, None, None, None] * np.ones((1, *SHAPE))
-        places = calibrated(array)[:, 0, 0, 0]
+        array = np.linspace(-1, 1, 1000)[:, None, None, None] * np.ones((1, *SHAPE))
+        places = np.round(calibrated(array)[:, 0, 0, 0] * 499.5 + 499.5)
         assert len(set(places)) == 200
         assert list(places) == sorted(places)
         assert min(places) < 50
         assert max(places) > 950
 
-    def test_small_array_is_taken_whole(self, calibrated):
-        array = np.random.default_rng(0).normal(size=(7, *SHAPE)).astype("float32")
+    @pytest.mark.parametrize("count", [100, 350])
+    def test_as_many_as_are_asked_for(self, calibrated, make_smooth, count):
+        assert len(calibrated(make_smooth(400), calibration_count=count)) == count
+
+    def test_small_array_is_taken_whole(self, calibrated, make_smooth):
+        array = make_smooth(7)
         np.testing.assert_array_equal(calibrated(array), array)
 
     @pytest.mark.parametrize("labelled", [True, False])
-    def test_data_set_even_without_an_end(self, calibrated, labelled):
-        array = np.random.default_rng(0).normal(size=(64, *SHAPE)).astype("float32")
+    def test_data_set_even_without_an_end(self, calibrated, make_smooth, labelled):
+        array = make_smooth(64)
         dataset = tf.data.Dataset.from_tensor_slices((array, np.arange(64)) if labelled else array)
         received = calibrated(dataset.batch(48).repeat())
         np.testing.assert_array_equal(received, np.concatenate([array] * 4)[:200])

@@ -48,13 +48,19 @@ def network():
     return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), name="small")
 
 
+def smooth(count):
+    """Pictures that grow brighter from the left to the right."""
+    starts, slopes = np.random.default_rng(0).uniform(-0.5, 0.5, (2, count, 1, 1, 3))
+    return np.broadcast_to(starts + slopes * np.linspace(-1, 1, 6)[:, None], (count, 4, 6, 3)).astype("float32")
+
+
 def contents(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
 @pytest.mark.slow
 def test_nothing_is_printed(network, tmp_path, capfd, recwarn):
-    to_tflite(network, tmp_path / "a.tflite", quantization="int8", calibration=np.ones((2, 4, 6, 3)))
+    to_tflite(network, tmp_path / "a.tflite", quantization="int8", calibration=smooth(2), calibration_source="made")
     path = to_onnx(network, str(tmp_path / "new" / "folder" / "b.onnx"), opset=15)
     assert capfd.readouterr() == ("", "")
     # Python itself shows no DeprecationWarning of libraries.
@@ -83,10 +89,13 @@ def test_many_exports_in_one_process_do_not_make_tensorflow_warn(capfd, caplog):
 
 
 def test_records_of_single_files_say_what_they_were_compared_on(network, tmp_path):
-    calibration = np.random.default_rng(0).uniform(-1, 1, (5, 4, 6, 3)).astype("float32")
-    path = to_tflite(network, tmp_path / "a.tflite", quantization="int8", calibration=calibration)
+    calibration = smooth(5)
+    path = to_tflite(
+        network, tmp_path / "a.tflite", quantization="int8", calibration=calibration, calibration_source="made here"
+    )
     record = json.loads((tmp_path / "a.tflite.json").read_text())
     assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record["calibration"]["source"] == "made here"
     assert record["calibration"]["count"] == 5
     assert record["calibration"]["sha256"] == hashlib.sha256(calibration.tobytes()).hexdigest()
     assert record["parity"]["source"] == "calibration images"

@@ -16,12 +16,12 @@ from ai_edge_litert.interpreter import Interpreter
 
 import auxzoo
 from auxzoo import models
-from auxzoo.export import FORMATS, evaluate_file, export_files, open_file
+from auxzoo.export import DEFAULT_FORMATS, FORMATS, evaluate_file, export_files, open_file
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.metrics import Segmentation
 
 CLASSES = 3
-TFLITE = [form for form in FORMATS if form != "onnx"]
+TFLITE = [form for form in DEFAULT_FORMATS if form != "onnx"]
 FLOATS = ["tflite_float32", "onnx"]
 QUANTIZED = ["tflite_dynamic", "tflite_int8", "tflite_int8_float_io"]
 
@@ -89,7 +89,7 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
         network=network,
         folder=folder,
         records={record["format"]: record for record in records},
-        files={form: folder / f"net{FORMATS[form].suffix}" for form in FORMATS},
+        files={form: folder / f"net{FORMATS[form].suffix}" for form in DEFAULT_FORMATS},
         preprocessing=preprocessing,
         calibration=calibration,
         evaluation=evaluation,
@@ -135,7 +135,7 @@ def distance(case, form):
 @pytest.mark.slow  # every network is converted once, to six formats
 class TestEveryNetwork:
     def test_every_format_is_a_file_with_a_record(self, exported):
-        assert list(exported.records) == list(FORMATS)
+        assert list(exported.records) == list(DEFAULT_FORMATS)
         names = {path.name for path in exported.files.values()}
         assert {path.name for path in exported.folder.iterdir()} == names | {f"{name}.json" for name in names}
         for form, path in exported.files.items():
@@ -249,7 +249,7 @@ class TestEveryNetwork:
             assert record["operators"] == file.operators()
             assert {"input": record["input"], "output": record["output"]} == file.tensors()
         checksums = [record["sha256"] for record in exported.records.values()]
-        assert len(set(checksums)) == len(FORMATS)
+        assert len(set(checksums)) == len(DEFAULT_FORMATS)
 
     def test_recorded_parity_is_that_of_the_file(self, exported):
         for form, path in exported.files.items():

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import auxzoo
 from auxzoo import models
-from auxzoo.export import FORMATS, export_files, open_file, to_onnx, to_tflite
+from auxzoo.export import DEFAULT_FORMATS, FORMATS, export_files, open_file, to_onnx, to_tflite
 from auxzoo.scores import Scores
 
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
@@ -33,7 +33,7 @@ def exported(tmp_path_factory, make_pictures, make_random):
     return types.SimpleNamespace(
         network=network,
         records={record["format"]: record for record in records},
-        files={form: folder / f"net{FORMATS[form].suffix}" for form in FORMATS},
+        files={form: folder / f"net{FORMATS[form].suffix}" for form in DEFAULT_FORMATS},
         evaluation=evaluation,
         images=images,
         expected={task: value.numpy() for task, value in network(images).items()},
@@ -57,7 +57,7 @@ class TestSeveralTasks:
             np.testing.assert_allclose(received[task], expected, atol=1e-4 * np.abs(expected).max())
 
     def test_dilated_convolutions_of_both_heads_are_plain_ones(self, exported):
-        for form in FORMATS:
+        for form in DEFAULT_FORMATS:
             if form != "onnx":
                 names = set(open_file(exported.files[form]).operators())
                 assert "DEPTHWISE_CONV_2D" in names
@@ -113,7 +113,14 @@ class TestActivations:
             path = to_onnx(network, tmp_path / "net.onnx", activation=activation)
         else:
             quantization = FORMATS[form].quantization
-            path = to_tflite(network, tmp_path / "net.tflite", quantization, calibration=images, activation=activation)
+            path = to_tflite(
+                network,
+                tmp_path / "net.tflite",
+                quantization,
+                calibration=images,
+                activation=activation,
+                calibration_source="made",
+            )
         file = open_file(path)
         assert file.tensors()["output"]["name"] == ACTIVATIONS[activation]
         logits, received = network(images), file.predict(images)

@@ -1,0 +1,56 @@
+"""What the engines and calibration methods make of one network: accuracy and size side by side.
+
+python benchmarks/quantization.py mobilenet_v2_050_cifar10 --data tfds:cifar10_jpeg --data-dir DIR
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from auxzoo.commands.common import add_data_arguments, load_network, load_tensorflow, open_split, percent
+from auxzoo.files import write_json
+
+
+def main():
+    """Measures every pair and writes them beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", help="a published network, a folder of one, or a .keras file")
+    add_data_arguments(parser)
+    arguments = parser.parse_args()
+    load_tensorflow()
+    from auxzoo.export import export_files
+    from auxzoo.export.quantization import CALIBRATION_METHODS
+
+    network = load_network(arguments.name)
+    train, test = open_split(arguments, "train"), open_split(arguments, "test")
+    rows = []
+    for method, engines in CALIBRATION_METHODS.items():
+        for engine in engines:
+            with tempfile.TemporaryDirectory() as folder:
+                (record,) = export_files(
+                    network,
+                    folder,
+                    ["tflite_int8"],
+                    calibration=train,
+                    evaluation=test,
+                    calibration_method=method,
+                    engine=engine,
+                )
+            kept = (
+                "bytes",
+                "accuracy",
+                "keras_accuracy",
+                "parity",
+                "calibration",
+                "quantization",
+                "tools",
+                "processor",
+            )
+            rows.append({key: record[key] for key in kept})
+            accuracy, error = percent(record["accuracy"]["accuracy"]), record["parity"]["mean_difference"]
+            print(f"{engine:18} {method:15} {record['bytes']:>10,} bytes {accuracy:>6} % {error:.4f}", flush=True)
+    write_json(Path(__file__).with_suffix(".json"), {"network": arguments.name, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

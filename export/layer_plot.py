@@ -1,0 +1,43 @@
+"""The plot of what every layer costs in int8."""
+
+from auxzoo.figures import checked_path, fixed_style, one_line, save_figure
+
+_LARGEST_COUNT = 80  # rows; of more layers those that cost most
+_BLUE, _ORANGE = "#0072b2", "#d55e00"
+
+
+def draw_layers(report, path):
+    """Draws two bars a layer, in the network's order: the error without it in int8, and with it alone in int8.
+
+    Args:
+        report: what `quantization_report` returns.
+        path: of the file, ending in `.png` or `.svg`.
+
+    Raises:
+        UserError: if `path` ends otherwise or cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    path, rows, whole = checked_path(path, (".png", ".svg")), report["layers"], report["int8"]["error"]
+    title = f"{one_line(report['network'])} in int8: what every layer costs"
+    if len(rows) > _LARGEST_COUNT:
+        worst = sorted(rows, key=lambda row: -row["int8_alone"]["error"])[:_LARGEST_COUNT]
+        rows = [row for row in rows if row in worst]
+        title += f" (the {_LARGEST_COUNT} of {len(report['layers'])} that cost most)"
+    with fixed_style():
+        figure = Figure(figsize=(11, 1.6 + 0.19 * len(rows)), layout="constrained")
+        saved, alone = figure.subplots(1, 2, sharey=True)
+        places = range(len(rows))
+        saved.barh(places, [100 * row["error_saved"] for row in rows], color=_BLUE)
+        saved.set_xlabel(f"saved when it alone stays float32 (of {100 * whole:.2f})")
+        alone.barh(places, [100 * row["int8_alone"]["error"] for row in rows], color=_ORANGE)
+        alone.set_xlabel("made when it alone is int8")
+        saved.set_yticks(list(places), [one_line(row["layer"]) for row in rows], fontsize=8)
+        saved.set_ylim(len(rows) - 0.4, -0.6)  # the first layer on top
+        for axes in (saved, alone):
+            axes.grid(axis="x", color="#dddddd")
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+        saved.axvline(0, color="black", linewidth=0.8)
+        figure.suptitle(f"{title}\nerror of the outputs, % of their standard deviation", fontsize=11)
+        save_figure(figure, path, resolution=120)

@@ -1,0 +1,118 @@
+"""Searching the fewest and lightest layers that must stay float32. For the child process that converts."""
+
+import dataclasses
+
+from auxzoo.child_process import tell_parent
+
+from .layer_operators import layers_by_operator
+from .tflite_quantization import Refused
+from .trials import Subset, Trials, drop_of, points
+
+# Of the weights that may stay float32: with more of them the float16 file would be smaller, and exact.
+LARGEST_FLOAT_SHARE = 1 / 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is searched for.
+
+    Attributes:
+        max_drop: `float`, points of accuracy or mean IoU that the file may lose against float32.
+        subset: `Subset`, the tuning images: neither calibrated on nor evaluated on.
+    """
+
+    max_drop: float
+    subset: Subset
+
+
+def find_float_layers(search, quantizer, form, kept, folder):
+    """Finds the layers that stay float.
+
+    Layers are tried alone first: what the error of the outputs falls by when one stays float. By that order, in steps
+    that double and then halve, the least number is found whose file meets the limit on the tuning images; of these,
+    from the heaviest on, each is quantised again where the limit is met without it.
+
+    Args:
+        search: `Search`.
+        quantizer: a `Quantizer`.
+        form: `Format` that is tried.
+        kept: names of layers that stay float in any case.
+        folder: `Path` for the file under trial.
+
+    Returns:
+        `dict` for the record: `keep_float`; `max_drop`; `drop` on the tuning images; `trials`, how many files were
+        measured; `images`, the tuning images' manifest; `layers`, what each saves alone.
+
+    Raises:
+        Refused: if no setting with a third of the weights in float32 meets the limit.
+    """
+    trials = Trials(search.subset, quantizer.float_content, folder)
+    sizes = quantizer.weights
+    measured = {}
+
+    def measure(layers):
+        layers = tuple(sorted(layers))
+        if layers not in measured:
+            measured[layers] = trials.measure(quantizer.content(form, [*kept, *layers]))
+            tell_parent(folder, f"searching layers for float32: {len(measured)} files tried")
+        return measured[layers]
+
+    def drop(layers):
+        return drop_of(measure(layers), trials.float)
+
+    def told(layers):
+        return {
+            "keep_float": [*kept, *layers],
+            "max_drop": search.max_drop,
+            "drop": round(drop(layers), 4),
+            "int8_drop": round(drop(()), 4),
+            "float": points(trials.float["scores"]),
+            "trials": len(measured),
+            "images": search.subset.images.manifest(),
+            "layers": savings,
+        }
+
+    savings = []
+    if drop(()) <= search.max_drop:
+        return told([])
+    base = measure(())["error"]
+    candidates = [layer for layer in layers_by_operator(quantizer.operators, sizes) if layer not in kept]
+    for layer in candidates:
+        saved = base - measure((layer,))["error"]
+        savings.append({"layer": layer, "weights": sizes.get(layer, 0), "error_saved": round(saved, 6)})
+    order = [one["layer"] for one in sorted(savings, key=lambda one: -one["error_saved"]) if one["error_saved"] > 0]
+    budget = LARGEST_FLOAT_SHARE * sum(sizes.values()) - sum(sizes.get(layer, 0) for layer in kept)
+    allowed, used = [], 0
+    for layer in order:
+        if used + sizes.get(layer, 0) <= budget:
+            allowed.append(layer)
+            used += sizes.get(layer, 0)
+    count = _least_count(lambda count: drop(allowed[:count]) <= search.max_drop, len(allowed))
+    if count is None:
+        best = min(measured, key=lambda layers: drop_of(measured[layers], trials.float))
+        raise Refused(
+            f"no choice of layers in float32 keeps the drop at {search.max_drop} points on "
+            f"{search.subset.images.size} tuning images with two thirds of the weights in whole numbers; "
+            f"best of {len(measured)} tried: {drop_of(measured[best], trials.float):.2f} points"
+        )
+    chosen = allowed[:count]
+    for layer in sorted(chosen, key=lambda layer: -sizes.get(layer, 0)):
+        without = [other for other in chosen if other != layer]
+        if drop(without) <= search.max_drop:
+            chosen = without
+    return told(chosen)
+
+
+def _least_count(meets, largest):
+    """Returns the least count that meets the limit, as far as doubling and halving finds it, or `None`."""
+    count = 1
+    while count < largest and not meets(count):
+        count *= 2
+    count = min(count, largest)
+    if largest == 0 or not meets(count):
+        return None
+    low, high = count // 2, count  # low does not meet it, or is 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if meets(middle) else (middle, high)
+    return high

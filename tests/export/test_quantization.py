@@ -1,0 +1,460 @@
+"""Files that compute in whole numbers: number types, engines, ranges of activations, layers that stay float."""
+
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import auxzoo
+from auxzoo import command_line, models
+from auxzoo.data import ImageSet
+from auxzoo.errors import UserError
+from auxzoo.export import DEFAULT_FORMATS, FORMATS, export_files, open_file, quantization_report, to_tflite
+from auxzoo.export.activation_ranges import _BINS, _least_squares, _percentile, activation_ranges
+from auxzoo.export.calibration import choose_calibration
+from auxzoo.export.folding import fold_batch_normalization
+from auxzoo.export.layer_operators import layers_by_operator
+from auxzoo.export.quantization import CALIBRATION_METHODS, ENGINES, Quantization
+from auxzoo.export.selective_search import _least_count
+from auxzoo.export.tflite_conversion import save_for_tflite
+from auxzoo.export.tflite_quantization import Refused, check_allocation, open_quantizer
+from auxzoo.export.tuning import tuning_part
+
+WHOLE = [name for name, form in FORMATS.items() if form.activations]
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """A network with trained weights, its quantisers, and the packaged pictures that they are calibrated on."""
+    network = auxzoo.load("mobilenet_v2_050_cifar10")
+    images = auxzoo.data.open_images("sample", "train")
+    calibration, _ = choose_calibration(images, (32, 32, 3), auxzoo.describe(network).preprocessing, 100)
+    folded, saved_model = fold_batch_normalization(network), tmp_path_factory.mktemp("shipped") / "saved_model"
+    save_for_tflite(folded, [["logits", None, None]], saved_model)
+    made = {}
+
+    def quantizer(engine, method="min_max"):
+        if engine == "ai-edge-quantizer":
+            pytest.importorskip("ai_edge_quantizer")
+        if (engine, method) not in made:
+            made[engine, method] = open_quantizer(Quantization(engine, method), saved_model, calibration, folded)
+        return made[engine, method]
+
+    def error_of(content, path):
+        path.write_bytes(content)
+        expected = folded(calibration).numpy()
+        return float(np.abs(open_file(path).predict(calibration) - expected).mean() / expected.std())
+
+    return types.SimpleNamespace(
+        network=network, folded=folded, images=images, calibration=calibration, quantizer=quantizer, error_of=error_of
+    )
+
+
+def kernels(content):
+    """Returns the number types of the weights of convolutions and matrix products: output tensor's name -> type."""
+    names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    model = schema.Model.GetRootAs(content, 0)
+    graph, found = model.Subgraphs(0), {}
+    products = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
+    products |= {schema.BuiltinOperator.FULLY_CONNECTED}
+    for operator in (graph.Operators(index) for index in range(graph.OperatorsLength())):
+        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in products:
+            kernel = graph.Tensors(operator.Inputs(1))
+            found[kernel.Name().decode()] = names[kernel.Type()]
+    return found
+
+
+def ends(content, path):
+    path.write_bytes(content)
+    tensors = open_file(path).tensors()
+    return tensors["input"]["type"], tensors["output"]["type"]
+
+
+@pytest.mark.slow
+class TestEngines:
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_every_layer_with_weights_has_an_operator(self, shipped, engine):
+        quantizer = shipped.quantizer(engine)
+        with_weights = [layer.name for layer in shipped.folded.layers if layer.count_params()]
+        chosen = layers_by_operator(quantizer.operators, quantizer.weights)
+        assert [layer for layer in chosen if quantizer.weights[layer]] == with_weights
+        operators = [name for layer in chosen for name in quantizer.operators[layer]]
+        assert len(operators) == len(set(operators)) == 64
+
+    @pytest.mark.parametrize("form", WHOLE)
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_number_types(self, shipped, tmp_path, engine, form):
+        if engine == "tensorflow" and FORMATS[form].activations == "int16":
+            pytest.skip("made by other code, which the whole export tests")
+        content = shipped.quantizer(engine).content(FORMATS[form])
+        assert set(kernels(content).values()) == {"INT8"}
+        assert ends(content, tmp_path / "a.tflite") == (FORMATS[form].ends,) * 2
+        assert shipped.error_of(content, tmp_path / "a.tflite") < (0.05 if "int8" in form else 0.03)
+
+    @pytest.mark.parametrize("kept", [["Conv1"], ["block_3_expand_relu"], ["predictions", "block_2_add"]], ids=str)
+    @pytest.mark.parametrize("form", ["tflite_int8", "tflite_int8_float_io"])
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_kept_layers_alone_are_float(self, shipped, tmp_path, engine, form, kept):
+        quantizer = shipped.quantizer(engine)
+        content = quantizer.content(FORMATS[form], kept)
+        floats = [name for name, kind in kernels(content).items() if kind == "FLOAT32"]
+        expected = {"block_3_expand_relu": "block_3_expand"}.get(kept[0], kept[0])
+        assert [name.split("/")[1] for name in floats] == [f"{expected}_1"]
+        assert len(content) > len(quantizer.content(FORMATS[form]))
+        assert ends(content, tmp_path / "a.tflite") == (FORMATS[form].ends,) * 2
+        assert shipped.error_of(content, tmp_path / "a.tflite") < 0.05
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    def test_all_layers_in_float_are_the_float_file(self, shipped, tmp_path, engine):
+        quantizer = shipped.quantizer(engine)
+        content = quantizer.content(FORMATS["tflite_int8_float_io"], list(quantizer.operators))
+        assert shipped.error_of(content, tmp_path / "a.tflite") < 1e-5
+
+    @pytest.mark.parametrize("kept", ["Conv1", "predictions"])
+    def test_uint8_ends_need_whole_numbers_beside_them(self, shipped, kept):
+        form = FORMATS["tflite_int8_uint8_io"]
+        content = shipped.quantizer("tensorflow").content(form, [kept])
+        with pytest.raises(Refused, match="would be float32 and not uint8, for the layer there stays float"):
+            check_allocation(content, form)
+        check_allocation(shipped.quantizer("tensorflow").content(form, ["block_2_add"]), form)
+
+    def test_a_layer_without_an_operator(self, shipped):
+        with pytest.raises(Refused, match="the layer 'image' has no operator of its own in the file"):
+            shipped.quantizer("tensorflow").content(FORMATS["tflite_int8"], ["image"])
+
+    @pytest.mark.parametrize("method", CALIBRATION_METHODS)
+    def test_methods_differ_and_fit(self, shipped, tmp_path, method):
+        found = {}
+        for engine in CALIBRATION_METHODS[method]:
+            content = shipped.quantizer(engine, method).content(FORMATS["tflite_int8"])
+            found[engine] = content
+            assert shipped.error_of(content, tmp_path / "a.tflite") < (0.2 if method == "moving_average" else 0.06)
+            if method != "min_max":
+                assert content != shipped.quantizer(engine).content(FORMATS["tflite_int8"])
+        assert found
+
+    def test_ranges_are_those_of_the_layers(self, shipped):
+        """And lie in the converter's, which are too wide where a sum is written over its term (`block_2_project`)."""
+        quantizer = shipped.quantizer("tensorflow")
+        ours = activation_ranges(quantizer.float_content, shipped.calibration, "min_max")
+        graph, compared = schema.Model.GetRootAs(quantizer._calibrated, 0).Subgraphs(0), 0
+        for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
+            statistics, name = tensor.Quantization(), tensor.Name().decode()
+            if name in ours and statistics is not None and statistics.MinLength():
+                low, high = ours[name]
+                assert low >= min(statistics.Min(0), 0) - 1e-3, name
+                assert high <= max(statistics.Max(0), 0) + 1e-3, name
+                compared += 1
+        assert compared == 65  # the input and 64 operators
+        for layer in ("Conv1_relu", "block_2_project", "block_2_add", "global_average_pooling", "predictions"):
+            values = keras.Model(shipped.folded.input, shipped.folded.get_layer(layer).output)(shipped.calibration)
+            expected = (min(float(values.numpy().min()), 0), max(float(values.numpy().max()), 0))
+            assert ours[quantizer.operators[layer][0]] == pytest.approx(expected, rel=1e-4, abs=1e-4), layer
+
+
+class TestRanges:
+    @given(st.integers(0, 2**31), st.floats(0.5, 3), st.booleans())
+    @settings(deadline=None, max_examples=25)
+    def test_percentile_is_that_of_numpy(self, seed, power, is_positive):
+        values = np.random.default_rng(seed).normal(size=20011)
+        values = np.sign(values) * np.abs(values) ** power
+        values = np.abs(values) if is_positive else values
+        low, high = min(values.min(), 0.0), values.max()
+        counts, _ = np.histogram(values, _BINS, (low, high))
+        found = _percentile(counts, low, high, 256)
+        bin_width = (high - low) / _BINS
+        expected = np.percentile(values, [0.005, 99.995], method="inverted_cdf")
+        assert found[0] <= 0 <= found[1]
+        assert found[1] == pytest.approx(expected[1], abs=2 * bin_width)
+        assert found[0] == pytest.approx(min(expected[0], 0), abs=2 * bin_width)
+
+    @given(st.integers(0, 2**31), st.floats(1, 1000))
+    @settings(deadline=None, max_examples=10)
+    def test_least_squares_is_no_worse_than_the_whole_range(self, seed, outlier):
+        values = np.append(np.random.default_rng(seed).normal(size=5000), [-1.0, outlier])
+        low, high = values.min(), values.max()
+        counts, edges = np.histogram(values, _BINS, (low, high))
+        centres = (edges[1:] + edges[:-1]) / 2
+
+        def error(limits):
+            step = (limits[1] - limits[0]) / 255
+            rounded = np.clip(np.round((centres - limits[0]) / step), 0, 255) * step + limits[0]
+            return (counts * (rounded - centres) ** 2).sum()
+
+        found = _least_squares(counts, low, high, 256)
+        assert low <= found[0] <= 0 <= found[1] <= high
+        assert error(found) <= error((low, high)) * (1 + 1e-9)
+
+    @given(st.integers(0, 70), st.integers(1, 64))
+    def test_least_count_of_layers(self, least, largest):
+        expected = max(least, 1) if least <= largest else None
+        assert _least_count(lambda count: count >= least, largest) == expected
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"engine": "toco"}, "`engine` must be one of tensorflow, ai-edge-quantizer. Received: 'toco'"),
+            ({"calibration_method": "entropy"}, "`calibration_method` must be one of min_max, .*. Received: 'entropy'"),
+            ({"calibration_method": "octav"}, "'octav' needs the engine ai-edge-quantizer. Received: engine='tensor"),
+            ({"keep_float": "Conv1"}, "`keep_float` must be a list of names of layers. Received: 'Conv1'"),
+        ],
+    )
+    def test_settings(self, arguments, message):
+        with pytest.raises(UserError, match=message):
+            Quantization(**arguments)
+
+    def test_an_engine_that_is_not_installed(self, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(UserError, match=r"`engine` ai-edge-quantizer is not installed: pip install 'auxzoo\[quant"):
+            Quantization("ai-edge-quantizer")
+
+    @pytest.mark.parametrize(
+        ("keep_float", "quantization", "message"),
+        [
+            (
+                ["block_2_expnd"],
+                "int8",
+                "`keep_float` must be layers .*Received: 'block_2_expnd'; there are block_2_exp",
+            ),
+            (["block_2_expand_BN"], "int8", "whose batch-norm is in its convolutions. Received: 'block_2_expand_BN'"),
+            (["block_2_expand"], "int16", "of int16 files need the engine ai-edge-quantizer"),
+            (["block_2_expand"], "float16", "are of int8 and int16 files. Received: formats tflite_float16"),
+        ],
+    )
+    def test_layers_and_formats(self, keep_float, quantization, message, tmp_path, monkeypatch):
+        monkeypatch.setattr("sys.executable", "/bin/false")  # no child may be started
+        network = models.MobileNetV2((32, 32, 3), 0.35, num_classes=10)
+        images = auxzoo.data.open_images("sample", "test")
+        with pytest.raises(UserError, match=message):
+            to_tflite(network, tmp_path / "a.tflite", quantization, images, keep_float=keep_float)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("max_drop", [-0.1, 101, "1", True, float("nan")])
+    def test_max_drop(self, max_drop, tmp_path):
+        network = models.MobileNetV2((32, 32, 3), 0.35, num_classes=10)
+        images = auxzoo.data.open_images("sample", "test")
+        with pytest.raises(UserError, match="`max_drop` must be 0 to 100 points. Received: "):
+            export_files(network, tmp_path, ["tflite_int8"], calibration=images, max_drop=max_drop)
+        with pytest.raises(UserError, match="`max_drop` is of int8 and int16 files. Received: formats onnx"):
+            export_files(network, tmp_path, ["onnx"], max_drop=max_drop)
+
+    def test_tuning_images_are_others(self, make_images):
+        images = make_images(50)
+        for count, expected in ((10, 10), (1000, 25)):
+            rest, tuning = tuning_part(images, count)
+            assert (rest.size, tuning.size) == (50 - expected, expected)
+            assert not rest.overlaps(tuning)
+        for count in (0, -1, True, "5", 1.0):
+            with pytest.raises(UserError, match="`tuning_count` must be 1 or more. Received: "):
+                tuning_part(images, count)
+
+
+def spoiled(width, third_size):
+    """A network of which int8 destroys the layer `spoiled`, and it alone.
+
+    Its kernel has weights of 300 for a channel that is always 0: in float they do nothing, in int8 the scale is theirs.
+    """
+    inputs = keras.Input((12, 12, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="first")(inputs)
+    x = keras.layers.Conv2D(width, 3, activation="relu", name="spoiled")(x)
+    x = keras.layers.Conv2D(24, third_size, activation="relu", name="third")(x)
+    outputs = keras.layers.Dense(3, name="classes")(keras.layers.GlobalAveragePooling2D(name="pooling")(x))
+    network = keras.Model(inputs, outputs, name="net")
+    generator = np.random.default_rng(0)
+    for layer in network.layers:
+        for weight in layer.weights:
+            weight.assign(
+                generator.normal(0, np.prod(weight.shape[:-1]) ** -0.5 if weight.ndim > 1 else 0.1, weight.shape)
+            )
+    first, second = network.get_layer("first"), network.get_layer("spoiled")
+    first.bias.assign([-1000, *first.bias.numpy()[1:]])
+    kernel = second.kernel.numpy()
+    kernel[:, :, 0] = 300
+    second.kernel.assign(kernel)
+    return network
+
+
+@pytest.fixture(scope="module")
+def make_case(make_pictures):
+    """A function that returns a spoiled network, its description, and images whose truth is what it says itself."""
+
+    def make(width=8, third_size=3):
+        network, preprocessing = spoiled(width, third_size), models.Preprocessing(12, 12)
+        centre = np.median(network(next(iter(make_pictures(300, 1).batches(preprocessing, 300)))[0]).numpy(), axis=0)
+        network.get_layer("classes").bias.assign_sub(centre)  # or one class would win everywhere
+        sets = []
+        for seed in (1, 2):
+            pictures = make_pictures(300, seed)
+            logits = network(next(iter(pictures.batches(preprocessing, 300)))[0]).numpy()
+            labels = ("red", "green", "blue")
+            sets.append(ImageSet.from_arrays(pictures.records, logits.argmax(-1), labels, f"itself {seed}"))
+        task = auxzoo.Task("colour", "classification", ("red", "green", "blue"))
+        return network, models.Description((), preprocessing, (task,)), *sets
+
+    return make
+
+
+@pytest.mark.slow
+class TestWhichLayers:
+    def test_report_names_the_spoiled_layer(self, make_case, tmp_path):
+        network, description, images, _ = make_case()
+        told = []
+        report = quantization_report(
+            network, tmp_path / "out", images, description=description, count=100, progress=told.append
+        )
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"net_layers.json", "net_layers.png"}
+        assert json.loads((tmp_path / "out" / "net_layers.json").read_text()) == json.loads(json.dumps(report))
+        assert (tmp_path / "out" / "net_layers.png").read_bytes().startswith(b"\x89PNG")
+        rows = {row["layer"]: row for row in report["layers"]}
+        assert list(rows) == ["first", "spoiled", "third", "pooling", "classes"]
+        assert rows["spoiled"]["weights"] == 8 * 9 * 8 + 8
+        assert report["int8"]["error"] > 0.3 > 0.1 > rows["spoiled"]["float_alone"]["error"]
+        assert rows["spoiled"]["int8_alone"]["error"] > 0.3
+        for layer in set(rows) - {"spoiled"}:
+            assert rows[layer]["float_alone"]["error"] > 0.3, layer
+            assert rows[layer]["int8_alone"]["error"] < 0.1, layer
+        assert report["float32"]["scores"] == {"accuracy": 1.0}
+        assert rows["spoiled"]["float_alone"]["scores"]["accuracy"] > report["int8"]["scores"]["accuracy"] + 0.1
+        assert (report["images"]["count"], report["calibration"]["count"]) == (100, 200)
+
+    def test_search_keeps_the_spoiled_layer_alone(self, make_case, tmp_path):
+        network, description, images, evaluation = make_case()
+        arguments = {"calibration": images, "evaluation": evaluation, "description": description, "name": "net"}
+        formats = ["tflite_float32", "tflite_int8", "tflite_int8_float_io"]
+        records = export_files(network, tmp_path, formats, max_drop=3.0, tuning_count=100, **arguments)
+        plain, *searched = records
+        assert plain["quantization"] is None
+        for record in searched:
+            quantization = record["quantization"]
+            assert quantization["keep_float"] == ["spoiled"]
+            search = quantization["search"]
+            assert search["drop"] <= search["max_drop"] == 3.0 < search["int8_drop"]
+            assert search["images"]["count"] == 100
+            assert search["images"]["sha256"] != record["calibration"]["sha256"]
+            assert search["trials"] >= len(search["layers"]) == 5
+            assert record["accuracy"]["accuracy"] > 0.94
+
+    def test_search_that_finds_nothing_says_so(self, make_case, tmp_path):
+        """The layer holds more than a third of the weights."""
+        network, description, images, _ = make_case(64, 1)
+        (tmp_path / "net_int8.tflite").write_text("an older file")
+        arguments = {"calibration": images, "description": description, "name": "net"}
+        kept, refused = export_files(
+            network, tmp_path, ["tflite_float32", "tflite_int8"], max_drop=3.0, tuning_count=100, **arguments
+        )
+        assert kept["format"] == "tflite_float32"
+        assert refused["refused"].startswith(
+            "no choice of layers in float32 keeps the drop at 3.0 points on 100 tuning"
+        )
+        assert json.loads((tmp_path / "net_int8.tflite.json").read_text()) == refused
+        assert not (tmp_path / "net_int8.tflite").exists()
+        assert (tmp_path / "net_float32.tflite").exists()
+
+    def test_layers_by_name(self, make_case, tmp_path):
+        network, description, images, _ = make_case()
+        path = to_tflite(
+            network, tmp_path / "a.tflite", "int8", images, description, keep_float=["spoiled"], calibration_count=100
+        )
+        record = json.loads((tmp_path / "a.tflite.json").read_text())
+        assert record["quantization"] == {
+            "engine": "tensorflow",
+            "calibration_method": "min_max",
+            "keep_float": ["spoiled"],
+        }
+        assert sorted(kernels(path.read_bytes()).values()) == ["FLOAT32", "INT8", "INT8", "INT8"]
+        assert record["calibration"]["count"] == 100
+
+
+COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
+BRIGHTNESS = auxzoo.Task("brightness", "regression", scale=50.0)
+
+
+def backbone():
+    return models.MobileNetV2((24, 32, 3), 0.35, total_stride=16, output_stride=8)
+
+
+KINDS = {
+    "mobilenet_v2": lambda: models.MobileNetV2((24, 32, 3), 0.35, total_stride=16, num_classes=3),
+    "resnet18": lambda: models.ResNet18((24, 32, 3), 0.125, "small", num_classes=3),
+    "deeplab": lambda: models.DeepLabLite(backbone(), 3, channels=8),
+    "several tasks": lambda: models.MultiTask(backbone(), [COLOUR, BRIGHTNESS], channels=8),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_network_in_every_number_type(kind, tmp_path, make_pictures, make_lively, make_random):
+    network, images = KINDS[kind](), make_pictures(24, seed=1)
+    preprocessing = models.Preprocessing(24, 32)
+    if kind == "several tasks":
+        make_random(network)
+    else:
+        make_lively(network, next(iter(images.batches(preprocessing, 24)))[0])
+    description = getattr(network, "description", None) or models.Description((), preprocessing)
+    records = export_files(network, tmp_path, WHOLE, calibration=images, description=description, name="net")
+    assert [record["format"] for record in records] == WHOLE
+    for record in records:
+        form = FORMATS[record["format"]]
+        if "refused" in record:  # of weights that nobody trained
+            assert form.activations == "int16", record
+            assert record["refused"].startswith("LiteRT's interpreter does not take the file: "), record
+            assert not (tmp_path / record["file"]).exists()
+            continue
+        types_of_outputs = {output["type"] for output in record.get("outputs", [record.get("output")])}
+        assert {record["input"]["type"]} == types_of_outputs == {form.ends}
+        assert set(kernels((tmp_path / record["file"]).read_bytes()).values()) == {"INT8"}
+        assert "largest_difference" in record["parity"]
+
+
+@pytest.mark.slow
+class TestWholeExport:
+    def test_every_number_type_of_trained_weights(self, shipped, tmp_path):
+        records = export_files(
+            shipped.network, tmp_path, WHOLE, calibration=shipped.images, name="net", calibration_count=100
+        )
+        assert [record["format"] for record in records] == WHOLE
+        for record in records:
+            form = FORMATS[record["format"]]
+            assert (record["input"]["type"], record["output"]["type"]) == (form.ends, form.ends)
+            # The pictures are of another kind than the network was trained on; the error is that of whole numbers.
+            assert record["parity"]["mean_difference"] < (0.2 if form.activations == "int8" else 0.1)
+            assert record["quantization"]["keep_float"] == []
+        assert not [form for form in DEFAULT_FORMATS if "int16" in form or "uint8" in form]
+
+    def test_a_format_that_the_runtime_refuses(self, tmp_path, pictures, capsys):
+        """Of a network that nobody trained."""
+        models.MobileNetV2((32, 32, 3), 0.35, num_classes=3).save(tmp_path / "net.keras")
+        formats = "tflite_float32,tflite_int16"
+        arguments = ["export", str(tmp_path / "net.keras"), "--formats", formats, "--data", f"folder:{pictures}"]
+        assert command_line.main([*arguments, "--to", str(tmp_path / "out")]) == 1
+        printed = capsys.readouterr().out
+        assert "net_int16.tflite was refused: " in printed
+        record = json.loads((tmp_path / "out" / "net_int16.tflite.json").read_text())
+        assert record["refused"].startswith("LiteRT's interpreter does not take the file: ")
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {
+            "net_float32.tflite",
+            "net_float32.tflite.json",
+            "net_int16.tflite.json",
+        }
+        assert command_line.main([*arguments[:3], "tflite_int16", *arguments[4:], "--to", str(tmp_path / "none")]) == 2
+        assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("rows", ["0", "-1"])
+def test_report_of_no_rows(rows, capsys):
+    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--rows", rows]
+    assert command_line.main(arguments) == 2
+    assert f"`--rows` must be 1 or more. Received: {rows}" in capsys.readouterr().err
+
+
+def test_report_of_an_unknown_layer(capsys):
+    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--keep-float", "Conv2", "--to", "nowhere"]
+    assert command_line.main(arguments) == 2
+    assert "Received: 'Conv2'; there are Conv1" in capsys.readouterr().err
