@@ -7,6 +7,7 @@ from pathlib import Path
 from auxzoo.files import sha256
 
 from .memory_plan import plan_memory
+from .metadata import read_metadata
 from .model_file import read_model_file
 from .target_checks import check_target
 from .targets import TARGETS
@@ -20,9 +21,9 @@ def inspect_file(path):
 
     Returns:
         `dict`, fit for JSON: `file`, `kind`, `version`, `opsets`, `made_by`, `bytes`, `sha256`, `parameters`;
-        `operators` (name, version, whether custom, count), `inputs` and `outputs` (name, shape, type, quantisation),
-        `tensors` (all of them), `memory` (what `plan_memory` finds, in names), `targets` (of each of the file's kind,
-        the violations, none where it fits).
+        `metadata` (what `read_metadata` gives), `operators` (name, version, whether custom, count), `inputs` and
+        `outputs` (name, shape, type, quantisation), `tensors` (all of them), `memory` (what `plan_memory` finds, in
+        names), `targets` (of each of the file's kind, the violations, none where it fits).
 
     Raises:
         UserError: if it is neither of both, or damaged.
@@ -45,6 +46,7 @@ def inspect_file(path):
         "bytes": model_file.size,
         "sha256": sha256(path),
         "parameters": model_file.parameters,
+        "metadata": read_metadata(path),
         "operators": [
             {"name": name, "version": version, "is_custom": is_custom, "count": count}
             for (name, version, is_custom), count in sorted(counts.items())

@@ -26,6 +26,7 @@ def run(arguments):
     """Writes a page that measures an ONNX file in a browser, and serves it."""
     from pathlib import Path
 
+    from auxzoo.commands.common import load_tensorflow
     from auxzoo.errors import UserError
     from auxzoo.export.bench_page import write_page
     from auxzoo.export.page_server import LOCAL, PageServer
@@ -33,6 +34,7 @@ def run(arguments):
 
     if arguments.host and arguments.serve is None:
         raise UserError(f"`--host` may be given only with --serve. Received: {arguments.host!r}")
+    load_tensorflow()  # the file is described by what describes networks
     path = Path(arguments.file)
     folder = Path(arguments.to) if arguments.to else numbered_folder("pages", path.stem)
     write_page(
@@ -62,10 +64,8 @@ def _description(network):
     """Returns the description of the network that a file was exported from; `None` without one."""
     if network is None:
         return None
-    from auxzoo.commands.common import load_network, load_tensorflow
-
-    load_tensorflow()
     from auxzoo import models
+    from auxzoo.commands.common import load_network
 
     return models.describe(load_network(network))
 

@@ -6,6 +6,7 @@ from auxzoo.commands.common import make_table, print_table
 
 _LONGEST = 200  # characters of a name
 _MOST_ROWS = 500  # of a table; a file that is made for it has a hundred thousand
+_LABELS = 12  # of a task
 _KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
 
 
@@ -35,6 +36,8 @@ def run(arguments):
 def _print_file(found, arguments):
     """Prints one file; returns whether it fits the target asked for."""
     print(_summary(found))
+    if found["metadata"] is not None:
+        print(_metadata(found["metadata"]))
     print_table(_operators(found))
     print_table(_tensors("inputs and outputs", [*found["inputs"], *found["outputs"]], len(found["inputs"])))
     if arguments.tensors:
@@ -53,6 +56,23 @@ def _summary(found):
         f"{found['file']}: {_KINDS[found['kind']]} version {found['version']}{opset}{made_by}\n"
         f"{found['bytes'] / 1000:,.1f} kB, {found['parameters']:,} parameters, SHA-256 {found['sha256']}"
     )
+
+
+def _metadata(metadata):
+    """Returns in words what a file says of itself."""
+    lines = [f"It says of itself: {_plain(metadata['name'])}, written by auxzoo {_plain(metadata['auxzoo'])}"]
+    for key, what in (("source", "from"), ("licence", "licence"), ("weights_sha256", "weights' SHA-256")):
+        if key in metadata:
+            lines.append(f"  {what}: {_plain(metadata[key])}")
+    for key, who in (("preprocessing", "before it"), ("embedded_preprocessing", "in it")):
+        if key in metadata:
+            values = "; ".join(f"{name} {value}" for name, value in metadata[key].items())
+            lines.append(_wrapped(f"preprocessing {who}: {values}", "  "))
+    for task in metadata.get("tasks", ()):
+        labels = task.get("labels", ())
+        named = f", {len(labels)} classes: {', '.join(labels[:_LABELS])}{', ...' * (len(labels) > _LABELS)}"
+        lines.append(_wrapped(_plain(f"task: {task['name']}, {task['kind']}{named * bool(labels)}"), "  "))
+    return "\n".join(lines)
 
 
 def _operators(found):
