@@ -1,6 +1,7 @@
 """Running exported files: one face for TFLite and ONNX."""
 
 import contextlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ class TFLiteFile:
             self._input_name, self._outputs = self._named(outputs)
         _check_single_image(path, self._input["shape"].tolist())
         with _readable(path):
-            self.operators(), self.tensors()  # damaged names show here, not when a record is written
+            # Damaged names show here, not when a record is written; and the file may change later.
+            self._operators, _ = read_model_file(path).operator_counts(), self.tensors()
 
     def _named(self, outputs):
         """Returns the input's name and the outputs by name: those of the signature, or the tensors' own."""
@@ -91,7 +93,7 @@ class TFLiteFile:
 
     def operators(self):
         """Returns operator name -> how often the file has it; custom ones by their own name."""
-        return read_model_file(self.path).operator_counts()
+        return self._operators
 
     def tensors(self):
         """Returns `{"input": ..., "output": ...}`: name in the signature, shape, number type, quantisation.
@@ -122,11 +124,12 @@ class ONNXFile:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = threads
         options.log_severity_level = 4  # errors are raised; printed as well they would be told twice
+        self._content = path.read_bytes()
         self.path = path
         with _readable(path):
             # The fallback tries the same provider again, and prints.
             self._session = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"], enable_fallback=0
+                self._content, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )
         inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not self._outputs:
@@ -157,7 +160,10 @@ class ONNXFile:
 
     def operators(self):
         """Returns operator name -> how often the file has it."""
-        return read_model_file(self.path).operator_counts()
+        import onnx
+
+        model = onnx.load_model_from_string(self._content)
+        return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
     def tensors(self):
         """Returns `{"input": ..., "output": ...}`: name, shape and number type; of several outputs `"outputs"`."""
