@@ -155,8 +155,8 @@ class TestEveryFormat:
             for mean, std, scale, offset in zip(
                 options.mean,
                 options.std,
-                description.preprocessing.scale,
-                description.preprocessing.offset,
+                preprocessing.scale,
+                preprocessing.offset,
                 strict=True,
             ):
                 np.testing.assert_allclose((pixels - mean) / std, pixels * scale + offset, atol=1e-6)
