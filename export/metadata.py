@@ -309,11 +309,10 @@ def _read_onnx(content):
         raise ValueError("it is not an ONNX file") from None
     if not model.HasField("graph"):
         raise ValueError("it is not an ONNX file")
-    properties = {
-        entry.key.removeprefix(ONNX_PREFIX): entry.value
-        for entry in model.metadata_props
-        if entry.key.startswith(ONNX_PREFIX)
-    }
+    entries = [(entry.key, entry.value) for entry in model.metadata_props]
+    if not all(isinstance(text, str) for entry in entries for text in entry):  # bytes where they are not UTF-8
+        raise ValueError("its metadata properties are not UTF-8")
+    properties = {key.removeprefix(ONNX_PREFIX): value for key, value in entries if key.startswith(ONNX_PREFIX)}
     if not properties:
         return None
     if sum(map(len, properties.values())) > LARGEST:

@@ -1,8 +1,8 @@
 """Named buffers of metadata in a TFLite file, added without touching a byte of the rest.
 
-The object API of the schema would pack the whole file anew, and lose the alignment of weights to 16 bytes that the
-converter made and processors read faster. So what is new goes to the front, and the rest moves behind it as it is: in a
-flatbuffer every reference is relative to its own place, and leads forward.
+The object API of the schema would pack the whole file anew, in another order and alignment than the converter chose. So
+what is new goes to the front, and the rest moves behind it as it is, by a multiple of 16 bytes: in a flatbuffer every
+reference is relative to its own place, and leads forward.
 """
 
 import struct

@@ -589,7 +589,7 @@ class TestEvaluate:
         ("arguments", "message"),
         [
             (["nothing"], "`name` must be one of"),
-            (["nothing.tflite"], "`--network` must name the network"),
+            (["nothing.tflite"], "`nothing.tflite` is not a file"),
             (["nothing.tflite", "--network", "plain"], "`nothing.tflite` is not a file"),
             (["garbage.tflite", "--network", "plain"], "garbage.tflite` is not a TFLite file"),
             (["garbage.onnx", "--network", "plain"], "garbage.onnx` cannot be run"),
@@ -636,10 +636,11 @@ class TestExportedFiles:
             assert record["sha256"] == sha256(folder / name)
         assert f"Keras network: {100 * record['keras_accuracy']:.2f} %" in outcome.output
 
+    @pytest.mark.parametrize("network", [[], ["--network", "auxiliary"]])
     @pytest.mark.parametrize("name", ["auxiliary_float32.tflite", "auxiliary.onnx"])
-    def test_a_file_measured_again_has_the_accuracy_of_its_record(self, command, exported, work_folder, name):
+    def test_a_file_measured_again_has_the_accuracy_of_its_record(self, command, exported, work_folder, name, network):
         shutil.copyfile(exported[0] / name, work_folder / name)
-        outcome = command("evaluate", name, "--network", "auxiliary", "--data", "folder:pictures")
+        outcome = command("evaluate", name, *network, "--data", "folder:pictures")
         accuracy = read_json(exported[0] / f"{name}.json")["accuracy"]["accuracy"]
         expected = f"{name}: {100 * accuracy:.2f} % of 24 images of folder:pictures/test\n"
         assert (outcome.code, outcome.output, outcome.error) == (0, expected, "")

@@ -105,7 +105,7 @@ def test_files_are_exported_with_the_scores_of_every_task(exported):
 
 @pytest.mark.parametrize("name", ["run", "run_float32.tflite", "run_int8.tflite", "run.onnx"])
 def test_photographs_are_predicted_by_networks_and_files(command, work, exported, name):
-    arguments = [name] if name == "run" else [exported[0] / name, "--network", "run"]
+    arguments = [name] if name == "run" else [exported[0] / name]
     outcome = command("predict", *arguments, "tiles/test/images/0.png", "tiles/test/images/1.png", "--to", "drawn")
     assert outcome.code == 0, outcome
     assert sorted(path.name for path in (work / "drawn").iterdir()) == ["0.png", "1.png"]
@@ -152,7 +152,7 @@ class TestBadInput:
             (["run", "tiles/test/images/0.png", "tiles/train/images/0.png"], "`IMAGE`s must have different names"),
             (["run", "tiles/test/images/0.png", "--to", "run"], "0.png` exists already; give --overwrite"),
             (["nothing", "tiles/test/images/0.png"], "`name` must be one of"),
-            (["net.onnx", "tiles/test/images/0.png"], "`--network` must name the network"),
+            (["net.onnx", "tiles/test/images/0.png"], "`net.onnx` is not a file"),
         ],
     )
     def test_of_predict(self, command, work, arguments, message):
