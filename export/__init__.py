@@ -8,6 +8,7 @@ _NAMES = {
     "benchmark_files": "benchmark",
     "TARGETS": "targets",
     "check_target": "targets",
+    "OnnxOptions": "onnx_options",
     "evaluate_file": "measurement",
     "export_files": "files",
     "inspect_file": "inspection",

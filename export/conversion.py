@@ -4,6 +4,7 @@ The parent (`convert`) writes the network, the calibration images and a job; the
 a format; the parent moves them to their places when all are there.
 """
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -15,9 +16,10 @@ from auxzoo.child_process import run_module
 from auxzoo.files import move_together
 
 from .formats import FORMATS
+from .onnx_options import OnnxOptions
 
 
-def convert(network, paths, outputs, calibration=None, opset=17):
+def convert(network, paths, outputs, calibration=None, onnx=None, calibration_method="min_max"):
     """Writes a network, already folded and checked, in several formats; all files appear or none.
 
     Args:
@@ -25,7 +27,8 @@ def convert(network, paths, outputs, calibration=None, opset=17):
         paths: `dict` of format name to the `Path` of its file.
         outputs: list of `Output`.
         calibration: float32 `[count, height, width, 3]`, preprocessed, for formats that need it.
-        opset: ONNX operator set.
+        onnx: `OnnxOptions`, the usual ones if `None`.
+        calibration_method: of the int8 ONNX file, a name among `onnx_quantization.METHODS`.
 
     Raises:
         ChildFailed: if the child fails or is killed.
@@ -36,7 +39,13 @@ def convert(network, paths, outputs, calibration=None, opset=17):
         if calibration is not None:
             np.save(folder / "calibration.npy", calibration)
         of_job = [[output.name, output.key, output.activation] for output in outputs]
-        (folder / "job.json").write_text(json.dumps({"formats": list(paths), "opset": opset, "outputs": of_job}))
+        job = {
+            "formats": list(paths),
+            "onnx": dataclasses.asdict(onnx or OnnxOptions()),
+            "calibration_method": calibration_method,
+            "outputs": of_job,
+        }
+        (folder / "job.json").write_text(json.dumps(job))
         # An accelerator must not be taken from a training that still runs.
         run_module("auxzoo.export.conversion", folder, {"CUDA_VISIBLE_DEVICES": "-1"})
         move_together({folder / name: path for name, path in paths.items()})
@@ -46,7 +55,6 @@ def main(folder):
     """Runs in the child: writes the job's formats into `folder`, each under its format's name."""
     import keras
 
-    from .onnx_conversion import onnx_content
     from .tflite_conversion import save_for_tflite, tflite_content
     from .traced import dilate_in_one_operator
 
@@ -59,14 +67,26 @@ def main(folder):
     dilate_in_one_operator()
     calibration_file = folder / "calibration.npy"
     calibration = np.load(calibration_file) if calibration_file.exists() else None
-    tflite_formats = [name for name in job["formats"] if name != "onnx"]
+    tflite_formats = [name for name in job["formats"] if name.startswith("tflite")]
     if tflite_formats:
         save_for_tflite(network, job["outputs"], folder / "saved_model")
     for name in tflite_formats:
         content = tflite_content(folder / "saved_model", FORMATS[name].quantization, calibration)
         (folder / name).write_bytes(content)
-    if "onnx" in job["formats"]:
-        (folder / "onnx").write_bytes(onnx_content(network, job["outputs"], job["opset"]))
+    onnx_formats = [name for name in job["formats"] if name.startswith("onnx")]
+    if onnx_formats:
+        _write_onnx(network, onnx_formats, job, folder, calibration)
+
+
+def _write_onnx(network, names, job, folder, calibration):
+    from .onnx_conversion import onnx_content
+    from .onnx_quantization import int8_onnx_content
+
+    content = onnx_content(network, job["outputs"], OnnxOptions(**job["onnx"]))
+    if "onnx" in names:
+        (folder / "onnx").write_bytes(content)
+    if "onnx_int8" in names:
+        (folder / "onnx_int8").write_bytes(int8_onnx_content(content, calibration, folder, job["calibration_method"]))
 
 
 if __name__ == "__main__":

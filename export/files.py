@@ -23,9 +23,11 @@ from .conversion import convert
 from .embedding import with_scaling_inside
 from .folding import fold_batch_normalization
 from .formats import FORMATS, OPSET, choose_formats
-from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .measurement import check_batches, evaluate_file, measure_latency, measure_parity, parity_images
 from .metadata import metadata_of, raw_preprocessing, write_metadata
 from .model_file import read_model_file
+from .onnx_options import OnnxOptions
+from .onnx_quantization import METHODS
 from .outputs import outputs_of
 from .runtime import open_file
 from .targets import check_targets, refuse_misfits
@@ -74,7 +76,7 @@ def to_tflite(
     Example:
         >>> auxzoo.export.to_tflite(compact, "flowers.tflite", quantization="int8", calibration=train)
     """
-    names = {form.quantization: name for name, form in FORMATS.items() if name != "onnx"}
+    names = {form.quantization: name for name, form in FORMATS.items() if name.startswith("tflite")}
     if quantization not in names:
         raise UserError(f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}")
     return _write_one(
@@ -90,8 +92,22 @@ def to_tflite(
     )
 
 
-def to_onnx(model, path, opset=OPSET, activation=None, description=None, *, licence=None, embed_preprocessing=False):
-    """Writes the ONNX file of a compact network: batch 1, batch-norm folded, channels last.
+def to_onnx(
+    model,
+    path,
+    opset=OPSET,
+    activation=None,
+    description=None,
+    *,
+    layout="nhwc",
+    batch=1,
+    quantization=None,
+    calibration=None,
+    calibration_method="min_max",
+    licence=None,
+    embed_preprocessing=False,
+):
+    """Writes the ONNX file of a compact network: batch-norm folded, and strictly checked.
 
     Input `image` `[1, height, width, 3]`, preprocessed; outputs as of `to_tflite`.
 
@@ -100,6 +116,12 @@ def to_onnx(model, path, opset=OPSET, activation=None, description=None, *, lice
         path: `str` or `Path` of the file, ending in `.onnx`.
         opset: ONNX operator set, 13 to 18.
         activation: as of `to_tflite`, and so `description`, `licence` and `embed_preprocessing`.
+        layout: `"nhwc"`, or `"nchw"`: image and outputs for every pixel are `[batch, channels, height, width]`.
+        batch: 1, or `"dynamic"`: the file takes any number of images at once.
+        quantization: `None` (float32) or `"int8_float_io"`: int8 inside, by onnxruntime's quantiser (QDQ).
+        calibration: as of `to_tflite`, channels last whatever the layout.
+        calibration_method: how the ranges of activations are found, `"min_max"`, `"percentile"` (99.99) or
+            `"entropy"`.
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
@@ -111,15 +133,18 @@ def to_onnx(model, path, opset=OPSET, activation=None, description=None, *, lice
     Example:
         >>> auxzoo.export.to_onnx(compact, "flowers.onnx")
     """
-    if not isinstance(opset, int) or opset not in range(13, 19):
-        raise UserError(f"`opset` must be 13 to 18. Received: opset={opset!r}")
+    names = {FORMATS[name].quantization: name for name in FORMATS if name.startswith("onnx")}
+    if quantization not in names:
+        raise UserError(f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}")
     return _write_one(
         model,
         path,
-        "onnx",
+        names[quantization],
         ".onnx",
-        description=description,
-        opset=opset,
+        calibration,
+        description,
+        onnx=OnnxOptions(opset, layout, batch),
+        onnx_calibration_method=_checked_method(calibration_method),
         activation=activation,
         licence=licence,
         embed_preprocessing=embed_preprocessing,
@@ -141,6 +166,8 @@ def export_files(
     source=None,
     licence=None,
     embed_preprocessing=False,
+    onnx=None,
+    onnx_calibration_method="min_max",
 ):
     """Exports a compact network in several formats with one child process, and measures every file.
 
@@ -158,6 +185,8 @@ def export_files(
         progress: called with a line of text before each step, or `None`.
         source: `str` for the files' metadata, what the network was loaded from.
         licence: as of `to_tflite`, and so `embed_preprocessing`.
+        onnx: `OnnxOptions` of the ONNX formats; if `None`, the usual ones, of an operator set that the target takes.
+        onnx_calibration_method: `calibration_method` of `to_onnx`.
 
     Returns:
         list of records (`dict`), one a file, each written beside its file as `FILE.json`.
@@ -174,6 +203,7 @@ def export_files(
     """
     check_exportable(model)
     formats, opset = choose_formats(formats, target)
+    onnx, onnx_calibration_method = onnx or OnnxOptions(opset), _checked_method(onnx_calibration_method)
     description = _description(model, description)
     preprocessing = _preprocessing(description, embed_preprocessing)
     outputs = outputs_of(model, activation, description)
@@ -193,7 +223,18 @@ def export_files(
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
     return _export(
-        model, outputs, paths, metadata, chosen, evaluation, measured, preprocessing, opset, target, progress
+        model,
+        outputs,
+        paths,
+        metadata,
+        chosen,
+        evaluation,
+        measured,
+        preprocessing,
+        onnx,
+        onnx_calibration_method,
+        target,
+        progress,
     )
 
 
@@ -204,7 +245,8 @@ def _write_one(
     suffix,
     calibration=None,
     description=None,
-    opset=OPSET,
+    onnx=None,
+    onnx_calibration_method="min_max",
     activation=None,
     licence=None,
     embed_preprocessing=False,
@@ -222,7 +264,15 @@ def _write_one(
     if FORMATS[form].needs_calibration:
         preprocessing = _preprocessing(description, embed_preprocessing) if isinstance(calibration, ImageSet) else None
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing)
-    _export(model, outputs, {form: path}, metadata, chosen, opset=opset)
+    _export(
+        model,
+        outputs,
+        {form: path},
+        metadata,
+        chosen,
+        onnx=onnx,
+        onnx_calibration_method=onnx_calibration_method,
+    )
     return path
 
 
@@ -235,7 +285,8 @@ def _export(
     evaluation=None,
     measured=None,
     preprocessing=None,
-    opset=OPSET,
+    onnx=None,
+    onnx_calibration_method="min_max",
     target=None,
     tell=None,
 ):
@@ -250,7 +301,8 @@ def _export(
         evaluation: `ImageSet` for parity, or `None`.
         measured: the same with truth for the outputs, what `_fitting` returned, or `None`.
         preprocessing: of both.
-        opset: ONNX operator set.
+        onnx: `OnnxOptions`, or `None` where no format is ONNX.
+        onnx_calibration_method: name among `onnx_quantization.METHODS`.
         target: name among `TARGETS` that all files must fit, or `None`.
         tell: called with a line of text before each step, or `None`.
 
@@ -265,12 +317,16 @@ def _export(
         folded = fold_batch_normalization(model)
         if metadata.embedded_preprocessing is not None:
             folded, model = (with_scaling_inside(one, metadata.embedded_preprocessing) for one in (folded, model))
-        convert(folded, made, outputs, calibration_images, opset)
+        convert(folded, made, outputs, calibration_images, onnx, onnx_calibration_method)
         layouts = {form: write_metadata(path, metadata) for form, path in made.items()}
         read = {form: read_model_file(path) for form, path in made.items()}
         if target is not None:
             refuse_misfits({made[form].name: model_file for form, model_file in read.items()}, target)
         images, source = _parity_images(model, evaluation, preprocessing, calibration_images, metadata)
+        if onnx is not None and onnx.is_dynamic:
+            for path in made.values():
+                if path.suffix == ".onnx":
+                    check_batches(path, images)
         if measured is not None:
             tell(f"measuring the Keras network on {measured.size} images")
         expected, keras_scores = _keras_reference(model, outputs, images, measured, preprocessing)
@@ -303,6 +359,12 @@ def _export(
             moves |= {path: paths[form], record_path: paths[form].with_name(record_path.name)}
         move_together(moves)
     return records
+
+
+def _checked_method(calibration_method):
+    if not isinstance(calibration_method, str) or calibration_method not in METHODS:
+        raise UserError(f"`calibration_method` must be one of {', '.join(METHODS)}. Received: {calibration_method!r}")
+    return calibration_method
 
 
 def _preprocessing(description, is_embedded):

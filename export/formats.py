@@ -35,6 +35,7 @@ FORMATS = {
     "tflite_int8": Format("_int8.tflite", "int8", "TFLite int8"),
     "tflite_int8_float_io": Format("_int8_float_io.tflite", "int8_float_io", "TFLite int8, float in/out"),
     "onnx": Format(".onnx", None, "ONNX float32"),
+    "onnx_int8": Format("_int8.onnx", "int8_float_io", "ONNX int8, float in/out"),
 }
 # Names that the files use, whatever the layers are called.
 INPUT_NAME = "image"

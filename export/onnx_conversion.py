@@ -3,21 +3,53 @@
 import numpy as np
 
 from .formats import INPUT_NAME
-from .traced import single_image_function
+from .onnx_options import LAYOUT_KEY
+from .traced import image_function
 
 
-def onnx_content(network, outputs, opset):
-    """Returns the bytes of the ONNX file of a network."""
+def onnx_content(network, outputs, options):
+    """Returns the bytes of the ONNX file of a network.
+
+    Args:
+        network: folded Keras model.
+        outputs: list of `(name, key, activation)`.
+        options: `OnnxOptions`.
+    """
+    import onnx
     import tf2onnx
 
-    predict, signature = single_image_function(network, outputs)
-    model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=opset)
+    batch = None if options.is_dynamic else 1
+    predict, signature = image_function(network, outputs, batch, options.is_channels_first)
+    model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=options.opset)
     if [tensor.name for tensor in model.graph.input] != [INPUT_NAME]:
         raise RuntimeError(f"tf2onnx made inputs of {[tensor.name for tensor in model.graph.input]}")
     _round_scales_up(model.graph)
     _split_double_biases(model.graph)
     _drop_idle_reshapes(model)
+    if options.is_dynamic:
+        model = _with_named_batch(model)
+    onnx.helper.set_model_props(model, {LAYOUT_KEY: options.layout.upper()})
+    check_strictly(model)
     return model.SerializeToString()
+
+
+def check_strictly(model):
+    """Raises an error of onnx unless a file is as the standard says, and every shape and type follows from others."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+
+def _with_named_batch(model):
+    """Returns the model with one name for the number of images wherever tf2onnx gave it one of many."""
+    import onnx
+
+    graph = model.graph
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _round_scales_up(graph):
