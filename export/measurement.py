@@ -12,7 +12,7 @@ from .apart import FileApart
 from .runtime import open_file
 
 _PARITY_IMAGES = 256
-_BATCHES = (2, 5)  # at once, of a file that takes any number
+_BATCHES = (2, 3, 5)  # at once, of a file that takes any number
 
 
 def evaluate_file(path, images, preprocessing, progress=None):

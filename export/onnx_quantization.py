@@ -27,15 +27,16 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
     import onnxruntime.quantization as quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from .onnx_conversion import check_strictly
+    from .onnx_conversion import check_strictly, drop_unused_domains
 
     original = onnx.load_model_from_string(content)
     properties = {entry.key: entry.value for entry in original.metadata_props}
     if properties[LAYOUT_KEY] == "NCHW":
         calibration = calibration.transpose(0, 3, 1, 2)
-    prepared, quantized = folder / "prepared.onnx", folder / "quantized.onnx"
+    source, prepared, quantized = (folder / f"{step}.onnx" for step in ("source", "prepared", "quantized"))
+    source.write_bytes(content)
     # Its symbolic inference is of transformers, and wants sympy; ours has all shapes.
-    quant_pre_process(original, prepared, skip_symbolic_shape=True)
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
     # The calibrator keeps every activation of what it is given at once; parts must be of one size.
     at_once = max(size for size in range(1, _AT_ONCE + 1) if len(calibration) % size == 0)
     quantization.quantize_static(
@@ -51,10 +52,8 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
         | ({"CalibPercentile": _PERCENTILE} if calibration_method == "percentile" else {}),
     )
     model = onnx.load(quantized)
-    used = {node.domain for node in model.graph.node}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:], model.metadata_props[:]
-    model.opset_import.extend(kept)
+    drop_unused_domains(model)
+    del model.metadata_props[:]
     onnx.helper.set_model_props(model, properties)
     check_strictly(model)
     return model.SerializeToString()
