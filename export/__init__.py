@@ -8,6 +8,7 @@ _NAMES = {
     "FileApart": "apart",
     "benchmark_files": "benchmark",
     "TARGETS": "targets",
+    "OnnxOptions": "onnx_options",
     "check_target": "target_checks",
     "evaluate_file": "measurement",
     "export_files": "files",

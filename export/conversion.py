@@ -17,6 +17,7 @@ from auxzoo.child_process import run_module
 from auxzoo.files import move_together
 
 from .formats import FORMATS
+from .onnx_options import OnnxOptions
 from .quantization import Quantization
 
 
@@ -26,14 +27,14 @@ class Converted:
 
     Attributes:
         refused: `dict` of format name to why it has no file.
-        quantization: what a record tells of the settings of files that compute in whole numbers.
+        quantization: what a record tells of the settings of TFLite files that compute in whole numbers.
     """
 
     refused: dict
     quantization: dict
 
 
-def convert(network, paths, outputs, calibration=None, opset=17, quantization=None, search=None, progress=None):
+def convert(network, paths, outputs, calibration=None, onnx=None, quantization=None, search=None, progress=None):
     """Writes a network, already folded and checked, in several formats; all files appear or none.
 
     Args:
@@ -41,7 +42,7 @@ def convert(network, paths, outputs, calibration=None, opset=17, quantization=No
         paths: `dict` of format name to the `Path` of its file.
         outputs: list of `Output`.
         calibration: float32 `[count, height, width, 3]`, preprocessed, for formats that need it.
-        opset: ONNX operator set.
+        onnx: `OnnxOptions`, the usual ones if `None`.
         quantization: `Quantization`, the converter's own if `None`.
         search: `selective_search.Search`, for the layers that shall stay float beside those named, or `None`.
         progress: called with a line of text while a search goes on, or `None`.
@@ -54,7 +55,7 @@ def convert(network, paths, outputs, calibration=None, opset=17, quantization=No
     """
     with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
         folder = Path(folder)
-        job = {"formats": list(paths), "opset": opset}
+        job = {"formats": list(paths), "onnx": dataclasses.asdict(onnx or OnnxOptions())}
         run_converter(
             "auxzoo.export.conversion", folder, network, outputs, calibration, quantization, search, job, progress
         )
@@ -108,15 +109,14 @@ def take_over(folder):
 
 def main(folder):
     """Runs in the child: writes the job's formats into `folder`, each under its format's name."""
-    from .onnx_conversion import onnx_content
-
     network, job, calibration, search = take_over(folder)
     converted = Converted({}, {})
-    tflite_formats = [name for name in job["formats"] if name != "onnx"]
+    tflite_formats = [name for name in job["formats"] if name.startswith("tflite")]
     if tflite_formats:
         converted = _write_tflite(network, tflite_formats, job, folder, calibration, search)
-    if "onnx" in job["formats"]:
-        (folder / "onnx").write_bytes(onnx_content(network, job["outputs"], job["opset"]))
+    onnx_formats = [name for name in job["formats"] if name.startswith("onnx")]
+    if onnx_formats:
+        _write_onnx(network, onnx_formats, job, folder, calibration)
     (folder / "converted.json").write_text(json.dumps(dataclasses.asdict(converted)))
 
 
@@ -159,6 +159,18 @@ def _write_tflite(network, names, job, folder, calibration, search):
         except Refused as reason:
             refused[name] = str(reason)
     return Converted(refused, told)
+
+
+def _write_onnx(network, names, job, folder, calibration):
+    from .onnx_conversion import onnx_content
+    from .onnx_quantization import int8_onnx_content
+
+    options = OnnxOptions(**job["onnx"])
+    content = onnx_content(network, job["outputs"], options)
+    if "onnx" in names:
+        (folder / "onnx").write_bytes(content)
+    if "onnx_int8" in names:
+        (folder / "onnx_int8").write_bytes(int8_onnx_content(content, calibration, folder, options.calibration_method))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from .conversion import convert
 from .embedding import with_scaling_inside
 from .folding import fold_batch_normalization
 from .formats import FORMATS, OPSET, choose_formats
-from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .measurement import check_batches, evaluate_file, measure_latency, measure_parity, parity_images
 from .metadata import metadata_of, raw_preprocessing, write_metadata
 from .model_file import read_model_file
+from .onnx_options import OnnxOptions
 from .outputs import outputs_of
 from .quantization import Quantization
 from .runtime import open_file
@@ -91,7 +92,7 @@ def to_tflite(
     Example:
         >>> auxzoo.export.to_tflite(compact, "flowers.tflite", quantization="int8", calibration=train)
     """
-    names = {form.quantization: name for name, form in FORMATS.items() if name != "onnx"}
+    names = {form.quantization: name for name, form in FORMATS.items() if name.startswith("tflite")}
     if quantization not in names:
         raise UserError(f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}")
     return _write_one(
@@ -110,8 +111,24 @@ def to_tflite(
     )
 
 
-def to_onnx(model, path, opset=OPSET, activation=None, description=None, *, licence=None, embed_preprocessing=False):
-    """Writes the ONNX file of a compact network: batch 1, batch-norm folded, channels last.
+def to_onnx(
+    model,
+    path,
+    opset=OPSET,
+    activation=None,
+    description=None,
+    *,
+    layout="nhwc",
+    batch=1,
+    quantization=None,
+    calibration=None,
+    calibration_count=COUNT,
+    calibration_source=None,
+    calibration_method="min_max",
+    licence=None,
+    embed_preprocessing=False,
+):
+    """Writes the ONNX file of a compact network: batch-norm folded, and strictly checked.
 
     Input `image` `[1, height, width, 3]`, preprocessed; outputs as of `to_tflite`.
 
@@ -120,6 +137,13 @@ def to_onnx(model, path, opset=OPSET, activation=None, description=None, *, lice
         path: `str` or `Path` of the file, ending in `.onnx`.
         opset: ONNX operator set, 13 to 18.
         activation: as of `to_tflite`, and so `description`, `licence` and `embed_preprocessing`.
+        layout: `"nhwc"`, or `"nchw"`: image and outputs for every pixel are `[batch, channels, height, width]`.
+        batch: 1, or `"dynamic"`: the file takes any number of images at once.
+        quantization: `None` (float32) or `"int8_float_io"`: int8 inside, by onnxruntime's quantiser (QDQ).
+        calibration: as of `to_tflite`, channels last whatever the layout; and so `calibration_count` and
+            `calibration_source`.
+        calibration_method: how the ranges of activations are found, `"min_max"`, `"percentile"` (99.99) or
+            `"entropy"`.
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
@@ -131,15 +155,19 @@ def to_onnx(model, path, opset=OPSET, activation=None, description=None, *, lice
     Example:
         >>> auxzoo.export.to_onnx(compact, "flowers.onnx")
     """
-    if not isinstance(opset, int) or opset not in range(13, 19):
-        raise UserError(f"`opset` must be 13 to 18. Received: opset={opset!r}")
+    names = {FORMATS[name].quantization: name for name in FORMATS if name.startswith("onnx")}
+    if quantization not in names:
+        raise UserError(f"`quantization` must be one of {', '.join(map(repr, names))}. Received: {quantization!r}")
     return _write_one(
         model,
         path,
-        "onnx",
+        names[quantization],
         ".onnx",
-        description=description,
-        opset=opset,
+        calibration,
+        description,
+        onnx=OnnxOptions(opset, layout, batch, calibration_method),
+        calibration_count=calibration_count,
+        calibration_source=calibration_source,
         activation=activation,
         licence=licence,
         embed_preprocessing=embed_preprocessing,
@@ -167,6 +195,7 @@ def export_files(
     source=None,
     licence=None,
     embed_preprocessing=False,
+    onnx=None,
 ):
     """Exports a compact network in several formats with one child process, and measures every file.
 
@@ -189,6 +218,7 @@ def export_files(
         tuning_count: `int`, images for that; a half of the set where it is small.
         source: `str` for the files' metadata, what the network was loaded from.
         licence: as of `to_tflite`, and so `embed_preprocessing`.
+        onnx: `OnnxOptions` of the ONNX formats; if `None`, the usual ones, of an operator set that the target takes.
 
     Returns:
         list of records (`dict`), one a format, each written beside its file as `FILE.json`. Where the engine or the
@@ -208,6 +238,7 @@ def export_files(
     check_exportable(model)
     formats, opset = choose_formats(formats, target)
     settings = Quantization(engine, calibration_method, keep_float)
+    onnx = onnx or OnnxOptions(opset)
     description = _description(model, description)
     preprocessing = _in_front_of(description, embed_preprocessing)
     outputs = outputs_of(model, activation, description)
@@ -218,6 +249,8 @@ def export_files(
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
         raise UserError(f"`folder` must be a folder. Received: `{folder}`, a file")
+    if max_drop is not None and not any(form.startswith("tflite") and FORMATS[form].activations for form in formats):
+        raise UserError(f"`max_drop` is of int8 and int16 TFLite files. Received: formats {', '.join(formats)}")
     chosen = search = None
     if any(FORMATS[form].needs_calibration for form in formats):
         if not isinstance(calibration, ImageSet):
@@ -231,8 +264,6 @@ def export_files(
                 raise UserError("`max_drop` may be given only for a network with classes, and images with their truth.")
             search = Search(checked_drop(max_drop), Subset(tuning, preprocessing))
         chosen = choose_calibration(calibration, model.input_shape[1:], preprocessing, calibration_count)
-    elif max_drop is not None:
-        raise UserError(f"`max_drop` is of int8 and int16 files. Received: formats {', '.join(formats)}")
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
     return _export(
         model,
@@ -243,7 +274,7 @@ def export_files(
         evaluation,
         measured,
         preprocessing,
-        opset,
+        onnx,
         target,
         tell=progress,
         quantization=settings,
@@ -258,7 +289,7 @@ def _write_one(
     suffix,
     calibration=None,
     description=None,
-    opset=OPSET,
+    onnx=None,
     activation=None,
     quantization=None,
     calibration_count=COUNT,
@@ -283,7 +314,7 @@ def _write_one(
         chosen = choose_calibration(
             calibration, model.input_shape[1:], preprocessing, calibration_count, calibration_source
         )
-    _export(model, outputs, {form: path}, metadata, chosen, opset=opset, quantization=quantization)
+    _export(model, outputs, {form: path}, metadata, chosen, onnx=onnx, quantization=quantization)
     return path
 
 
@@ -296,7 +327,7 @@ def _export(
     evaluation=None,
     measured=None,
     preprocessing=None,
-    opset=OPSET,
+    onnx=None,
     target=None,
     tell=None,
     quantization=None,
@@ -313,7 +344,7 @@ def _export(
         evaluation: `ImageSet` for parity, or `None`.
         measured: the same with truth for the outputs, what `fitting_images` returned, or `None`.
         preprocessing: of both.
-        opset: ONNX operator set.
+        onnx: `OnnxOptions`, or `None` where no format is ONNX.
         target: name among `TARGETS` that all files must fit, or `None`.
         tell: called with a line of text before each step, or `None`.
         quantization: `Quantization`, the converter's own if `None`.
@@ -332,7 +363,7 @@ def _export(
         tell(f"converting to {len(made)} formats")
         if metadata.embedded_preprocessing is not None:
             network, model = (with_scaling_inside(one, metadata.embedded_preprocessing) for one in (network, model))
-        converted = convert(network, made, outputs, calibration_images, opset, quantization, search, tell)
+        converted = convert(network, made, outputs, calibration_images, onnx, quantization, search, tell)
         if converted.refused.keys() == made.keys():
             form, reason = next(iter(converted.refused.items()))
             raise UserError(f"`{paths[form].name}` cannot be made: {reason}")
@@ -342,6 +373,10 @@ def _export(
         if target is not None:
             refuse_misfits({made[form].name: model_file for form, model_file in read.items()}, target)
         images, source = _parity_images(model, evaluation, preprocessing, calibration_images, metadata)
+        if onnx is not None and onnx.is_dynamic:
+            for path in made.values():
+                if path.suffix == ".onnx":
+                    check_batches(path, images)
         if measured is not None:
             tell(f"measuring the Keras network on {measured.size} images")
         expected, keras_scores = _keras_reference(model, outputs, images, measured, preprocessing)
@@ -366,7 +401,7 @@ def _export(
                 "processor": processor_name(),
                 "metadata": {"layouts": layouts[form], "weights_sha256": metadata.weights_sha256},
                 "calibration": manifest if FORMATS[form].needs_calibration else None,
-                "quantization": converted.quantization if FORMATS[form].activations else None,
+                "quantization": _quantization_of(form, converted, onnx),
                 **open_file(path).tensors(),
                 "operators": read[form].operator_counts(),
                 "targets": check_targets(read[form]),
@@ -387,6 +422,15 @@ def _export(
 
 def _now():
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _quantization_of(form, converted, onnx):
+    """Returns what a record tells of how a file that computes in whole numbers was made."""
+    if FORMATS[form].activations is None:
+        return None
+    if form.startswith("onnx"):
+        return {"engine": "onnxruntime", "calibration_method": onnx.calibration_method}
+    return converted.quantization
 
 
 def _versions(quantization):

@@ -49,6 +49,7 @@ FORMATS = {
         "_int16_float_io.tflite", "int16_float_io", "TFLite int16, float in/out", "int16", is_default=False
     ),
     "onnx": Format(".onnx", None, "ONNX float32"),
+    "onnx_int8": Format("_int8.onnx", "int8_float_io", "ONNX int8, float in/out", "int8", is_default=False),
 }
 DEFAULT_FORMATS = tuple(name for name, form in FORMATS.items() if form.is_default)
 # Names that the files use, whatever the layers are called.

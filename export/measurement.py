@@ -5,12 +5,14 @@ import time
 
 import numpy as np
 
+from auxzoo.errors import UserError
 from auxzoo.scores import Scores
 
 from .apart import FileApart
 from .runtime import open_file
 
 _PARITY_IMAGES = 256
+_BATCHES = (2, 3, 5)  # at once, of a file that takes any number
 
 
 def evaluate_file(path, images, preprocessing, progress=None):
@@ -64,6 +66,26 @@ def measure_parity(path, images, expected, outputs):
         return {"images": len(images), **found[outputs[0].name]}
     differences = [values["largest_difference"] for values in found.values() if "largest_difference" in values]
     return {"images": len(images), **({"largest_difference": max(differences)} if differences else {}), **found}
+
+
+def check_batches(path, images):
+    """Raises a `UserError` unless an ONNX file of an open batch gives several images the same as one after the other.
+
+    Args:
+        path: the file.
+        images: float32 `[count, height, width, 3]`, preprocessed.
+    """
+    runner = open_file(path)
+    images = np.resize(images, (max(_BATCHES), *images.shape[1:]))
+    alone = runner.predict(images)
+    for batch in _BATCHES:
+        together = runner.predict(images, batch)
+        for name, values in alone.items() if isinstance(alone, dict) else [("", alone)]:
+            received = together[name] if name else together
+            # An int8 step, and a class where two are equal, may fall to the other side.
+            same = received.shape == values.shape and np.isclose(received, values, atol=0.02 * np.abs(values).max())
+            if np.mean(same) < 0.99:
+                raise UserError(f"`batch` cannot be dynamic: the file gives {batch} images something else than each.")
 
 
 def _compared(received, expected, output):

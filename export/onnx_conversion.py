@@ -3,21 +3,79 @@
 import numpy as np
 
 from .formats import INPUT_NAME
-from .traced import single_image_function
+from .onnx_options import LAYOUT_KEY
+from .traced import image_function
+
+_TRACED_BATCH = 2  # of files that take any number: of one image alone, axes of batch and of one pixel look alike
 
 
-def onnx_content(network, outputs, opset):
-    """Returns the bytes of the ONNX file of a network."""
+def onnx_content(network, outputs, options):
+    """Returns the bytes of the ONNX file of a network.
+
+    Args:
+        network: folded Keras model.
+        outputs: list of `(name, key, activation)`.
+        options: `OnnxOptions`.
+    """
+    import onnx
     import tf2onnx
 
-    predict, signature = single_image_function(network, outputs)
-    model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=opset)
+    batch = _TRACED_BATCH if options.is_dynamic else 1
+    predict, signature = image_function(network, outputs, batch, options.is_channels_first)
+    model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=options.opset)
     if [tensor.name for tensor in model.graph.input] != [INPUT_NAME]:
         raise RuntimeError(f"tf2onnx made inputs of {[tensor.name for tensor in model.graph.input]}")
     _round_scales_up(model.graph)
     _split_double_biases(model.graph)
     _drop_idle_reshapes(model)
+    if options.is_dynamic:
+        model = _with_open_batch(model)
+    drop_unused_domains(model)
+    onnx.helper.set_model_props(model, {LAYOUT_KEY: options.layout.upper()})
+    check_strictly(model)
     return model.SerializeToString()
+
+
+def check_strictly(model):
+    """Raises an error of onnx unless a file is as the standard says, and every shape and type follows from others."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+
+def drop_unused_domains(model):
+    """Takes out operator sets that no operator is of: a reader may not know them."""
+    used = {node.domain for node in model.graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def _with_open_batch(model):
+    """Returns the model of `_TRACED_BATCH` images as one of any number of them.
+
+    Traced with an open batch, the graph would compute every shape, keep reshapes that do nothing, and below operator
+    set 18 tf2onnx gets some of a DeepLab wrong. In a graph of fixed shapes only reshapes tell the number of images.
+    """
+    import onnx
+
+    graph = model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for index, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or node.input[1] not in weights:
+            continue
+        shape = np.array(onnx.numpy_helper.to_array(weights[node.input[1]]))
+        if shape.size and shape[0] == _TRACED_BATCH:
+            shape[0] = 0  # as many as come in
+            name = f"{node.input[1]}_open_{index}"
+            graph.initializer.append(onnx.numpy_helper.from_array(shape, name))
+            node.input[1] = name
+    _drop_unread(graph, {output.name for output in graph.output})
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
 
 
 def _round_scales_up(graph):

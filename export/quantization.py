@@ -76,10 +76,11 @@ class Quantization:
                     f"`keep_float` must be layers of the network, whose batch-norm is in its convolutions. "
                     f"Received: {name!r}; there are {', '.join(near)}, ..."
                 )
-        whole = [FORMATS[form].activations for form in formats if FORMATS[form].activations]
+        tflite = [FORMATS[form] for form in formats if form.startswith("tflite")]
+        whole = [form.activations for form in tflite if form.activations]
         if not whole and not self.is_default:
             raise UserError(
-                "`keep_float`, `engine` and `calibration_method` are of int8 and int16 files. "
+                "`keep_float`, `engine` and `calibration_method` are of int8 and int16 TFLite files. "
                 f"Received: formats {', '.join(formats)}"
             )
         if self.engine == "tensorflow" and "int16" in whole and not (self.is_default and not is_searched):

@@ -10,6 +10,7 @@ from auxzoo.errors import UserError
 from auxzoo.machine import quiet_stderr
 
 from .model_file import read_model_file
+from .onnx_options import LAYOUT_KEY
 
 
 def open_file(path, threads=1):
@@ -115,7 +116,11 @@ class TFLiteFile:
 
 
 class ONNXFile:
-    """An ONNX file in onnxruntime."""
+    """An ONNX file in onnxruntime; images and what it gives for every pixel are channels last, however the file is.
+
+    The file's property `image_layout` tells, NHWC or NCHW. Of a file without it three channels before the rows, and not
+    behind the columns, mean NCHW, `[batch, 3, height, width]`; then outputs of four axes are taken for NCHW too.
+    """
 
     def __init__(self, path, threads):
         import onnxruntime
@@ -142,12 +147,33 @@ class ONNXFile:
         if self._input.type != "tensor(float)":
             raise UserError(f"`{path}` must take float32. Received: {self._input.type}")
         self._image = np.zeros(shape, np.float32)
+        self.is_dynamic = not isinstance(self._input.shape[0], int)
+        self._is_channels_first = self._find_channels_first(shape)
 
-    def predict(self, images):
-        """Returns float32 logits of float32 images."""
-        images = _checked_images(images, self._image.shape)
+    def _find_channels_first(self, shape):
         with _readable(self.path):
-            results = [self._run(image[None]) for image in images]
+            stated = self._session.get_modelmeta().custom_metadata_map.get(LAYOUT_KEY)
+        if stated is None:
+            return len(shape) == 4 and shape[1] == 3 and shape[3] != 3
+        if stated not in ("NHWC", "NCHW") or len(shape) != 4:
+            raise UserError(
+                f"`{self.path}` must have the {LAYOUT_KEY} NHWC or NCHW, of an image of four axes. "
+                f"Received: {stated[:20]!r}, shape {shape}"
+            )
+        return stated == "NCHW"
+
+    def predict(self, images, batch=1):
+        """Returns float32 logits of float32 images, `batch` of them at once where the file takes several."""
+        if batch != 1 and not self.is_dynamic:
+            raise UserError(f"`batch` must be 1: `{self.path}` takes one image. Received: batch={batch!r}")
+        shape = self._image.shape
+        images = _checked_images(images, (1, *shape[2:], shape[1]) if self._is_channels_first else shape)
+        if self._is_channels_first:
+            images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        with _readable(self.path):
+            results = [self._run(images[start : start + batch]) for start in range(0, len(images), batch)]
+        if self._is_channels_first:
+            results = [[np.moveaxis(one, 1, 3) if one.ndim == 4 else one for one in result] for result in results]
         names = [output.name for output in self._outputs]
         return _one_or_all(dict(zip(names, map(np.concatenate, zip(*results, strict=True)), strict=True)))
 

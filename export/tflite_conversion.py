@@ -1,6 +1,6 @@
 """A TFLite file by TensorFlow's converter. For the child process that converts."""
 
-from .traced import single_image_function
+from .traced import image_function
 
 
 def save_for_tflite(network, outputs, folder):
@@ -8,7 +8,7 @@ def save_for_tflite(network, outputs, folder):
     # Of all ways into the converter this one keeps the weights, names the tensors, and tells its errors.
     import keras
 
-    predict, signature = single_image_function(network, outputs)
+    predict, signature = image_function(network, outputs)
     archive = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint("serve", predict, input_signature=signature)

@@ -34,11 +34,21 @@ def dilate_in_one_operator():
     tf.nn.depthwise_conv2d, tf.nn.separable_conv2d = depthwise_conv2d, separable_conv2d
 
 
-def single_image_function(network, outputs):
-    """Returns a `tf.function` of one image, with named input and outputs, and its signature."""
+def image_function(network, outputs, batch=1, channels_first=False):
+    """Returns a `tf.function` of images, with named input and outputs, and its signature.
+
+    Args:
+        network: Keras model.
+        outputs: list of `(name, key, activation)`.
+        batch: how many images, `None` for any number.
+        channels_first: whether it takes `[batch, channels, height, width]`, and gives whatever has four axes so.
+    """
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((1, *network.input_shape[1:]), tf.float32, name=INPUT_NAME)]
+    size = network.input_shape[1:]
+    if channels_first:
+        size = (size[-1], *size[:-1])
+    signature = [tf.TensorSpec((batch, *size), tf.float32, name=INPUT_NAME)]
 
     activations = {
         None: tf.identity,
@@ -48,10 +58,13 @@ def single_image_function(network, outputs):
 
     @tf.function(input_signature=signature)
     def predict(image):
-        values = network(image, training=False)
-        return {
-            name: tf.identity(activations[activation](values if key is None else values[key]), name=name)
-            for name, key, activation in outputs
-        }
+        values = network(tf.transpose(image, (0, 2, 3, 1)) if channels_first else image, training=False)
+        results = {}
+        for name, key, activation in outputs:
+            value = activations[activation](values if key is None else values[key])
+            if channels_first and len(value.shape) == 4:
+                value = tf.transpose(value, (0, 3, 1, 2))
+            results[name] = tf.identity(value, name=name)
+        return results
 
     return predict, signature

@@ -38,6 +38,15 @@ def add_arguments(parser):
     parser.add_argument(
         "--embed-preprocessing", action="store_true", help="put the scaling of pixel values into the file's graph"
     )
+    parser.add_argument("--onnx-opset", type=int, help="ONNX operator set, 13 to 18 (default: 17, or the target's)")
+    parser.add_argument("--onnx-layout", choices=("nhwc", "nchw"), default="nhwc", help="axes of ONNX files")
+    parser.add_argument("--onnx-batch", choices=("1", "dynamic"), default="1", help="images at once in ONNX files")
+    parser.add_argument(
+        "--onnx-calibration-method",
+        default="min_max",
+        metavar="METHOD",
+        help="of the int8 ONNX file: min_max, percentile or entropy (default: %(default)s)",
+    )
     parser.add_argument("--licence", help="of the network and its weights, for the files' metadata")
     parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
@@ -61,11 +70,18 @@ def run(arguments):
 
     from auxzoo.errors import UserError
     from auxzoo.export.formats import DEFAULT_FORMATS, FORMATS, choose_formats
+    from auxzoo.export.onnx_options import OnnxOptions
     from auxzoo.files import numbered_folder
 
     sets = {None: None, "default": DEFAULT_FORMATS, "all": FORMATS}
     wanted = sets[arguments.formats] if arguments.formats in sets else arguments.formats.split(",")
-    formats, _ = choose_formats(wanted, arguments.target, "--formats")
+    formats, opset = choose_formats(wanted, arguments.target, "--formats")
+    onnx = OnnxOptions(
+        opset if arguments.onnx_opset is None else arguments.onnx_opset,
+        arguments.onnx_layout,
+        "dynamic" if arguments.onnx_batch == "dynamic" else 1,
+        arguments.onnx_calibration_method,
+    )
     needs_calibration = any(FORMATS[form].needs_calibration for form in formats)
     if arguments.data is None and (needs_calibration or not arguments.no_accuracy):
         raise UserError(
@@ -104,6 +120,7 @@ def run(arguments):
         source=name,
         licence=arguments.licence or (zoo.LICENCE if arguments.name in zoo.read_index() else None),
         embed_preprocessing=arguments.embed_preprocessing,
+        onnx=onnx,
         progress=lambda line: print(f"  {line} ...", flush=True),
         max_drop=arguments.max_drop,
         tuning_count=arguments.tuning_count,

@@ -1,0 +1,213 @@
+"""Exports networks of `keras.applications`, which this project has never seen, and compares each file with Keras.
+
+    nice -n 10 python benchmarks/keras_applications.py --to benchmarks/keras_applications
+
+Weights are random, of a fixed seed, and batch-norm statistics are those of pictures, so that every logit answers to its
+picture. Each network runs in a child process with a limit of time; its line of `results.jsonl` is written when it is
+done, and what has a line is not done again. The last thing written is the table, `README.md`. Parity is of 48 test
+pictures of the packaged sample, calibration of 200 training pictures.
+"""
+
+import argparse
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FORMATS = ("tflite_float32", "tflite_int8", "onnx", "onnx_int8")
+CLOSE = 1e-3  # of a float file: the largest difference as a share of the largest logit
+# Name -> size in pixels; where it is not 96 the network takes no smaller one.
+NETWORKS = {
+    "MobileNet": 96,
+    "MobileNetV2": 96,
+    "MobileNetV3Small": 96,
+    "MobileNetV3Large": 96,
+    "EfficientNetB0": 96,
+    "EfficientNetB1": 96,
+    "EfficientNetV2B0": 96,
+    "EfficientNetV2B1": 96,
+    "NASNetMobile": 96,
+    "DenseNet121": 96,
+    "DenseNet169": 96,
+    "ResNet50": 96,
+    "ResNet50V2": 96,
+    "ResNet101": 96,
+    "ResNet101V2": 96,
+    "InceptionV3": 96,
+    "InceptionResNetV2": 96,
+    "Xception": 96,
+    "VGG16": 96,
+    "ConvNeXtTiny": 96,
+}
+
+
+def build(name, size, images, seed=0):
+    """Returns a network of ten classes with random weights and lively statistics, and its `Preprocessing`.
+
+    Args:
+        name: of a function of `keras.applications`.
+        size: of the image, in pixels.
+        images: `ImageSet` that the statistics are of.
+        seed: of the weights.
+    """
+    import keras
+    import numpy as np
+
+    from auxzoo import models
+
+    keras.utils.set_random_seed(seed)
+    function = getattr(keras.applications, name)
+    settings = {"weights": None, "classes": 10, "input_shape": (size, size, 3), "classifier_activation": None}
+    if "include_preprocessing" in inspect.signature(function).parameters:
+        settings["include_preprocessing"] = True
+    network = function(**settings)
+    # A network that scales its pixels itself takes those of a picture.
+    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
+    is_raw = any(isinstance(layer, scaling) for layer in network.layers)
+    preprocessing = models.Preprocessing(size, size)
+    if is_raw:
+        preprocessing = models.Preprocessing(size, size, scale=(1.0,) * 3, offset=(0.0,) * 3)
+    generator = np.random.default_rng(seed)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            # Mostly the middle pixel: a mean over many layers would forget the picture.
+            value = generator.normal(0, 0.1, layer.kernel.shape)
+            value[layer.kernel.shape[0] // 2, layer.kernel.shape[1] // 2] += 1
+            layer.kernel.assign(value)
+        elif type(layer).__name__ == "LayerScale":
+            layer.gamma.assign(np.full(layer.gamma.shape, 0.3))  # it begins at a millionth: the block would not count
+    batch = next(iter(images.batches(preprocessing, 32)))[0]
+    normalizations = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in normalizations:
+        layer.momentum = 0.0
+    network(batch, training=True)
+    return network, preprocessing
+
+
+def measure(name, size):
+    """Returns what a line of the results tells of a network, exported here."""
+    import keras
+
+    from auxzoo import models
+    from auxzoo.data import open_images
+
+    train, test = open_images("sample", "train"), open_images("sample", "test").sample(48, 0)
+    network, preprocessing = build(name, size, train)
+    logits = network.predict(next(iter(test.batches(preprocessing, 48)))[0], verbose=0)
+    found = {
+        "network": name,
+        "pixels": size,
+        "parameters": network.count_params(),
+        "largest_logit": float(abs(logits).max()),
+        "deviation": float(logits.std(axis=0).mean()),  # from picture to picture
+        "keras": keras.__version__,
+        "files": {},
+    }
+    description = models.Description((), preprocessing)
+    # All at once is the fast way; one that fails must not hide the others.
+    together = _export(network, description, FORMATS, train, test)
+    for form in FORMATS:
+        found["files"][form] = together.get(form) or _export(network, description, (form,), train, test)[form]
+    return found
+
+
+def _export(network, description, formats, train, test):
+    """Returns format -> what is told of its file, or why there is none; nothing where several fail together."""
+    from auxzoo.child_process import ChildFailed
+    from auxzoo.errors import UserError
+    from auxzoo.export import export_files
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            records = export_files(
+                network, folder, formats, calibration=train, evaluation=test, description=description, name="net"
+            )
+        except (UserError, ChildFailed) as error:
+            return {} if len(formats) > 1 else {formats[0]: {"reason": str(error).splitlines()[-1][:300]}}
+    return {
+        record["format"]: {"bytes": record["bytes"], **record["parity"]}
+        if "refused" not in record
+        else {"reason": record["refused"]}
+        for record in records
+    }
+
+
+def cell(found, form):
+    """Returns the cell of a table: parity of a file, or the reason why there is none."""
+    file = found["files"].get(form, {"reason": found.get("reason", "not tried")})
+    if "reason" in file:
+        return file["reason"].replace("|", "/")
+    if form in ("tflite_float32", "onnx"):
+        share = file["largest_difference"] / found["largest_logit"]
+        return f"{share:.0e}" if share < CLOSE else f"**differs: {share:.0e}**"
+    return f"{file['mean_difference'] / found['deviation']:.2f}, {file['same_prediction']:.0%}"
+
+
+def table(lines):
+    """Returns the Markdown page of all results."""
+    rows = [
+        "# Networks of keras.applications, exported",
+        "",
+        f"`python benchmarks/keras_applications.py`; Keras {lines[0].get('keras', '?')}; random weights, seed 0.",
+        "Float files: the largest difference to Keras as a share of the largest logit. Int8 files: the mean difference",
+        "as a share of how much logits vary from picture to picture, and how often the highest logit is the same one;",
+        "random weights are no measure of what a trained network would lose. Where there is no file, the reason.",
+        "",
+        "| network | px | parameters | TFLite float32 | TFLite int8 | ONNX float32 | ONNX int8 |",
+        "| --- | --: | --: | --- | --- | --- | --- |",
+    ]
+    for found in lines:
+        cells = " | ".join(cell(found, form) for form in FORMATS)
+        rows.append(f"| {found['network']} | {found['pixels']} | {found.get('parameters', 0):,} | {cells} |")
+    return "\n".join([*rows, ""])
+
+
+def main():
+    """Runs what has no line yet, each network in a child process, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", default="benchmarks/keras_applications", help="folder (default: %(default)s)")
+    parser.add_argument("--networks", help="comma-separated (default: all twenty)")
+    parser.add_argument("--limit", type=int, default=1800, help="seconds a network (default: %(default)s)")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, NETWORKS[arguments.one])))
+        return
+    names = list(NETWORKS) if arguments.networks is None else arguments.networks.split(",")
+    if unknown := [name for name in names if name not in NETWORKS]:
+        parser.error(f"--networks must be among {', '.join(NETWORKS)}; received {', '.join(unknown)}")
+    folder = Path(arguments.to)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "results.jsonl"
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    for name in names:
+        if any(found["network"] == name for found in done):
+            continue
+        print(f"{name} ...", flush=True)
+        done.append(_measure_apart(name, arguments.limit))
+        with open(results, "a") as file:
+            file.write(json.dumps(done[-1]) + "\n")
+    done.sort(key=lambda found: list(NETWORKS).index(found["network"]))
+    (folder / "README.md").write_text(table(done))
+    print(table(done))
+
+
+def _measure_apart(name, limit):
+    command = [sys.executable, __file__, "--one", name]
+    missing = {"network": name, "pixels": NETWORKS[name], "files": {}}
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, timeout=limit, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+    except subprocess.TimeoutExpired:
+        return missing | {"reason": f"not done in {limit} s"}
+    if child.returncode != 0:
+        return missing | {"reason": (child.stderr.strip().splitlines() or ["failed"])[-1][:300]}
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,318 @@
+"""ONNX files: operator sets, order of axes, batches, int8; the four kinds of network, a few that are not ours."""
+
+import importlib.util
+import json
+import types
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from keras import layers
+
+from auxzoo import models
+from auxzoo.child_process import ChildFailed
+from auxzoo.errors import UserError
+from auxzoo.export import OnnxOptions, export_files, open_file, to_onnx
+from auxzoo.export.conversion import convert
+from auxzoo.export.folding import fold_batch_normalization
+from auxzoo.export.measurement import check_batches
+from auxzoo.export.onnx_options import LAYOUT_KEY
+from auxzoo.export.outputs import outputs_of
+
+SIZE = (32, 48, 3)
+
+
+def segmenter():
+    backbone = models.MobileNetV2(SIZE, 0.35, output_stride=16)
+    return models.DeepLabLite(backbone, num_classes=3)
+
+
+def several_tasks():
+    """A class, and a height at every pixel, of one backbone with a dilated depthwise convolution."""
+    inputs = keras.Input(SIZE)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(inputs)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.DepthwiseConv2D(3, dilation_rate=2, padding="same", use_bias=False)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    height = layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2D(1, 1)(x))
+    kind = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, {"height": height, "kind": kind}, name="several")
+
+
+KINDS = {
+    "mobilenet_v2": lambda: models.MobileNetV2(SIZE, 0.35, num_classes=3),
+    "resnet18": lambda: models.ResNet18(SIZE, 0.125, "small", num_classes=3),
+    "deeplab": segmenter,
+    "several": several_tasks,
+}
+# Every value of each option, and each at least once with a dense network.
+OPTIONS = {
+    "plain": OnnxOptions(13),
+    "nchw": OnnxOptions(15, layout="nchw"),
+    "dynamic": OnnxOptions(18, batch="dynamic"),
+    "both": OnnxOptions(13, layout="nchw", batch="dynamic"),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def case(request, make_random):
+    """A network whose outputs answer to the image, images, and what Keras gives for them."""
+    network = make_random(KINDS[request.param](), 0)
+    images = np.random.default_rng(1).uniform(-1, 1, (12, *SIZE)).astype("float32")
+    normalizations = [layer for layer in network.layers if isinstance(layer, layers.BatchNormalization)]
+    for layer in normalizations:
+        layer.momentum = 0.0
+        layer.beta.assign_add(keras.ops.ones_like(layer.beta))
+    network(images, training=True)
+    expected = network(images)
+    expected = expected if isinstance(expected, dict) else {"logits": expected}
+    expected = {name: np.asarray(value) for name, value in expected.items()}
+    for value in expected.values():
+        assert np.std(value, axis=0).max() > 1e-3, "the comparison would see nothing"
+    return types.SimpleNamespace(network=network, images=images, expected=expected)
+
+
+@pytest.fixture(scope="module", params=OPTIONS)
+def written(request, case, tmp_path_factory):
+    """The float32 and the int8 file of the case, of some options."""
+    folder, options = tmp_path_factory.mktemp("onnx"), OPTIONS[request.param]
+    files = {"onnx": folder / "net.onnx", "onnx_int8": folder / "net_int8.onnx"}
+    convert(fold_batch_normalization(case.network), files, outputs_of(case.network), case.images, options)
+    return types.SimpleNamespace(**vars(case), files=files, options=options)
+
+
+def predicted(path, images, batch=1):
+    received = open_file(path).predict(images, batch)
+    return received if isinstance(received, dict) else {"logits": received}
+
+
+@pytest.mark.slow
+class TestKinds:
+    def test_equal_to_keras_in_the_same_order_of_axes(self, written):
+        for name, received in predicted(written.files["onnx"], written.images).items():
+            largest = np.abs(written.expected[name]).max()
+            np.testing.assert_allclose(received, written.expected[name], atol=1e-5 * largest, rtol=1e-4)
+
+    def test_int8_answers_as_keras_does(self, written):
+        for name, received in predicted(written.files["onnx_int8"], written.images).items():
+            expected = written.expected[name]
+            assert received.shape == expected.shape
+            assert received.dtype == np.float32
+            assert np.abs(received - expected).mean() < 0.1 * np.ptp(expected)
+
+    def test_opset_names_shapes(self, written):
+        for path in written.files.values():
+            model = onnx.load(path)
+            assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", written.options.opset)]
+            assert [tensor.name for tensor in model.graph.input] == ["image"]
+            assert {tensor.name for tensor in model.graph.output} == set(written.expected)
+            batch = "batch" if written.options.is_dynamic else 1
+            size = (3, *SIZE[:2]) if written.options.is_channels_first else SIZE
+            tensors = open_file(path).tensors()
+            assert tensors["input"]["shape"] == [batch, *size]
+            for output in tensors.get("outputs", [tensors.get("output")]):
+                shape = list(written.expected[output["name"]].shape[1:])
+                if written.options.is_channels_first and len(shape) == 3:
+                    shape = [shape[-1], *shape[:-1]]
+                assert output["shape"] == [batch, *shape]
+
+    def test_strictly_checked(self, written):
+        for path in written.files.values():
+            model = onnx.load(path)
+            onnx.checker.check_model(model, full_check=True)
+            onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+    def test_batch_norm_is_folded(self, written):
+        operators = open_file(written.files["onnx"]).operators()
+        assert "BatchNormalization" not in operators
+        assert "Mul" not in operators
+        adds = sum(isinstance(layer, layers.Add) for layer in written.network._flatten_layers())
+        assert operators.get("Add", 0) == adds
+
+    def test_channels_first_needs_no_transposition_of_the_image(self, written):
+        if written.options.is_channels_first:
+            model = onnx.load(written.files["onnx"])
+            (reader, *_) = [node for node in model.graph.node if "image" in node.input]
+            assert reader.op_type in ("Conv", "Pad")
+
+    def test_any_number_of_images(self, written):
+        for path in written.files.values():
+            if not written.options.is_dynamic:
+                with pytest.raises(UserError, match=r"`batch` must be 1: .* takes one image. Received: batch=2"):
+                    predicted(path, written.images, 2)
+                continue
+            alone = predicted(path, written.images)
+            for batch in (2, 5, 12):
+                for name, received in predicted(path, written.images, batch).items():
+                    scale = np.abs(alone[name]).max()
+                    assert np.isclose(received, alone[name], atol=0.02 * scale).mean() > 0.99
+
+    def test_int8_has_pairs_per_channel(self, written):
+        model = onnx.load(written.files["onnx_int8"])
+        scales = {tensor.name: tensor for tensor in model.graph.initializer}
+        kernels = [node for node in model.graph.node if node.op_type == "Conv"]
+        sources = {output: node for node in model.graph.node for output in node.output}
+        assert kernels
+        for kernel in kernels:
+            image, weight = (sources[name] for name in kernel.input[:2])
+            assert image.op_type == weight.op_type == "DequantizeLinear"
+            assert list(scales[weight.input[1]].dims) == list(scales[weight.input[0]].dims)[:1]
+            assert scales[weight.input[0]].data_type == onnx.TensorProto.INT8
+
+
+@pytest.fixture(scope="module")
+def small():
+    inputs = keras.Input((8, 10, 3))
+    x = layers.ReLU()(layers.Conv2D(4, 3)(inputs))
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), name="small")
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"opset": 12}, "`opset` must be 13 to 18. Received: opset=12"),
+            ({"opset": 19}, "`opset` must be 13 to 18. Received: opset=19"),
+            ({"opset": True}, "`opset` must be 13 to 18"),
+            ({"opset": "17"}, "`opset` must be 13 to 18"),
+            ({"layout": "chwn"}, "`layout` must be nhwc or nchw. Received: layout='chwn'"),
+            ({"layout": None}, "`layout` must be nhwc or nchw"),
+            ({"batch": 4}, "`batch` must be 1 or 'dynamic'. Received: batch=4"),
+            ({"batch": True}, "`batch` must be 1 or 'dynamic'"),
+            ({"batch": None}, "`batch` must be 1 or 'dynamic'"),
+            ({"quantization": "int4"}, "`quantization` must be one of None, 'int8_float_io'. Received: 'int4'"),
+            ({"quantization": "int8_float_io"}, "`calibration` must be real images for int8. Received: none"),
+            ({"calibration_method": "mse"}, "`calibration_method` must be one of min_max, percentile, entropy"),
+        ],
+    )
+    def test_wrong_ones_are_refused_by_name(self, small, tmp_path, settings, message):
+        with pytest.raises(UserError, match=message):
+            to_onnx(small, tmp_path / "a.onnx", **settings)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("method", ["percentile", "entropy"])
+    def test_other_methods_of_calibration(self, small, tmp_path, method):
+        images = np.random.default_rng(0).uniform(-1, 1, (20, 8, 10, 3)).astype("float32")
+        images[3, 2, 2] = 40  # few values are large: other methods cut them off
+        path = to_onnx(
+            small,
+            tmp_path / "a.onnx",
+            layout="nchw",
+            quantization="int8_float_io",
+            calibration=images,
+            calibration_method=method,
+        )
+        record = json.loads((tmp_path / "a.onnx.json").read_text())
+        assert record["format"] == "onnx_int8"
+        assert record["calibration"]["count"] == 20
+        usual = np.delete(images, 3, axis=0)
+        np.testing.assert_allclose(open_file(path).predict(usual), small(usual).numpy(), atol=0.05)
+
+    @pytest.mark.slow
+    def test_export_files_takes_options_and_the_target_its_operator_set(self, small, tmp_path):
+        description = models.Description((), models.Preprocessing(8, 10))
+        options = OnnxOptions(14, "nchw", "dynamic")
+        (record,) = export_files(small, tmp_path, ["onnx"], description=description, name="net", onnx=options)
+        assert record["input"]["shape"] == ["batch", 3, 8, 10]
+        assert record["parity"]["largest_difference"] < 1e-5
+
+
+class TestReading:
+    """Files of any layout and batch are read, whoever wrote them."""
+
+    @staticmethod
+    def write(path, shape, nodes=None, properties=None, output_shape=None):
+        """Writes a file that gives its input."""
+        make = onnx.helper
+        nodes = nodes or [make.make_node("Identity", ["x"], ["y"])]
+        kinds = (("x", shape), ("y", output_shape or shape))
+        ends = [make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sizes) for name, sizes in kinds]
+        model = make.make_model(
+            make.make_graph(nodes, "g", ends[:1], ends[1:]), opset_imports=[make.make_opsetid("", 17)]
+        )
+        model.ir_version = 8
+        make.set_model_props(model, properties or {})
+        onnx.save(model, path)
+        return path
+
+    @pytest.mark.parametrize(
+        ("shape", "properties"),
+        [
+            ([1, 3, 4, 6], {}),  # three channels can only be the second axis
+            ([1, 4, 6, 3], {}),
+            ([1, 3, 6, 3], {}),  # both: channels last, as before
+            ([1, 5, 4, 6], {LAYOUT_KEY: "NCHW"}),
+            ([1, 3, 4, 6], {LAYOUT_KEY: "NHWC"}),
+            (["n", 3, 4, 6], {}),
+        ],
+    )
+    def test_images_are_channels_last_whatever_the_file(self, tmp_path, shape, properties):
+        path = self.write(tmp_path / "a.onnx", shape, properties=properties)
+        first = properties.get(LAYOUT_KEY, "NCHW" if shape[1] == 3 and shape[3] != 3 else "NHWC") == "NCHW"
+        size = (*shape[2:], shape[1]) if first else shape[1:]
+        images = np.random.default_rng(0).normal(size=(3, *size)).astype("float32")
+        np.testing.assert_array_equal(open_file(path).predict(images), images)
+        open_file(path).run_once()
+
+    def test_images_of_the_other_order_are_refused(self, tmp_path):
+        path = self.write(tmp_path / "a.onnx", [1, 3, 4, 6])
+        with pytest.raises(UserError, match=r"`images` must be of shape \[count, 4, 6, 3\]. Received: shape \(1, 3, 4"):
+            open_file(path).predict(np.zeros((1, 3, 4, 6)))
+
+    @pytest.mark.parametrize(("layout", "shape"), [("CHWN", [1, 3, 4, 6]), ("", [1, 3, 4, 6]), ("NCHW", [1, 8])])
+    def test_layouts_that_make_no_sense_are_refused(self, tmp_path, layout, shape):
+        path = self.write(tmp_path / "a.onnx", shape, properties={LAYOUT_KEY: layout})
+        with pytest.raises(UserError, match=f"must have the {LAYOUT_KEY} NHWC or NCHW, of an image of four axes"):
+            open_file(path)
+
+    @pytest.mark.parametrize("shape", [[2, 3, 4, 6], ["n", 3, "h", "w"]])
+    def test_other_open_sizes_are_refused(self, tmp_path, shape):
+        path = self.write(tmp_path / "a.onnx", shape)
+        with pytest.raises(UserError, match="must take one image of a fixed size"):
+            open_file(path)
+
+    def test_a_batch_that_mixes_images_is_found(self, tmp_path):
+        make = onnx.helper
+        nodes = [
+            make.make_node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1),
+            make.make_node("Sub", ["x", "m"], ["y"]),
+        ]
+        images = np.random.default_rng(0).normal(size=(4, 4, 6, 3)).astype("float32")
+        check_batches(self.write(tmp_path / "good.onnx", ["n", 4, 6, 3]), images)
+        with pytest.raises(UserError, match="`batch` cannot be dynamic: the file gives 2 images something else"):
+            check_batches(self.write(tmp_path / "bad.onnx", ["n", 4, 6, 3], nodes), images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "ResNet50V2"])
+def test_networks_of_keras_applications(name, make_pictures):
+    """By the command whose table is committed; smaller, and these three alone."""
+    path = Path(__file__).parents[2] / "benchmarks" / "keras_applications.py"
+    if not path.exists():
+        pytest.skip("needs the source tree")
+    specification = importlib.util.spec_from_file_location("keras_applications", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    network, preprocessing = module.build(name, 64, make_pictures(32, seed=0))
+    images = next(iter(make_pictures(8, seed=1).batches(preprocessing, 8)))[0]
+    expected = network(images).numpy()
+    assert expected.std(axis=0).max() > 1e-3
+    found = module._export(
+        network,
+        models.Description((), preprocessing),
+        ("tflite_float32", "tflite_int8", "onnx"),
+        make_pictures(32, seed=2),
+        None,
+    )
+    for form in ("tflite_float32", "onnx"):
+        assert found[form]["largest_difference"] < 1e-3 * np.abs(expected).max()
+    assert found["tflite_int8"]["mean_difference"] < 2 * expected.std()
+
+
+def test_a_converter_that_fails_leaves_no_file(small, tmp_path):
+    with pytest.raises(ChildFailed):
+        convert(small, {"onnx_int8": tmp_path / "a.onnx"}, outputs_of(small), np.ones((2, 5, 5, 3), "float32"))
+    assert list(tmp_path.iterdir()) == []
