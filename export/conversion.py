@@ -67,7 +67,7 @@ def main(folder):
     dilate_in_one_operator()
     calibration_file = folder / "calibration.npy"
     calibration = np.load(calibration_file) if calibration_file.exists() else None
-    tflite_formats = [name for name in job["formats"] if name.startswith("tflite")]
+    tflite_formats = [name for name in job["formats"] if not name.startswith("onnx")]
     if tflite_formats:
         save_for_tflite(network, job["outputs"], folder / "saved_model")
     for name in tflite_formats:
