@@ -704,7 +704,7 @@ class TestExport:
             (["plain", "--no-accuracy"], "`--data` must be sample, tfds:NAME or folder:PATH"),
             (
                 ["plain", "--formats", "tflite_int4"],
-                "`--formats` must be among tflite_float32, .*onnx. Received: tflite_int4",
+                "`--formats` must be among tflite_float32, .*onnx_int8. Received: tflite_int4",
             ),
             (["plain", "--formats", ""], "`--formats` must be among"),
             (["plain", "--formats", "onnx,", "--no-accuracy"], "`--formats` must be among"),

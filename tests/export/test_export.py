@@ -21,7 +21,7 @@ from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.metrics import Segmentation
 
 CLASSES = 3
-TFLITE = [form for form in DEFAULT_FORMATS if form != "onnx"]
+TFLITE = [form for form in DEFAULT_FORMATS if form.startswith("tflite")]
 FLOATS = ["tflite_float32", "onnx"]
 QUANTIZED = ["tflite_dynamic", "tflite_int8", "tflite_int8_float_io"]
 
