@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auxzoo.export import plan_memory, read_model_file
-from auxzoo.export.formats import FORMATS
+from auxzoo.export.formats import DEFAULT_FORMATS
 from auxzoo.export.model_file import ModelFile, Operator, Tensor
 
 
@@ -97,7 +97,7 @@ def test_any_graph_has_the_peak_of_brute_force(file):
     assert sum(file.tensors[place].bytes() for place in plan.tensors) == plan.peak_bytes
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", DEFAULT_FORMATS)
 def test_of_our_own_files(tiny, form):
     """4x6x3 numbers in, three of the mean, three out; int8 takes a quarter of the memory."""
     plan = plan_memory(read_model_file(tiny.files[form]))

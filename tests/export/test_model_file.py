@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from auxzoo.errors import UserError
 from auxzoo.export import open_file, read_model_file
-from auxzoo.export.formats import FORMATS
+from auxzoo.export.formats import DEFAULT_FORMATS
 from auxzoo.export.model_file import MOST_PARTS
 
 PROPERTY = settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
@@ -81,7 +81,7 @@ def read(path):
 
 
 class TestOwnFiles:
-    @pytest.mark.parametrize("form", FORMATS)
+    @pytest.mark.parametrize("form", DEFAULT_FORMATS)
     def test_what_it_says_is_what_the_runtime_says(self, tiny, form):
         found, tensors = read_model_file(tiny.files[form]), open_file(tiny.files[form]).tensors()
         for side, places in (("input", found.inputs), ("output", found.outputs)):

@@ -195,7 +195,8 @@ class TestOptions:
     @pytest.mark.slow
     @pytest.mark.parametrize("method", ["percentile", "entropy"])
     def test_other_methods_of_calibration(self, small, tmp_path, method):
-        images = np.random.default_rng(0).uniform(-1, 1, (20, 8, 10, 3)).astype("float32")
+        colours = np.random.default_rng(0).uniform(-1, 1, (20, 1, 1, 3))
+        images = (colours * np.linspace(0.5, 1, 10)[:, None] * np.ones((8, 1, 1))).astype("float32")
         images[3, 2, 2] = 40  # few values are large: other methods cut them off
         path = to_onnx(
             small,
@@ -203,6 +204,7 @@ class TestOptions:
             layout="nchw",
             quantization="int8_float_io",
             calibration=images,
+            calibration_source="colours",
             calibration_method=method,
         )
         record = json.loads((tmp_path / "a.onnx.json").read_text())
