@@ -28,9 +28,9 @@ def run(arguments):
 
     from auxzoo.commands.common import load_tensorflow
     from auxzoo.errors import UserError
-    from auxzoo.export.bench_page import write_page
+    from auxzoo.export.bench_page import FACTS_FILE, write_page
     from auxzoo.export.page_server import LOCAL, PageServer
-    from auxzoo.files import numbered_folder
+    from auxzoo.files import numbered_folder, read_json
 
     if arguments.host and arguments.serve is None:
         raise UserError(f"`--host` may be given only with --serve. Received: {arguments.host!r}")
@@ -45,6 +45,8 @@ def run(arguments):
         arguments.overwrite,
         progress=lambda line: print(f"  {line} ...", flush=True),
     )
+    if not read_json(folder / FACTS_FILE)["tasks"]:
+        print("The file says nothing of its tasks: without --network the page measures latency and runs no pictures.")
     print(f"The page is in {folder}")
     if arguments.serve is None:
         return

@@ -289,7 +289,7 @@ class TestCommand:
             code, output, error = command(path, "--runtime-from", unpacked)
             assert (code, error) == (0, "")
             assert f"The page is in pages/net-{number}" in output
-            assert "Without --network the page measures latency and cannot run pictures." in output
+            assert "without --network the page measures latency and runs no pictures." in output
             assert (tmp_path / f"pages/net-{number}/network.onnx").exists()
 
     @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ class TestInTheBrowser:
         page = serve(path, description)
         kind = page.predict(photograph, "photograph")[0]  # the other of the two inputs
         wanted = expected(path, description, photograph)[0]["kind"][0]
-        # Decoders round colours differently by a few of 255 steps; 0.5 % was seen of this picture.
+        # Decoders round colours differently, by a few of 255 steps.
         np.testing.assert_allclose(kind["values"], wanted, atol=0.02 * np.abs(wanted).max())
         assert kind["top"][0]["index"] == wanted.argmax()
 

@@ -225,7 +225,7 @@ class TestArguments:
             ),
             (["block_2_expand_BN"], "int8", "whose batch-norm is in its convolutions. Received: 'block_2_expand_BN'"),
             (["block_2_expand"], "int16", "of int16 files need the engine ai-edge-quantizer"),
-            (["block_2_expand"], "float16", "are of int8 and int16 files. Received: formats tflite_float16"),
+            (["block_2_expand"], "float16", "are of int8 and int16 TFLite files. Received: formats tflite_float16"),
         ],
     )
     def test_layers_and_formats(self, keep_float, quantization, message, tmp_path, monkeypatch):
@@ -242,7 +242,7 @@ class TestArguments:
         images = auxzoo.data.open_images("sample", "test")
         with pytest.raises(UserError, match="`max_drop` must be 0 to 100 points. Received: "):
             export_files(network, tmp_path, ["tflite_int8"], calibration=images, max_drop=max_drop)
-        with pytest.raises(UserError, match="`max_drop` is of int8 and int16 files. Received: formats onnx"):
+        with pytest.raises(UserError, match="`max_drop` is of int8 and int16 TFLite files. Received: formats onnx"):
             export_files(network, tmp_path, ["onnx"], max_drop=max_drop)
 
     def test_tuning_images_are_others(self, make_images):

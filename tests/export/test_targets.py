@@ -10,7 +10,15 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from auxzoo.errors import UserError
-from auxzoo.export import FORMATS, TARGETS, check_target, export_files, read_model_file, target_operators
+from auxzoo.export import (
+    DEFAULT_FORMATS,
+    FORMATS,
+    TARGETS,
+    check_target,
+    export_files,
+    read_model_file,
+    target_operators,
+)
 from auxzoo.export.formats import OPSET, choose_formats
 from auxzoo.export.model_file import BITS, ModelFile, Operator, Tensor
 from auxzoo.export.target_checks import TargetMissed, Violation, check_targets, summarize
@@ -225,7 +233,7 @@ class TestOwnFiles:
         path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
         assert (check_target(read_model_file(path), "gpu") == []) == fits
 
-    @pytest.mark.parametrize("form", [form for form in FORMATS if form != "onnx"])
+    @pytest.mark.parametrize("form", [form for form in DEFAULT_FORMATS if form != "onnx"])
     def test_the_microcontroller_runtime_itself_says_the_same(self, tiny, form):
         """Where `tflite-micro` is installed: its interpreter allocates what the profile lets pass, and no other."""
         runtime = pytest.importorskip("tflite_micro").runtime
@@ -242,7 +250,7 @@ class TestExport:
         assert choose_formats(None, "edgetpu") == (["tflite_int8"], OPSET)
         assert choose_formats(None, "onnxruntime-mobile") == (["onnx"], 15)
         assert choose_formats(["onnx"], "web") == (["onnx"], OPSET)
-        assert choose_formats() == (list(FORMATS), OPSET)
+        assert choose_formats() == (list(DEFAULT_FORMATS), OPSET)
         with pytest.raises(UserError, match="`formats` for edgetpu must be of kind tflite. Received: onnx"):
             choose_formats(["tflite_int8", "onnx"], "edgetpu")
         with pytest.raises(UserError, match="`target` must be one of"):
