@@ -111,7 +111,7 @@ def main(folder):
     """Runs in the child: writes the job's formats into `folder`, each under its format's name."""
     network, job, calibration, search = take_over(folder)
     converted = Converted({}, {})
-    tflite_formats = [name for name in job["formats"] if name.startswith("tflite")]
+    tflite_formats = [name for name in job["formats"] if not name.startswith("onnx")]
     if tflite_formats:
         converted = _write_tflite(network, tflite_formats, job, folder, calibration, search)
     onnx_formats = [name for name in job["formats"] if name.startswith("onnx")]

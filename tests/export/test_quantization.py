@@ -439,6 +439,7 @@ class TestWholeExport:
         record = json.loads((tmp_path / "out" / "net_int16.tflite.json").read_text())
         assert record["refused"].startswith("LiteRT's interpreter does not take the file: ")
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
+            "net.html",
             "net_float32.tflite",
             "net_float32.tflite.json",
             "net_int16.tflite.json",
