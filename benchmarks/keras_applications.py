@@ -77,6 +77,9 @@ def build(name, size, images, seed=0):
             value = generator.normal(0, 0.1, layer.kernel.shape)
             value[layer.kernel.shape[0] // 2, layer.kernel.shape[1] // 2] += 1
             layer.kernel.assign(value)
+        elif isinstance(layer, keras.layers.BatchNormalization) and layer.center:
+            # Most values pass the ReLU: random layers that cut half of them multiply every rounding.
+            layer.beta.assign(keras.ops.ones_like(layer.beta))
         elif type(layer).__name__ == "LayerScale":
             layer.gamma.assign(np.full(layer.gamma.shape, 0.3))  # it begins at a millionth: the block would not count
     batch = next(iter(images.batches(preprocessing, 32)))[0]
