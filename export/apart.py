@@ -213,7 +213,7 @@ def _import_litert():
 
 
 def _import_onnxruntime():
-    import onnxruntime  # noqa: F401
+    import onnxruntime  # noqa: F401  (imported for its effect)
 
 
 _RUNTIMES = {".tflite": _import_litert, ".onnx": _import_onnxruntime}

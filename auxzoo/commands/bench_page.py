@@ -6,7 +6,7 @@ _PORT = 8765
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("file", help="an ONNX file that takes one image")
-    parser.add_argument("--network", help="the network it was exported from, whose preprocessing and labels it needs")
+    parser.add_argument("--network", help="of a file that says nothing of itself: the network it was exported from")
     parser.add_argument("--to", metavar="DIR", help="folder of the page (default: a new numbered one in pages/)")
     parser.add_argument("--overwrite", action="store_true", help="replace the page in --to")
     parser.add_argument(
