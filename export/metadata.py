@@ -247,9 +247,9 @@ def described_by(metadata, tensors, path):
     if metadata.preprocessing is None or not metadata.tasks:
         raise UserError(f"`--network` must name what `{path}` is from: it tells no preprocessing or no task.")
     size = [1, metadata.preprocessing.height, metadata.preprocessing.width, 3]
-    if tensors["input"]["shape"][1:] != size[1:]:
+    if tensors["input"]["shape"][1:] != size[1:] and not _is_channels_first(metadata, tensors):
         raise UserError(f"The metadata of `{path}` must be of its input, {tensors['input']['shape']}. Received: {size}")
-    shapes = _output_shapes(tensors)
+    shapes = _output_shapes(metadata, tensors)
     if set(shapes) != {output.name for output in metadata.outputs}:
         received = ", ".join(output.name for output in metadata.outputs)
         raise UserError(f"The metadata of `{path}` must name its outputs, {', '.join(shapes)}. Received: {received}")
@@ -265,7 +265,7 @@ def classes_of(metadata, tensors):
         metadata: `Metadata` that fits the file, as `described_by` checks.
         tensors: as of `described_by`.
     """
-    shapes = _output_shapes(tensors)
+    shapes = _output_shapes(metadata, tensors)
     found = {}
     for task, output in _with_outputs(metadata):
         count = len(task.labels) if output.activation == "argmax" else shapes[output.name][-1]
@@ -274,8 +274,23 @@ def classes_of(metadata, tensors):
     return found
 
 
-def _output_shapes(tensors):
-    return {output["name"]: output["shape"] for output in tensors.get("outputs") or [tensors["output"]]}
+def _is_channels_first(metadata, tensors):
+    """Returns whether a file takes `[batch, 3, height, width]`, as ONNX files may; all that it gives is then so too."""
+    preprocessing = metadata.preprocessing
+    if preprocessing is None:
+        return False
+    size = [preprocessing.height, preprocessing.width]
+    return tensors["input"]["shape"][1:] == [3, *size] != [*size, 3]
+
+
+def _output_shapes(metadata, tensors):
+    """Returns `dict` of output to shape, channels last."""
+    shapes = {output["name"]: output["shape"] for output in tensors.get("outputs") or [tensors["output"]]}
+    if _is_channels_first(metadata, tensors):
+        for name, shape in shapes.items():
+            if len(shape) == 4:
+                shapes[name] = [shape[0], *shape[2:], shape[1]]
+    return shapes
 
 
 def _with_outputs(metadata):

@@ -471,6 +471,20 @@ class TestWhatIsNotTrusted:
             metadata_of(tiny.network, outputs_of(tiny.network, None, tiny.description), licence=3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, "dynamic"])
+def test_a_file_with_channels_first_is_predicted_with_alone(batch, tmp_path):
+    tasks = (auxzoo.Task("kind", "classification", ("a", "b")), auxzoo.Task("mask", "segmentation", ("c", "d", "e")))
+    inputs = auxzoo.models.MobileNetV2((32, 48, 3), alpha=0.35, output_stride=16)
+    network = auxzoo.models.MultiTask(inputs, tasks)
+    path = auxzoo.export.to_onnx(network, tmp_path / "a.onnx", layout="nchw", batch=batch)
+    photograph = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype("uint8")
+    expected = Predictor(network.predict_on_batch, auxzoo.describe(network))(photograph)
+    found = open_predictor(str(path))(photograph)
+    np.testing.assert_allclose(found["kind"], expected["kind"], atol=1e-4)
+    assert (found["mask"] == expected["mask"]).mean() > 0.99
+
+
 def _refused_or_read(path):
     """Reads a file that may hold anything: an error that names it, or metadata that are allowed."""
     try:
