@@ -2,8 +2,11 @@
 
 import dataclasses
 import hashlib
+import io
 
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
 import tensorflow as tf
 
 from auxzoo.data.augmentation import Augmentation
@@ -279,7 +282,7 @@ class ImageSet:
     def picture(self, place):
         """Returns the unprocessed picture at `place`, uint8 `[height, width, channels]`."""
         record = self.records[place]
-        return record if isinstance(record, np.ndarray) else decode(record).numpy()
+        return record if isinstance(record, np.ndarray) else pixels_of(record)
 
     def _permutation(self, count, largest, seed):
         if not 1 <= count <= largest:
@@ -354,11 +357,45 @@ class ImageSet:
         return dataset.with_options(options).prefetch(2)
 
 
-def decode(record):
-    """Returns an encoded picture (or the one at a path) as uint8 `[height, width, 3]`; of a GIF the first frame."""
-    if isinstance(record, str):
-        record = tf.io.read_file(record)
-    return tf.io.decode_image(record, channels=3, expand_animations=False)
+def decode(encoded):
+    """Returns an encoded picture as uint8 `[height, width, 3]`, as it is stored; of a GIF the first frame."""
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def read_picture(path):
+    """Returns the picture in a file, turned as its EXIF data tell, as viewers and browsers show it.
+
+    Args:
+        path: `str`, or a string tensor inside `tf.data`.
+
+    Returns:
+        uint8 `[height, width, 3]`; of a GIF the first frame.
+    """
+    encoded = tf.io.read_file(path)
+    picture = decode(encoded)
+    if tf.executing_eagerly():
+        orientation = _orientation(encoded.numpy())
+    else:
+        orientation = tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int64), ())
+    # 1 to 8 of the EXIF standard: 5 to 8 are 1 to 4 with rows and columns exchanged before.
+    mirrored = (orientation - 1) % 4
+    picture = tf.cond(orientation > 4, lambda: tf.transpose(picture, (1, 0, 2)), lambda: picture)
+    picture = tf.cond((mirrored == 1) | (mirrored == 2), lambda: picture[:, ::-1], lambda: picture)
+    return tf.cond(mirrored > 1, lambda: picture[::-1], lambda: picture)
+
+
+def pixels_of(record):
+    """Returns an encoded picture (`bytes`), or the one at a path (`str`), as an array of `decode` or `read_picture`."""
+    return (read_picture if isinstance(record, str) else decode)(record).numpy()
+
+
+def _orientation(encoded):
+    try:
+        with PIL.Image.open(io.BytesIO(encoded)) as picture:
+            orientation = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF data are no reason not to show a picture that TensorFlow decodes
+        return np.int64(1)
+    return np.int64(orientation if orientation in range(1, 9) else 1)
 
 
 def _checked_pictures(images):
@@ -393,7 +430,7 @@ def _picked(values):
         return pick
     records = tf.constant(list(values))
     are_paths = isinstance(values[0], str)
-    return lambda place: decode(tf.io.read_file(records[place]) if are_paths else records[place])
+    return lambda place: (read_picture if are_paths else decode)(records[place])
 
 
 def checked_classes(classes, size, labels, name=None):

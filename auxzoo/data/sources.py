@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from auxzoo.data.image_set import ImageSet, decode
+from auxzoo.data.image_set import ImageSet, pixels_of
 from auxzoo.data.sample_files import read_sample
 from auxzoo.data.targets import Target, has_truth
 from auxzoo.errors import UserError
@@ -53,7 +53,7 @@ def open_images(source, split="train", data_dir=None, skip_broken=False, downloa
         source: `"sample"` (packaged: 10,000 + 2,000 of Fashion-MNIST), `"tfds:NAME"` (any
             `tensorflow_datasets` set with an image and a label) or `"folder:PATH"`: `PATH/train/CLASS/*` and
             `PATH/test/CLASS/*`, or `PATH/CLASS/*`, of which about a fifth is the test split.
-            Classes are the folders' names, sorted. JPEG, PNG, BMP, GIF.
+            Classes are the folders' names, sorted. JPEG, PNG, BMP, GIF, turned as their EXIF data tell.
         split: `"train"` or `"test"`, and whatever else a source has.
         data_dir: folder of prepared `tensorflow_datasets`; their own default if `None`.
         skip_broken: leave pictures out that cannot be decoded, and name them in `skipped`.
@@ -90,13 +90,13 @@ def open_images(source, split="train", data_dir=None, skip_broken=False, downloa
 
 
 def read_image(path):
-    """Returns a picture file as uint8 `[height, width, 3]`.
+    """Returns a picture file as uint8 `[height, width, 3]`, turned as its EXIF data tell.
 
     Raises:
         UserError: if it is missing or no picture.
     """
     try:
-        return decode(str(path)).numpy()
+        return pixels_of(str(path))
     except (tf.errors.OpError, OSError) as error:
         raise UserError(f"`{path}` is not a readable picture: {_first_line(error)}") from None
 
@@ -393,7 +393,7 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source=None
 
     def try_to_read(place):
         try:
-            picture = decode(records[place]).numpy()
+            picture = pixels_of(records[place])
             truths = [truth_of(target, place) for target in targets]
         except (tf.errors.OpError, OSError) as error:
             return None, None, _first_line(error)

@@ -6,6 +6,9 @@ import pathlib
 import shutil
 
 import numpy as np
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
@@ -350,6 +353,27 @@ class TestFolder:
         assert batch.shape == (4, 8, 8, 3)
         assert images.picture(0).dtype == np.uint8
         assert images.manifest()["sha256"] == open_images(f"folder:{folder}", "train").manifest()["sha256"]
+
+    def test_photographs_are_turned_as_their_exif_data_tell(self, tmp_path):
+        pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        shown = []
+        for orientation in range(1, 9):
+            exif = PIL.Image.Exif()
+            exif[PIL.ExifTags.Base.Orientation] = orientation
+            path = tmp_path / "train" / "cat" / f"{orientation}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(pixels).save(path, exif=exif, quality=100, subsampling=0)
+            with PIL.Image.open(path) as picture:
+                shown.append(np.asarray(PIL.ImageOps.exif_transpose(picture)).astype(int))
+            assert np.abs(read_image(path) - shown[-1]).max() < 3
+        write_picture(tmp_path / "test" / "cat" / "a.png")
+        images = open_images(f"folder:{tmp_path}", "train")
+        preprocessing = dataclasses.replace(SMALL, height=24, width=24, fit="pad", scale=(1.0,) * 3, offset=(0.0,) * 3)
+        ((batch, _),) = images.batches(preprocessing, 8)
+        for place, picture in enumerate(shown):
+            assert np.abs(images.picture(place) - picture).max() < 3
+            rows, columns = (slice(4, 20) if size == 16 else slice(0, 24) for size in picture.shape[:2])
+            assert np.abs(batch[place, rows, columns].numpy() - picture).max() < 3
 
     def test_a_broken_picture_is_named_or_skipped(self, folder):
         content = (folder / "dog" / "0.png").read_bytes()
