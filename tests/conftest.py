@@ -25,9 +25,26 @@ set_threads()  # as the commands do: before the first operation
 SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
 
 
+# The files that take longest, the longest first: in two processes none of them is left to the end, alone.
+LONGEST = (
+    *("export/test_export.py", "training/test_study.py", "export/test_quantization.py", "training/test_tasks.py"),
+    *("training/test_search.py", "training/test_run.py", "export/test_onnx.py", "export/test_after_training.py"),
+    *("export/test_metadata.py", "core/test_demo.py", "core/test_commands.py", "export/test_outputs.py"),
+)
+
+
 def pytest_collection_modifyitems(items):
-    """Runs the fast tests first, so that a mistake shows early."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Runs the fast tests first, so that a mistake shows early; in several processes the fast files."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        items.sort(key=is_slow)
+        return
+    slow = {item.path for item in items if is_slow(item)}
+    place = {pathlib.Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.path in slow, place.get(item.path, len(LONGEST)), item.path, is_slow(item)))
+
+
+def is_slow(item):
+    return item.get_closest_marker("slow") is not None
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import types
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 import auxzoo
 from auxzoo import models
@@ -45,10 +46,13 @@ def make_lively(make_random):
         network(images, training=True)
         for layer, momentum in zip(normalizations, momenta, strict=True):
             layer.momentum = momentum
-        # Logits round zero, so that no class wins everywhere.
-        logits = next(layer for layer in reversed(network.layers) if getattr(layer, "bias", None) is not None)
-        outputs = network(images).numpy()
-        logits.bias.assign_sub(outputs.mean(axis=tuple(range(outputs.ndim - 1))))
+        # Logits round zero, so that no class wins everywhere. The layers of one of several tasks begin with its name.
+        outputs = network(images)
+        for name, values in outputs.items() if isinstance(outputs, dict) else [("", outputs)]:
+            layers = [layer for layer in network.layers if layer.name.startswith(name)]
+            logits = next(layer for layer in reversed(layers) if getattr(layer, "bias", None) is not None)
+            if values.shape[-1] > 1:
+                logits.bias.assign_sub(values.numpy().mean(axis=tuple(range(values.ndim - 1))))
         return network
 
     return lively
@@ -75,6 +79,26 @@ def make_pictures():
         return ImageSet.from_arrays(images, colours[:, 0, 0].argmax(axis=-1), COLOURS, name)
 
     return pictures
+
+
+def kernel_types(content):
+    """Returns the number types of the weights of convolutions and matrix products: output tensor's name -> type."""
+    names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    model = schema.Model.GetRootAs(content, 0)
+    graph, found = model.Subgraphs(0), {}
+    products = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
+    products |= {schema.BuiltinOperator.FULLY_CONNECTED}
+    for operator in (graph.Operators(index) for index in range(graph.OperatorsLength())):
+        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in products:
+            kernel = graph.Tensors(operator.Inputs(1))
+            found[kernel.Name().decode()] = names[kernel.Type()]
+    return found
+
+
+@pytest.fixture(scope="session")
+def kernels():
+    """The function `kernel_types`."""
+    return kernel_types
 
 
 @pytest.fixture(scope="session")

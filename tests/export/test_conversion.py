@@ -204,6 +204,17 @@ class TestNetworksOfOtherKinds:
         x = keras.ops.mean(x[:, :, ::2], axis=(1, 2)) * 2
         self.check(make_random(keras.Model(inputs, layers.Dense(3)(x))), tmp_path, (8, 10, 3))
 
+    def test_residual_blocks_that_normalize_first(self, tmp_path, make_random):
+        """As those of ResNet50V2: batch-norm that no convolution takes in, padding of its own, a pooled shortcut."""
+        inputs = keras.Input((13, 17, 3))
+        shortcut = layers.Conv2D(8, 3, padding="same")(inputs)
+        x = layers.ReLU()(layers.BatchNormalization()(shortcut))
+        x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(x)))
+        x = layers.Conv2D(8, 3, strides=2, use_bias=False)(layers.ZeroPadding2D()(x))
+        x = layers.Add()([layers.MaxPooling2D(1, strides=2)(shortcut), x])
+        x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
+        self.check(make_random(keras.Model(inputs, layers.Dense(3)(x))), tmp_path, (13, 17, 3))
+
     def test_stages_of_one_pixel_leave_no_idle_reshape(self, tmp_path, make_random):
         """tf2onnx makes transpositions of maps of one pixel reshapes, of which some stay."""
         network = models.MobileNetV2((32, 32, 3), 0.35, num_classes=3)

