@@ -14,9 +14,9 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file, to_onnx, to_tflite
-from auxzoo.export.conversion import convert
-from auxzoo.export.files import _keras_reference
+from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.outputs import outputs_of
+from auxzoo.export.record import keras_reference
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_many_exports_in_one_process_do_not_make_tensorflow_warn(capfd, caplog):
     for _ in range(7):
         inputs = keras.Input((4, 6, 3))
         network = keras.Model(inputs, layers.Flatten()(inputs))
-        _keras_reference(network, outputs_of(network), images, None, None)
+        keras_reference(network, outputs_of(network), images)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
 
@@ -122,7 +122,7 @@ def test_a_job_that_fails_half_way_leaves_nothing(network, tmp_path, temporary):
     target = tmp_path / "out"
     paths = {"tflite_float32": target / "a.tflite", "unheard_of": target / "b.tflite"}
     with pytest.raises(ChildFailed, match=r"(?s)failed. The end of its log:.*KeyError: 'unheard_of'") as raised:
-        convert(network, paths, outputs_of(network))
+        convert(Conversion(network, paths, outputs_of(network)))
     assert len(str(raised.value).splitlines()) < 20, "the whole log is no message"
     assert not target.exists()
     assert contents(temporary) == []
