@@ -1,5 +1,6 @@
 """Running one of our modules in a child process that prints nothing, unless it fails."""
 
+import contextlib
 import os
 import runpy
 import subprocess
@@ -7,11 +8,10 @@ import sys
 import threading
 import time
 
-from auxzoo.files import written_aside
-
 _LINES_OF_LOG = 12
 _PROGRESS_FILE = "progress.txt"
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_LOOKS = 1.0  # at the parent
+_SECONDS_BETWEEN_LINES = 0.2
 
 
 class ChildFailed(RuntimeError):
@@ -26,7 +26,7 @@ def run_module(module, folder, environment=None, arguments=None, progress=None):
         folder: `Path`, its only argument; its log is written there as `log.txt`.
         environment: `dict` of environment variables to set or change.
         arguments: list of `str`, its arguments instead of `folder`.
-        progress: called with each new line that the child tells by `tell_parent`, or `None`.
+        progress: called with every line that the child tells by `tell_parent`, as it comes, or `None`.
 
     Raises:
         ChildFailed: if it does not end with exit code 0.
@@ -71,24 +71,23 @@ def tell_parent(folder, line):
         folder: `Path` that `run_module` was given.
         line: `str`.
     """
-    with written_aside(folder / _PROGRESS_FILE) as temporary:
-        temporary.write_text(line, encoding="utf-8")
+    with open(folder / _PROGRESS_FILE, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def _wait(child, file, progress):
     if progress is None:
         child.wait()
         return
-    told = None
-    while True:
-        try:
-            child.wait(_SECONDS_BETWEEN_LOOKS)
-            return
-        except subprocess.TimeoutExpired:
-            line = file.read_text(encoding="utf-8") if file.exists() else None
-            if line not in (None, told):
-                told = line
-                progress(line)
+    told, is_over = 0, False
+    while not is_over:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_SECONDS_BETWEEN_LINES)
+        is_over = child.returncode is not None
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if file.exists() else []
+        for line in lines[told:]:
+            progress(line)
+        told = len(lines)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from auxzoo.child_process import run_module
+from auxzoo.child_process import run_module, tell_parent
 from auxzoo.files import move_together
 
 from .formats import FORMATS
@@ -63,7 +63,7 @@ def convert(conversion, progress=None):
 
     Args:
         conversion: `Conversion`.
-        progress: called with a line of text while a search goes on, or `None`.
+        progress: called with a line of text before each format, and while a search goes on, or `None`.
 
     Returns:
         `Converted`; a format that is refused has no file.
@@ -142,6 +142,7 @@ def _write_tflite(conversion, names, folder):
     if whole and (search is not None or not quantization.is_default):
         try:
             with refusing():
+                tell_parent(folder, "finding the ranges of activations")
                 quantizer = open_quantizer(quantization, saved_model, calibration, conversion.network)
                 if search is not None:
                     found = find_float_layers(search, quantizer, FORMATS[whole[0]], kept, folder)
@@ -153,6 +154,7 @@ def _write_tflite(conversion, names, folder):
         form = FORMATS[name]
         if name in refused:
             continue
+        tell_parent(folder, f"converting {name}")
         if form.activations is None:
             (folder / name).write_bytes(tflite_content(saved_model, form, None))
             continue
@@ -173,12 +175,14 @@ def _write_onnx(conversion, names, folder):
     from .onnx_conversion import onnx_content
     from .onnx_quantization import int8_onnx_content
 
-    content = onnx_content(conversion.network, conversion.outputs, conversion.onnx)
-    if "onnx" in names:
-        (folder / "onnx").write_bytes(content)
-    if "onnx_int8" in names:
-        method = conversion.onnx.calibration_method
-        (folder / "onnx_int8").write_bytes(int8_onnx_content(content, conversion.calibration, folder, method))
+    content, method = None, conversion.onnx.calibration_method
+    for name in names:
+        tell_parent(folder, f"converting {name}")
+        if content is None:
+            content = onnx_content(conversion.network, conversion.outputs, conversion.onnx)
+        is_int8 = FORMATS[name].activations is not None
+        made = int8_onnx_content(content, conversion.calibration, folder, method) if is_int8 else content
+        (folder / name).write_bytes(made)
 
 
 if __name__ == "__main__":

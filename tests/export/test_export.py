@@ -75,6 +75,7 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
     calibration, evaluation = make_pictures(24, seed=1), make_pictures(40, seed=2, tasks=tasks)
     make_lively(network, next(iter(calibration.batches(preprocessing, 24)))[0])
     folder = tmp_path_factory.mktemp("exported")
+    told = []
     records = export_files(
         network,
         folder,
@@ -82,12 +83,14 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
         evaluation=evaluation,
         description=models.Description((), preprocessing) if request.param == "foreign" else None,
         name="net",
+        progress=told.append,
     )
     images, classes = next(iter(evaluation.batches(preprocessing, evaluation.size)))
     expected = network(images).numpy()
     return types.SimpleNamespace(
         network=network,
         folder=folder,
+        told=told,
         records={record["format"]: record for record in records},
         files={form: folder / f"net{FORMATS[form].suffix}" for form in DEFAULT_FORMATS},
         preprocessing=preprocessing,
@@ -142,6 +145,14 @@ class TestEveryNetwork:
             written = json.loads((exported.folder / f"{path.name}.json").read_text())
             assert written == json.loads(json.dumps(exported.records[form]))
             assert written["file"] == path.name
+
+    def test_every_step_is_told_in_its_order(self, exported):
+        assert exported.told == [
+            f"converting to {len(DEFAULT_FORMATS)} formats",
+            *(f"converting {form}" for form in DEFAULT_FORMATS),
+            f"measuring the Keras network on {exported.evaluation.size} images",
+            *(f"measuring {path.name}" for path in exported.files.values()),
+        ]
 
     def test_answers_differ_from_image_to_image(self, exported):
         """Or the comparisons below would see nothing."""
