@@ -1,8 +1,10 @@
 """Running one of our modules in a child process that prints nothing, unless it fails."""
 
 import contextlib
+import errno
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ _SECONDS_BETWEEN_LINES = 0.2
 
 
 class ChildFailed(RuntimeError):
-    """A child process failed or was killed; the message holds the end of its log."""
+    """A child process failed or was killed; the message holds the end of its log, or tells that the disk is full."""
 
 
 def run_module(module, folder, environment=None, arguments=None, progress=None):
@@ -53,7 +55,10 @@ def run_module(module, folder, environment=None, arguments=None, progress=None):
             raise
     if child.returncode != 0:
         how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else "failed"
-        lines = log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]
+        lines, full = log.read_text(errors="replace").splitlines(), os.strerror(errno.ENOSPC)
+        if any(full in line for line in lines) or shutil.disk_usage(folder).free == 0:  # then the log may be cut off
+            raise ChildFailed(f"The child process {module} {how} in `{folder}`: {full}")
+        lines = lines[-_LINES_OF_LOG:]
         raise ChildFailed("\n".join([f"The child process {module} {how}. The end of its log:", *lines]))
 
 

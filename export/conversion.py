@@ -1,20 +1,19 @@
 """Converting a network in a child process: converters leak memory, and print what no user wants to see.
 
-The parent (`convert`) writes the network, the calibration images and the settings; the child (`main`) writes one file
-a format, or why there is none; the parent moves them to their places when all are there.
+The parent (`convert`) writes the network and the rest of its `Conversion`; the child (`main`) writes one file a format,
+or why there is none; the parent moves them to their places when all are there.
 """
 
 import dataclasses
 import json
 import pickle
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from auxzoo.child_process import run_module, tell_parent
-from auxzoo.files import move_together
+from auxzoo.files import move_together, temporary_folder
 
 from .formats import FORMATS
 from .onnx_options import OnnxOptions
@@ -71,8 +70,7 @@ def convert(conversion, progress=None):
     Raises:
         ChildFailed: if the child fails or is killed.
     """
-    with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
-        folder = Path(folder)
+    with temporary_folder() as folder:
         run_converter("auxzoo.export.conversion", folder, conversion, progress)
         converted = Converted(**json.loads((folder / "converted.json").read_text()))
         paths = conversion.paths
@@ -90,10 +88,8 @@ def run_converter(module, folder, conversion, progress=None):
         progress: as of `run_module`.
     """
     conversion.network.save(folder / "network.keras")
-    if conversion.calibration is not None:
-        np.save(folder / "calibration.npy", conversion.calibration)
-    settings = dataclasses.replace(conversion, network=None, calibration=None)
-    (folder / "settings.pickle").write_bytes(pickle.dumps(settings))
+    with open(folder / "conversion.pickle", "wb") as file:
+        pickle.dump(dataclasses.replace(conversion, network=None), file, pickle.HIGHEST_PROTOCOL)
     # An accelerator must not be taken from a training that still runs.
     run_module(module, folder, {"CUDA_VISIBLE_DEVICES": "-1"}, progress=progress)
 
@@ -110,10 +106,7 @@ def take_over(folder):
             # As tensors they would become inputs of the ONNX file.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     dilate_in_one_operator()
-    calibration_file = folder / "calibration.npy"
-    calibration = np.load(calibration_file) if calibration_file.exists() else None
-    settings = pickle.loads((folder / "settings.pickle").read_bytes())
-    return dataclasses.replace(settings, network=network, calibration=calibration)
+    return dataclasses.replace(pickle.loads((folder / "conversion.pickle").read_bytes()), network=network)
 
 
 def main(folder):

@@ -3,13 +3,12 @@
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from auxzoo.child_process import tell_parent
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.files import move_together, write_json
+from auxzoo.files import move_together, temporary_folder, write_json
 
 from .calibration import COUNT, choose_calibration
 from .checks import check_exportable
@@ -89,8 +88,7 @@ def quantization_report(
     fitting = fitting_images(model, outputs, measured)
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
     chosen, manifest = choose_calibration(calibration, model.input_shape[1:], preprocessing, calibration_count)
-    with tempfile.TemporaryDirectory(prefix="auxzoo-") as temporary:
-        temporary = Path(temporary)
+    with temporary_folder() as temporary:
         conversion = Conversion(network, {}, outputs, chosen, quantization=quantization, search=subset)
         run_converter("auxzoo.export.layer_report", temporary, conversion, progress)
         found = json.loads((temporary / "report.json").read_text())

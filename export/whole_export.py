@@ -1,15 +1,13 @@
 """A whole export: every file is converted and measured aside, then all appear at their places with records, or none."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.files import move_together, write_json
+from auxzoo.files import move_together, temporary_folder, write_json
 
 from .calibration import choose_calibration
 from .conversion import Conversion, convert
@@ -89,8 +87,8 @@ class Export:
         embedded = self.metadata.embedded_preprocessing
         if embedded is not None:
             network, model = (with_scaling_inside(one, embedded) for one in (network, model))
-        with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
-            made = {form: Path(folder) / path.name for form, path in self.paths.items()}
+        with temporary_folder() as folder:
+            made = {form: folder / path.name for form, path in self.paths.items()}
             converted = self._convert(network, made)
             written = {form: path for form, path in made.items() if form not in converted.refused}
             layouts = {form: write_metadata(path, self.metadata) for form, path in written.items()}

@@ -72,6 +72,12 @@ def test_a_failure_has_the_end_of_the_log(tmp_path):
         run_module("timeit", tmp_path, arguments=["1 / 0"])
 
 
+def test_a_full_disk_is_told_without_the_log(tmp_path):
+    with pytest.raises(ChildFailed) as raised:
+        run_module("timeit", tmp_path, arguments=["open('/dev/full', 'w').write('x' * 100000)"])
+    assert str(raised.value) == f"The child process timeit failed in `{tmp_path}`: No space left on device"
+
+
 def test_a_killed_child_is_told(tmp_path):
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(ChildFailed, match="timeit was killed by signal 9"):
