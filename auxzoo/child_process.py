@@ -1,21 +1,23 @@
 """Running one of our modules in a child process that prints nothing, unless it fails."""
 
+import contextlib
+import errno
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 import threading
 import time
 
-from auxzoo.files import written_aside
-
 _LINES_OF_LOG = 12
 _PROGRESS_FILE = "progress.txt"
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_LOOKS = 1.0  # at the parent
+_SECONDS_BETWEEN_LINES = 0.2
 
 
 class ChildFailed(RuntimeError):
-    """A child process failed or was killed; the message holds the end of its log."""
+    """A child process failed or was killed; the message holds the end of its log, or tells that the disk is full."""
 
 
 def run_module(module, folder, environment=None, arguments=None, progress=None):
@@ -26,7 +28,7 @@ def run_module(module, folder, environment=None, arguments=None, progress=None):
         folder: `Path`, its only argument; its log is written there as `log.txt`.
         environment: `dict` of environment variables to set or change.
         arguments: list of `str`, its arguments instead of `folder`.
-        progress: called with each new line that the child tells by `tell_parent`, or `None`.
+        progress: called with every line that the child tells by `tell_parent`, as it comes, or `None`.
 
     Raises:
         ChildFailed: if it does not end with exit code 0.
@@ -53,7 +55,10 @@ def run_module(module, folder, environment=None, arguments=None, progress=None):
             raise
     if child.returncode != 0:
         how = f"was killed by signal {-child.returncode}" if child.returncode < 0 else "failed"
-        lines = log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]
+        lines, full = log.read_text(errors="replace").splitlines(), os.strerror(errno.ENOSPC)
+        if any(full in line for line in lines) or shutil.disk_usage(folder).free == 0:  # then the log may be cut off
+            raise ChildFailed(f"The child process {module} {how} in `{folder}`: {full}")
+        lines = lines[-_LINES_OF_LOG:]
         raise ChildFailed("\n".join([f"The child process {module} {how}. The end of its log:", *lines]))
 
 
@@ -71,24 +76,23 @@ def tell_parent(folder, line):
         folder: `Path` that `run_module` was given.
         line: `str`.
     """
-    with written_aside(folder / _PROGRESS_FILE) as temporary:
-        temporary.write_text(line, encoding="utf-8")
+    with open(folder / _PROGRESS_FILE, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def _wait(child, file, progress):
     if progress is None:
         child.wait()
         return
-    told = None
-    while True:
-        try:
-            child.wait(_SECONDS_BETWEEN_LOOKS)
-            return
-        except subprocess.TimeoutExpired:
-            line = file.read_text(encoding="utf-8") if file.exists() else None
-            if line not in (None, told):
-                told = line
-                progress(line)
+    told, is_over = 0, False
+    while not is_over:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_SECONDS_BETWEEN_LINES)
+        is_over = child.returncode is not None
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if file.exists() else []
+        for line in lines[told:]:
+            progress(line)
+        told = len(lines)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Writing files so that nothing half-written is ever seen, and reading them so that damage is noticed."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -27,6 +29,9 @@ def written_aside(path):
     Yields:
         `Path` of the temporary name, in the same folder (so that the rename is atomic).
 
+    Raises:
+        OSError: that names `path`, where the disk is full.
+
     Example:
         >>> with written_aside("result.json") as temporary:
         ...     _ = temporary.write_text("{}")
@@ -36,18 +41,41 @@ def written_aside(path):
     suffixes = "".join(path.suffixes[-2:])  # ".weights.h5" is one suffix to Keras
     temporary = path.with_name(f".{path.name.removesuffix(suffixes)}.{uuid.uuid4().hex[:8]}{suffixes}")
     try:
-        yield temporary
-        if temporary.is_file():
-            # Else a power cut may leave the new name with nothing in it, and the old content gone.
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming_where_full(path):
+            yield temporary
+            if temporary.is_file():
+                # Else a power cut may leave the new name with nothing in it, and the old content gone.
+                with open(temporary, "rb+") as file:
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
     except BaseException:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def naming_where_full(path):
+    """Lets the error of a full disk name `path`: that of a write names no file, that of a copy its source."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """Yields the `Path` of a folder that is removed afterwards.
+
+    Raises:
+        OSError: that names it, where the disk is full.
+    """
+    with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder, naming_where_full(folder):
+        yield Path(folder)
 
 
 def move_together(moves):

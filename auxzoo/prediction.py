@@ -7,6 +7,7 @@ from auxzoo.data import preprocess
 from auxzoo.data.preprocessing import check_padding, without_padding
 from auxzoo.data.targets import has_truth
 from auxzoo.errors import UserError
+from auxzoo.export.apart import SECONDS, FileApart
 from auxzoo.pictures import draw_contact_sheet
 
 
@@ -70,13 +71,14 @@ class Predictor:
         return found
 
 
-def open_predictor(name, network=None):
+def open_predictor(name, network=None, timeout=SECONDS):
     """Opens a network or a file to predict with.
 
     Args:
         name: a published network, a folder of one, or a `.keras`, `.tflite` or `.onnx` file.
         network: of a `.tflite` or `.onnx` file that tells nothing of itself: the network that it was exported from, in
             the same words, whose preprocessing and tasks it has.
+        timeout: seconds, within which a file must be loaded, and then answer to each photograph.
 
     Returns:
         `Predictor`.
@@ -88,19 +90,18 @@ def open_predictor(name, network=None):
     from auxzoo.commands.common import load_network
 
     if str(name).endswith((".tflite", ".onnx")):
-        return _predictor_of_file(str(name), network)
+        return _predictor_of_file(str(name), network, timeout)
     loaded = load_network(name)
     predict = tf.function(lambda images: loaded(images, training=False), reduce_retracing=True)
     return Predictor(predict, models.describe(loaded))
 
 
-def _predictor_of_file(path, network):
+def _predictor_of_file(path, network, timeout):
     from auxzoo import models
     from auxzoo.commands.common import load_network
-    from auxzoo.export.apart import FileApart
     from auxzoo.export.metadata import classes_of, described_by, parse_metadata
 
-    runner = FileApart(path)
+    runner = FileApart(path, seconds=timeout)
     if network is not None:
         return Predictor(runner.predict, models.describe(load_network(network)))
     metadata = parse_metadata(path)

@@ -32,7 +32,7 @@ def main():
     from auxzoo import models
     from auxzoo.data import open_images
     from auxzoo.export.calibration import choose_calibration
-    from auxzoo.export.conversion import convert
+    from auxzoo.export.conversion import Conversion, convert
     from auxzoo.export.folding import fold_batch_normalization
     from auxzoo.export.formats import FORMATS as ALL
     from auxzoo.export.outputs import outputs_of
@@ -45,7 +45,7 @@ def main():
     load_before, start = os.getloadavg()[0], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"net{ALL[name].suffix}" for name in arguments.formats.split(",")}
-        convert(fold_batch_normalization(network), paths, outputs_of(network), images)
+        convert(Conversion(fold_batch_normalization(network), paths, outputs_of(network), images))
         seconds = time.perf_counter() - start
         sizes = {name: path.stat().st_size for name, path in paths.items()}
     found = {

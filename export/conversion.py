@@ -1,24 +1,47 @@
 """Converting a network in a child process: converters leak memory, and print what no user wants to see.
 
-The parent (`convert`) writes the network, the calibration images and a job; the child (`main`) writes one file
-a format, or why there is none; the parent moves them to their places when all are there.
+The parent (`convert`) writes the network and the rest of its `Conversion`; the child (`main`) writes one file a format,
+or why there is none; the parent moves them to their places when all are there.
 """
 
 import dataclasses
 import json
 import pickle
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from auxzoo.child_process import run_module
-from auxzoo.files import move_together
+from auxzoo.child_process import run_module, tell_parent
+from auxzoo.files import move_together, temporary_folder
 
 from .formats import FORMATS
 from .onnx_options import OnnxOptions
 from .quantization import Quantization
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """What is converted, and how.
+
+    Attributes:
+        network: functional `keras.Model` of one input, folded and checked, all shapes static but for the batch.
+        paths: `dict` of format name to the `Path` of its file.
+        outputs: list of `Output`.
+        calibration: float32 `[count, height, width, 3]`, preprocessed, for formats that need it.
+        onnx: `OnnxOptions`.
+        quantization: `Quantization`.
+        search: `selective_search.Search`, for the layers that shall stay float beside those named, or `None`; of a
+            layer report the `Subset` that it measures on.
+    """
+
+    network: object
+    paths: dict
+    outputs: list
+    calibration: np.ndarray | None = None
+    onnx: OnnxOptions = dataclasses.field(default_factory=OnnxOptions)
+    quantization: Quantization = dataclasses.field(default_factory=Quantization)
+    search: object = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +57,12 @@ class Converted:
     quantization: dict
 
 
-def convert(network, paths, outputs, calibration=None, onnx=None, quantization=None, search=None, progress=None):
-    """Writes a network, already folded and checked, in several formats; all files appear or none.
+def convert(conversion, progress=None):
+    """Writes a network in several formats; all files appear or none.
 
     Args:
-        network: functional `keras.Model` of one input, all shapes static but for the batch.
-        paths: `dict` of format name to the `Path` of its file.
-        outputs: list of `Output`.
-        calibration: float32 `[count, height, width, 3]`, preprocessed, for formats that need it.
-        onnx: `OnnxOptions`, the usual ones if `None`.
-        quantization: `Quantization`, the converter's own if `None`.
-        search: `selective_search.Search`, for the layers that shall stay float beside those named, or `None`.
-        progress: called with a line of text while a search goes on, or `None`.
+        conversion: `Conversion`.
+        progress: called with a line of text before each format, and while a search goes on, or `None`.
 
     Returns:
         `Converted`; a format that is refused has no file.
@@ -53,88 +70,73 @@ def convert(network, paths, outputs, calibration=None, onnx=None, quantization=N
     Raises:
         ChildFailed: if the child fails or is killed.
     """
-    with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
-        folder = Path(folder)
-        job = {"formats": list(paths), "onnx": dataclasses.asdict(onnx or OnnxOptions())}
-        run_converter(
-            "auxzoo.export.conversion", folder, network, outputs, calibration, quantization, search, job, progress
-        )
+    with temporary_folder() as folder:
+        run_converter("auxzoo.export.conversion", folder, conversion, progress)
         converted = Converted(**json.loads((folder / "converted.json").read_text()))
+        paths = conversion.paths
         move_together({folder / name: path for name, path in paths.items() if name not in converted.refused})
     return converted
 
 
-def run_converter(module, folder, network, outputs, calibration, quantization, search, job, progress):
-    """Writes what a child process needs to convert a network into its folder, and runs it there.
+def run_converter(module, folder, conversion, progress=None):
+    """Hands a conversion over to a child process, in its folder, and waits for its end.
 
     Args:
         module: `str`, dotted name of the module that `take_over`s.
         folder: `Path`.
-        network: functional `keras.Model`, folded.
-        outputs: list of `Output`.
-        calibration: float32 images, or `None`.
-        quantization: `Quantization`, the converter's own if `None`.
-        search: anything that can be pickled.
-        job: `dict` of what else it needs to know.
+        conversion: `Conversion`.
         progress: as of `run_module`.
     """
-    network.save(folder / "network.keras")
-    if calibration is not None:
-        np.save(folder / "calibration.npy", calibration)
-    of_job = [[output.name, output.key, output.activation] for output in outputs]
-    job = {**job, "outputs": of_job, "quantization": dataclasses.asdict(quantization or Quantization())}
-    (folder / "job.json").write_text(json.dumps(job))
-    (folder / "search.pickle").write_bytes(pickle.dumps(search))
+    conversion.network.save(folder / "network.keras")
+    with open(folder / "conversion.pickle", "wb") as file:
+        pickle.dump(dataclasses.replace(conversion, network=None), file, pickle.HIGHEST_PROTOCOL)
     # An accelerator must not be taken from a training that still runs.
     run_module(module, folder, {"CUDA_VISIBLE_DEVICES": "-1"}, progress=progress)
 
 
 def take_over(folder):
-    """Returns `(network, job, calibration, search)` in the child of `run_converter`."""
+    """Returns the `Conversion` in the child of `run_converter`."""
     import keras
 
     from .traced import dilate_in_one_operator
 
-    job = json.loads((folder / "job.json").read_text())
     network = keras.models.load_model(folder / "network.keras", compile=False)
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             # As tensors they would become inputs of the ONNX file.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     dilate_in_one_operator()
-    calibration_file = folder / "calibration.npy"
-    calibration = np.load(calibration_file) if calibration_file.exists() else None
-    return network, job, calibration, pickle.loads((folder / "search.pickle").read_bytes())
+    return dataclasses.replace(pickle.loads((folder / "conversion.pickle").read_bytes()), network=network)
 
 
 def main(folder):
-    """Runs in the child: writes the job's formats into `folder`, each under its format's name."""
-    network, job, calibration, search = take_over(folder)
-    converted = Converted({}, {})
-    tflite_formats = [name for name in job["formats"] if not name.startswith("onnx")]
+    """Runs in the child: writes the formats of the conversion into `folder`, each under its format's name."""
+    conversion, converted = take_over(folder), Converted({}, {})
+    tflite_formats = [name for name in conversion.paths if not name.startswith("onnx")]
     if tflite_formats:
-        converted = _write_tflite(network, tflite_formats, job, folder, calibration, search)
-    onnx_formats = [name for name in job["formats"] if name.startswith("onnx")]
+        converted = _write_tflite(conversion, tflite_formats, folder)
+    onnx_formats = [name for name in conversion.paths if name.startswith("onnx")]
     if onnx_formats:
-        _write_onnx(network, onnx_formats, job, folder, calibration)
+        _write_onnx(conversion, onnx_formats, folder)
     (folder / "converted.json").write_text(json.dumps(dataclasses.asdict(converted)))
 
 
-def _write_tflite(network, names, job, folder, calibration, search):
+def _write_tflite(conversion, names, folder):
     """Writes the TFLite files; a file in whole numbers that cannot be made is refused, and the others go on."""
     from .selective_search import find_float_layers
     from .tflite_conversion import save_for_tflite, tflite_content
     from .tflite_quantization import Refused, check_allocation, open_quantizer, refusing
 
-    saved_model = folder / "saved_model"
-    save_for_tflite(network, job["outputs"], saved_model)
-    quantization = Quantization(**job["quantization"])
-    refused, told, kept, quantizer = {}, job["quantization"], quantization.keep_float, None
+    saved_model, calibration = folder / "saved_model", conversion.calibration
+    save_for_tflite(conversion.network, conversion.outputs, saved_model)
+    quantization, search = conversion.quantization, conversion.search
+    refused, told, kept, quantizer = {}, dataclasses.asdict(quantization), quantization.keep_float, None
     whole = [name for name in names if FORMATS[name].activations]
     if whole and (search is not None or not quantization.is_default):
         try:
             with refusing():
-                quantizer = open_quantizer(quantization, saved_model, calibration, network)
+                tell_parent(folder, "finding the ranges of activations")
+                quantizer = open_quantizer(quantization, saved_model, calibration, conversion.network)
                 if search is not None:
                     found = find_float_layers(search, quantizer, FORMATS[whole[0]], kept, folder)
                     kept = found["keep_float"]
@@ -145,6 +147,7 @@ def _write_tflite(network, names, job, folder, calibration, search):
         form = FORMATS[name]
         if name in refused:
             continue
+        tell_parent(folder, f"converting {name}")
         if form.activations is None:
             (folder / name).write_bytes(tflite_content(saved_model, form, None))
             continue
@@ -161,16 +164,18 @@ def _write_tflite(network, names, job, folder, calibration, search):
     return Converted(refused, told)
 
 
-def _write_onnx(network, names, job, folder, calibration):
+def _write_onnx(conversion, names, folder):
     from .onnx_conversion import onnx_content
     from .onnx_quantization import int8_onnx_content
 
-    options = OnnxOptions(**job["onnx"])
-    content = onnx_content(network, job["outputs"], options)
-    if "onnx" in names:
-        (folder / "onnx").write_bytes(content)
-    if "onnx_int8" in names:
-        (folder / "onnx_int8").write_bytes(int8_onnx_content(content, calibration, folder, options.calibration_method))
+    content, method = None, conversion.onnx.calibration_method
+    for name in names:
+        tell_parent(folder, f"converting {name}")
+        if content is None:
+            content = onnx_content(conversion.network, conversion.outputs, conversion.onnx)
+        is_int8 = FORMATS[name].activations is not None
+        made = int8_onnx_content(content, conversion.calibration, folder, method) if is_int8 else content
+        (folder / name).write_bytes(made)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 from auxzoo.child_process import tell_parent
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.files import move_together, write_json
+from auxzoo.files import move_together, temporary_folder, write_json
 
 from .calibration import COUNT, choose_calibration
 from .checks import check_exportable
-from .conversion import run_converter, take_over
+from .conversion import Conversion, run_converter, take_over
+from .fitting import fitting_description, fitting_images
 from .folding import fold_batch_normalization
 from .formats import FORMATS
 from .layer_operators import layers_by_operator
@@ -73,13 +73,12 @@ def quantization_report(
         >>> max(report["layers"], key=lambda row: row["error_saved"])["layer"]
         'Conv1'
     """
-    from .files import fitting_images, preprocessing_of  # it imports much that a child needs not
     from .layer_plot import draw_layers
     from .trials import Subset
 
     check_exportable(model)
     quantization = Quantization(engine, calibration_method, keep_float)
-    preprocessing = preprocessing_of(model, description)
+    preprocessing = fitting_description(model, description).preprocessing
     outputs = outputs_of(model, None, description)
     if not isinstance(images, ImageSet):
         raise UserError(f"`images` must be an ImageSet. Received: {type(images).__name__}")
@@ -89,19 +88,9 @@ def quantization_report(
     fitting = fitting_images(model, outputs, measured)
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
     chosen, manifest = choose_calibration(calibration, model.input_shape[1:], preprocessing, calibration_count)
-    with tempfile.TemporaryDirectory(prefix="auxzoo-") as temporary:
-        temporary = Path(temporary)
-        run_converter(
-            "auxzoo.export.layer_report",
-            temporary,
-            network,
-            outputs,
-            chosen,
-            quantization,
-            subset,
-            {},
-            progress,
-        )
+    with temporary_folder() as temporary:
+        conversion = Conversion(network, {}, outputs, chosen, quantization=quantization, search=subset)
+        run_converter("auxzoo.export.layer_report", temporary, conversion, progress)
         found = json.loads((temporary / "report.json").read_text())
         if "refused" in found:
             raise UserError(f"`model` cannot be quantised: {found['refused']}")
@@ -125,14 +114,14 @@ def main(folder):
     from .tflite_quantization import Refused, open_quantizer, refusing
     from .trials import Trials
 
-    network, job, calibration, subset = take_over(folder)
-    quantization = Quantization(**job["quantization"])
-    save_for_tflite(network, job["outputs"], folder / "saved_model")
+    conversion = take_over(folder)
+    quantization, calibration = conversion.quantization, conversion.calibration
+    save_for_tflite(conversion.network, conversion.outputs, folder / "saved_model")
     try:
         with refusing():
             tell_parent(folder, "finding the ranges of activations")
-            quantizer = open_quantizer(quantization, folder / "saved_model", calibration, network)
-            trials = Trials(subset, quantizer.float_content, folder)
+            quantizer = open_quantizer(quantization, folder / "saved_model", calibration, conversion.network)
+            trials = Trials(conversion.search, quantizer.float_content, folder)
             found = _tried(quantizer, trials, quantization.keep_float, folder)
     except Refused as reason:
         found = {"refused": str(reason)}

@@ -8,14 +8,14 @@ import numpy as np
 from auxzoo.errors import UserError
 from auxzoo.scores import Scores
 
-from .apart import FileApart
+from .apart import SECONDS, FileApart
 from .runtime import open_file
 
 _PARITY_IMAGES = 256
 _BATCHES = (2, 3, 5)  # at once, of a file that takes any number
 
 
-def evaluate_file(path, images, preprocessing, progress=None):
+def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS):
     """Measures a file on images, one at a time, in a child process: it may be anyone's.
 
     Args:
@@ -23,6 +23,7 @@ def evaluate_file(path, images, preprocessing, progress=None):
         images: `ImageSet` with truth for its tasks.
         preprocessing: `auxzoo.models.Preprocessing`.
         progress: called with the number of images done so far, or `None`.
+        timeout: seconds, within which the file must be loaded, and then answer to each image.
 
     Returns:
         `dict`: `images` (how many), what `auxzoo.scores.Scores` gives (`accuracy`, 0 to 1, of a classifier), `source`.
@@ -33,7 +34,7 @@ def evaluate_file(path, images, preprocessing, progress=None):
     Example:
         >>> evaluate_file("flowers_int8.tflite", test, auxzoo.describe(compact).preprocessing)["accuracy"]
     """
-    runner = FileApart(path)
+    runner = FileApart(path, seconds=timeout)
     scores, done = Scores(images, preprocessing), 0
     # Logits at every pixel of many images would not fit in memory.
     for batch, _ in images.batches(preprocessing, 250 if images.is_labelled else 8):

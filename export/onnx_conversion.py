@@ -14,7 +14,7 @@ def onnx_content(network, outputs, options):
 
     Args:
         network: folded Keras model.
-        outputs: list of `(name, key, activation)`.
+        outputs: list of `Output`.
         options: `OnnxOptions`.
     """
     import onnx

@@ -39,7 +39,7 @@ def image_function(network, outputs, batch=1, channels_first=False):
 
     Args:
         network: Keras model.
-        outputs: list of `(name, key, activation)`.
+        outputs: list of `Output`.
         batch: how many images, `None` for any number.
         channels_first: whether it takes `[batch, channels, height, width]`, and gives whatever has four axes so.
     """
@@ -60,11 +60,11 @@ def image_function(network, outputs, batch=1, channels_first=False):
     def predict(image):
         values = network(tf.transpose(image, (0, 2, 3, 1)) if channels_first else image, training=False)
         results = {}
-        for name, key, activation in outputs:
-            value = activations[activation](values if key is None else values[key])
+        for output in outputs:
+            value = activations[output.activation](values if output.key is None else values[output.key])
             if channels_first and len(value.shape) == 4:
                 value = tf.transpose(value, (0, 3, 1, 2))
-            results[name] = tf.identity(value, name=name)
+            results[output.name] = tf.identity(value, name=output.name)
         return results
 
     return predict, signature

@@ -33,6 +33,14 @@ def add_quantization_arguments(parser):
     parser.add_argument("--keep-float", default="", metavar="LAYER,...", help="layers that stay float in these files")
 
 
+def add_file_arguments(parser):
+    """Adds the arguments of commands that run a TFLite or ONNX file in the place of a network."""
+    parser.add_argument("--network", help="for a file that tells nothing of itself: the network it was exported from")
+    parser.add_argument(
+        "--timeout", type=float, default=8.0, help="seconds to load a file, and for each image (default: %(default)s)"
+    )
+
+
 def quantization_of(arguments):
     """Returns what `add_quantization_arguments` added as arguments of `export_files`."""
     return {

@@ -2,6 +2,7 @@
 
 from auxzoo.commands.common import (
     add_data_arguments,
+    add_file_arguments,
     check_network_of_file,
     load_network,
     load_tensorflow,
@@ -17,7 +18,7 @@ from auxzoo.metric_names import as_text
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
-    parser.add_argument("--network", help="for a file that tells nothing of itself: the network it was exported from")
+    add_file_arguments(parser)
     parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
     parser.add_argument("--split", default="test", help="(default: %(default)s)")
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
@@ -40,7 +41,7 @@ def run(arguments):
     from auxzoo.training.outputs import fitting_images, images_for_tasks
 
     # A broken file is told before any image is read.
-    predictor = open_predictor(arguments.name, arguments.network) if is_file else None
+    predictor = open_predictor(arguments.name, arguments.network, arguments.timeout) if is_file else None
     name = arguments.network if is_file else arguments.name
     network = None if name is None else load_network(name)
     description = predictor.description if is_file else models.describe(network)
@@ -52,8 +53,10 @@ def run(arguments):
         images = fitting_images(network, images, "--data")
     else:
         images = images_for_tasks(description.tasks, predictor.classes, images, arguments.name, "--data")
-    path = arguments.name
-    result = evaluate_file(path, images, description.preprocessing) if is_file else evaluate(network, images)
+    if is_file:
+        result = evaluate_file(arguments.name, images, description.preprocessing, timeout=arguments.timeout)
+    else:
+        result = evaluate(network, images)
     if description.is_classifier:
         print(f"{arguments.name}: {percent(result['accuracy'])} % of {result['images']} images of {images.name}")
     else:

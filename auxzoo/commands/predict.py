@@ -1,13 +1,13 @@
 """`auxzoo predict NAME|FOLDER|FILE IMAGE...`."""
 
-from auxzoo.commands.common import check_network_of_file, load_tensorflow, percent
+from auxzoo.commands.common import add_file_arguments, check_network_of_file, load_tensorflow, percent
 
 
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photographs: JPEG, PNG, BMP, GIF")
-    parser.add_argument("--network", help="for a file that tells nothing of itself: the network it was exported from")
+    add_file_arguments(parser)
     parser.add_argument("--to", metavar="DIR", help="folder of the pictures (default: a new one in predicted/)")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures of the same names")
 
@@ -25,7 +25,7 @@ def run(arguments):
     from auxzoo.pictures import draw_prediction
     from auxzoo.prediction import open_predictor
 
-    predictor = open_predictor(arguments.name, arguments.network)
+    predictor = open_predictor(arguments.name, arguments.network, arguments.timeout)
     paths = [Path(image) for image in arguments.images]
     stems = [path.stem for path in paths]
     for stem in stems:

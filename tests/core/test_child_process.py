@@ -48,9 +48,34 @@ def test_the_module_gets_its_arguments(tmp_path):
     assert "42" in (tmp_path / "log.txt").read_text()
 
 
+def test_every_line_comes_in_order_while_the_child_runs(tmp_path):
+    """However fast they follow each other; the child waits until one was heard."""
+    statements = [
+        "import time; from pathlib import Path; from auxzoo.child_process import tell_parent",
+        f"folder, end = Path({str(tmp_path)!r}), time.monotonic() + 60",
+        "for number in range(20): tell_parent(folder, f'line {number}')",
+        "while not (folder / 'heard').exists() and time.monotonic() < end: time.sleep(0.05)",
+        "tell_parent(folder, 'heard' if (folder / 'heard').exists() else 'not heard')",
+    ]
+    told = []
+
+    def hear(line):
+        told.append(line)
+        (tmp_path / "heard").touch()
+
+    run_module("timeit", tmp_path, arguments=["-n", "1", "-r", "1", *statements], progress=hear)
+    assert told == [*(f"line {number}" for number in range(20)), "heard"]
+
+
 def test_a_failure_has_the_end_of_the_log(tmp_path):
     with pytest.raises(ChildFailed, match=r"timeit failed(.|\n)*ZeroDivisionError"):
         run_module("timeit", tmp_path, arguments=["1 / 0"])
+
+
+def test_a_full_disk_is_told_without_the_log(tmp_path):
+    with pytest.raises(ChildFailed) as raised:
+        run_module("timeit", tmp_path, arguments=["open('/dev/full', 'w').write('x' * 100000)"])
+    assert str(raised.value) == f"The child process timeit failed in `{tmp_path}`: No space left on device"
 
 
 def test_a_killed_child_is_told(tmp_path):

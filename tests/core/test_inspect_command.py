@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from auxzoo.export import TARGETS
-from auxzoo.export.conversion import convert
+from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.formats import FORMATS
 from auxzoo.export.outputs import outputs_of
@@ -25,7 +25,7 @@ def files(tmp_path_factory):
     network, folder = keras.Model(inputs, outputs, name="small"), tmp_path_factory.mktemp("files")
     made = {form: folder / f"small{FORMATS[form].suffix}" for form in ("tflite_float32", "tflite_int8", "onnx")}
     images = np.random.default_rng(0).uniform(-1, 1, (20, 8, 8, 3)).astype("float32")
-    convert(fold_batch_normalization(network), made, outputs_of(network), images)
+    convert(Conversion(fold_batch_normalization(network), made, outputs_of(network), images))
     return made
 
 

@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 import auxzoo
 from auxzoo import models
 from auxzoo.data import ImageSet
-from auxzoo.export.conversion import convert
+from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.formats import DEFAULT_FORMATS, FORMATS
 from auxzoo.export.outputs import outputs_of
@@ -115,7 +115,8 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     files = {form: folder / f"tiny{FORMATS[form].suffix}" for form in DEFAULT_FORMATS}
     colours = np.random.default_rng(0).uniform(-1, 1, (100, 1, 1, 3)).astype("float32")
-    convert(fold_batch_normalization(network), files, outputs_of(network), np.tile(colours, (1, 4, 6, 1)))
+    images, folded = np.tile(colours, (1, 4, 6, 1)), fold_batch_normalization(network)
+    convert(Conversion(folded, files, outputs_of(network), images))
     preprocessing = models.Preprocessing(height=4, width=6)
     return types.SimpleNamespace(
         network=network,

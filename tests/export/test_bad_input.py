@@ -1,6 +1,7 @@
 """What may not be exported, told by name before any converter starts, and with nothing left behind."""
 
 import dataclasses
+import pickle
 import shutil
 
 import keras
@@ -311,14 +312,14 @@ class TestCalibrationThatFits:
     def calibrated(self, compact, tmp_path, monkeypatch):
         """A function that returns the images that a calibration hands to the child process."""
         script = tmp_path / "python"
-        script.write_text(f'#!/bin/sh\nfor folder; do :; done\ncp "$folder/calibration.npy" "{tmp_path}"; exit 1\n')
+        script.write_text(f'#!/bin/sh\nfor folder; do :; done\ncp "$folder/conversion.pickle" "{tmp_path}"; exit 1\n')
         script.chmod(0o755)
         monkeypatch.setattr("sys.executable", str(script))
 
         def images_of(calibration, **arguments):
             with pytest.raises(ChildFailed):
                 to_tflite(compact, tmp_path / "a.tflite", "int8", calibration, calibration_source="mine", **arguments)
-            return np.load(tmp_path / "calibration.npy")
+            return pickle.loads((tmp_path / "conversion.pickle").read_bytes()).calibration
 
         return images_of
 

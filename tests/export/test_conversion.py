@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 import tempfile
 
 import keras
@@ -12,11 +13,12 @@ from keras import layers
 
 from auxzoo import models
 from auxzoo.child_process import ChildFailed
+from auxzoo.command_line import main
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file, to_onnx, to_tflite
-from auxzoo.export.conversion import convert
-from auxzoo.export.files import _keras_reference
+from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.outputs import outputs_of
+from auxzoo.export.record import keras_reference
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_many_exports_in_one_process_do_not_make_tensorflow_warn(capfd, caplog):
     for _ in range(7):
         inputs = keras.Input((4, 6, 3))
         network = keras.Model(inputs, layers.Flatten()(inputs))
-        _keras_reference(network, outputs_of(network), images, None, None)
+        keras_reference(network, outputs_of(network), images)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
 
@@ -122,7 +124,7 @@ def test_a_job_that_fails_half_way_leaves_nothing(network, tmp_path, temporary):
     target = tmp_path / "out"
     paths = {"tflite_float32": target / "a.tflite", "unheard_of": target / "b.tflite"}
     with pytest.raises(ChildFailed, match=r"(?s)failed. The end of its log:.*KeyError: 'unheard_of'") as raised:
-        convert(network, paths, outputs_of(network))
+        convert(Conversion(network, paths, outputs_of(network)))
     assert len(str(raised.value).splitlines()) < 20, "the whole log is no message"
     assert not target.exists()
     assert contents(temporary) == []
@@ -137,6 +139,27 @@ def test_a_killed_child_leaves_nothing(tiny, tmp_path, temporary, python_that, c
     assert not (tmp_path / "out").exists()
     assert contents(temporary) == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_child_killed_in_the_middle_leaves_the_files_of_an_earlier_export(tmp_path, temporary, python_that, capsys):
+    """It is killed when it has written one of two files."""
+    models.ResNet18((8, 10, 3), 0.125, "small", num_classes=3).save(tmp_path / "net.keras")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("net_float32.tflite", "net_float32.tflite.json", "net.onnx", "net.onnx.json", "net.html"):
+        (folder / name).write_text(f"earlier {name}")
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    wait = 'kill -0 $$ && [ ! -e "$folder/tflite_float32" ]'
+    python_that(
+        f'for folder; do :; done; (while {wait}; do sleep 0.02; done; kill -9 $$) & exec "{sys.executable}" "$@"'
+    )
+    formats = ["--formats", "tflite_float32,onnx", "--no-accuracy"]
+    assert main(["export", str(tmp_path / "net.keras"), "--to", str(folder), "--overwrite", *formats]) == 1
+    told = capsys.readouterr()
+    assert told.out.splitlines()[:2] == ["  converting to 2 formats ...", "  converting tflite_float32 ..."]
+    assert "auxzoo export: The child process auxzoo.export.conversion was killed by signal 9" in told.err
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    assert contents(temporary) == []
 
 
 def test_a_child_that_fails_tells_the_end_of_its_log(tiny, tmp_path, python_that):

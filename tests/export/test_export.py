@@ -118,6 +118,7 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
         make_lively(network, next(iter(calibration.batches(preprocessing, 24)))[0])
     formats = list(DEFAULT_FORMATS if name in OTHERS else FORMATS)
     folder = tmp_path_factory.mktemp("exported")
+    told = []
     records = export_files(
         network,
         folder,
@@ -126,6 +127,7 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
         evaluation=evaluation,
         description=models.Description((), preprocessing) if name == "foreign" else None,
         name="net",
+        progress=told.append,
     )
     images, truth = next(iter(evaluation.batches(preprocessing, evaluation.size)))
     outputs = network(images)
@@ -139,6 +141,7 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
         all_records={record["format"]: record for record in records},
         records={record["format"]: record for record in records if "refused" not in record},
         files={record["format"]: folder / record["file"] for record in records if "refused" not in record},
+        told=told,
         preprocessing=preprocessing,
         calibration=calibration,
         evaluation=evaluation,
@@ -240,6 +243,14 @@ class TestEveryNetwork:
             assert set(record) == REFUSAL, form
             assert record["refused"].startswith("LiteRT's interpreter does not take the file: "), form
             assert not (exported.folder / record["file"]).exists()
+
+    def test_every_step_is_told_in_its_order(self, exported):
+        assert exported.told == [
+            f"converting to {len(exported.formats)} formats",
+            *(f"converting {form}" for form in exported.formats),
+            f"measuring the Keras network on {exported.evaluation.size} images",
+            *(f"measuring {path.name}" for path in exported.files.values()),
+        ]
 
     def test_answers_differ_from_image_to_image(self, exported):
         """Or the comparisons below would see nothing."""

@@ -15,7 +15,7 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.errors import UserError
 from auxzoo.export import OnnxOptions, export_files, open_file, to_onnx
-from auxzoo.export.conversion import convert
+from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.measurement import check_batches
 from auxzoo.export.onnx_options import LAYOUT_KEY
@@ -88,7 +88,8 @@ def written(request, case, tmp_path_factory):
     """The float32 and the int8 file of the case, of some options."""
     folder, options = tmp_path_factory.mktemp("onnx"), OPTIONS[request.param]
     files = {"onnx": folder / "net.onnx", "onnx_int8": folder / "net_int8.onnx"}
-    convert(fold_batch_normalization(case.network), files, outputs_of(case.network), case.images, options)
+    folded = fold_batch_normalization(case.network)
+    convert(Conversion(folded, files, outputs_of(case.network), case.images, options))
     return types.SimpleNamespace(**vars(case), files=files, options=options)
 
 
@@ -328,6 +329,8 @@ def test_a_network_of_keras_applications(make_pictures):
 
 
 def test_a_converter_that_fails_leaves_no_file(small, tmp_path):
+    images = np.ones((2, 5, 5, 3), "float32")
+    conversion = Conversion(small, {"onnx_int8": tmp_path / "a.onnx"}, outputs_of(small), images)
     with pytest.raises(ChildFailed):
-        convert(small, {"onnx_int8": tmp_path / "a.onnx"}, outputs_of(small), np.ones((2, 5, 5, 3), "float32"))
+        convert(conversion)
     assert list(tmp_path.iterdir()) == []

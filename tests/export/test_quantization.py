@@ -19,6 +19,7 @@ from auxzoo.export.activation_ranges import _BINS, _least_squares, _percentile, 
 from auxzoo.export.calibration import choose_calibration
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.layer_operators import layers_by_operator
+from auxzoo.export.outputs import Output
 from auxzoo.export.quantization import CALIBRATION_METHODS, ENGINES, Quantization
 from auxzoo.export.selective_search import _least_count
 from auxzoo.export.tflite_conversion import save_for_tflite
@@ -35,7 +36,7 @@ def shipped(tmp_path_factory):
     images = auxzoo.data.open_images("sample", "train")
     calibration, _ = choose_calibration(images, (32, 32, 3), auxzoo.describe(network).preprocessing, 100)
     folded, saved_model = fold_batch_normalization(network), tmp_path_factory.mktemp("shipped") / "saved_model"
-    save_for_tflite(folded, [["logits", None, None]], saved_model)
+    save_for_tflite(folded, [Output("logits")], saved_model)
     made = {}
 
     def quantizer(engine, method="min_max"):

@@ -1,0 +1,142 @@
+"""The record of an exported file: what it is, how it was made, and what was measured on that very file."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import platform
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from auxzoo.files import sha256
+from auxzoo.machine import processor_name
+from auxzoo.scores import Scores
+
+from .formats import FORMATS
+from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .model_file import read_model_file
+from .runtime import open_file
+from .target_checks import check_targets
+
+_NOISE_IMAGES = 16
+_TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What every file of an export is compared with.
+
+    Attributes:
+        images: float32 `[count, height, width, 3]`, preprocessed.
+        source: `str`, where they are from.
+        outputs: `dict` of the outputs' names to the Keras network's output for them, activation done.
+        scores: what the Keras network is worth on the images with truth, or `None`.
+    """
+
+    images: np.ndarray
+    source: str
+    outputs: dict
+    scores: dict | None
+
+
+def refusal(form, path, reason):
+    """Returns the record of a format that has no file."""
+    return {"file": path.name, "format": form, "made": _now(), "refused": reason}
+
+
+def record_of(export, form, path, layouts, converted, reference):
+    """Measures a file, and returns its record.
+
+    Args:
+        export: the `Export` that it is of.
+        form: name of its format.
+        path: `Path` of the file.
+        layouts: what `write_metadata` returned.
+        converted: `Converted`.
+        reference: `Reference`.
+
+    Returns:
+        `dict` of plain JSON types.
+    """
+    model_file, measured, preprocessing = read_model_file(path), export.measured, export.metadata.preprocessing
+    parity = measure_parity(path, reference.images, reference.outputs, export.outputs)
+    return {
+        "file": path.name,
+        "format": form,
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "made": _now(),
+        "tools": _versions(export.quantization.engine),
+        "python": platform.python_version(),
+        "processor": processor_name(),
+        "metadata": {"layouts": layouts, "weights_sha256": export.metadata.weights_sha256},
+        "calibration": export.manifest if FORMATS[form].needs_calibration else None,
+        "quantization": _quantization_of(form, converted, export.onnx),
+        **open_file(path).tensors(),
+        "operators": model_file.operator_counts(),
+        "targets": check_targets(model_file),
+        "parity": {"source": reference.source, **parity},
+        "accuracy": evaluate_file(path, measured, preprocessing) if measured is not None else None,
+        "keras_accuracy": reference.scores and reference.scores.get("accuracy"),
+        "keras_scores": reference.scores,
+        "latency": measure_latency(path),
+    }
+
+
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _versions(engine):
+    tools = _TOOLS if engine == "tensorflow" else (*_TOOLS, engine)
+    return {tool: importlib.metadata.version(tool) for tool in tools}
+
+
+def _quantization_of(form, converted, onnx):
+    """Returns what a record tells of how a file that computes in whole numbers was made."""
+    if FORMATS[form].activations is None:
+        return None
+    if form.startswith("onnx"):
+        return {"engine": "onnxruntime", "calibration_method": onnx.calibration_method}
+    return converted.quantization
+
+
+def images_to_compare(export):
+    """Returns the best images there are for comparing an export's files with Keras, and where they come from."""
+    if export.evaluation is not None:
+        return parity_images(export.evaluation, export.metadata.preprocessing), export.evaluation.name
+    if export.calibration is not None:
+        return export.calibration, "calibration images"
+    low, high = (-1, 1) if export.metadata.embedded_preprocessing is None else (0, 255)
+    noise = np.random.default_rng(0).uniform(low, high, (_NOISE_IMAGES, *export.model.inputs[0].shape[1:]))
+    return noise.astype(np.float32), f"uniform noise from {low} to {high}, seed 0"
+
+
+def keras_reference(model, outputs, images, evaluation=None, preprocessing=None):
+    """Returns the Keras network's outputs for `images` by name, and what it is worth where that can be measured."""
+
+    def predict(batch):
+        # The one output may be in a dict or a list.
+        values = model(batch, training=False)
+        return {
+            output.name: _activated(values[output.key] if output.key else keras.tree.flatten(values)[0], output)
+            for output in outputs
+        }
+
+    # Concrete: from the fifth export on TensorFlow would warn of retracing.
+    predict = tf.function(predict).get_concrete_function(tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32))
+    scores = None
+    if evaluation is not None:
+        scores, done = Scores(evaluation, preprocessing), 0
+        for batch, _ in evaluation.batches(preprocessing, 250 if evaluation.is_labelled else 8):
+            values = predict(batch)
+            scores.update(values if len(outputs) > 1 else values[outputs[0].name], done)
+            done += len(batch)
+    return {name: values.numpy() for name, values in predict(images).items()}, scores and scores.result()
+
+
+def _activated(values, output):
+    if output.is_classes:
+        return tf.argmax(values, axis=-1, output_type=tf.int32)
+    return tf.nn.softmax(values) if output.activation == "softmax" else values
