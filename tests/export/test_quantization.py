@@ -481,6 +481,26 @@ def test_report_of_no_rows(rows, capsys):
     assert f"`--rows` must be 1 or more. Received: {rows}" in capsys.readouterr().err
 
 
+def test_report_of_several_tasks_is_a_line_a_layer(capsys, monkeypatch, tmp_path):
+    def measured(error):
+        scores = {"surface_mean_iou": 0.1613, "surface_pixel_accuracy": 0.5, "height_root_mean_squared_error": 2509.4}
+        return {"scores": scores, "error": error, "bytes": 5000}
+
+    layers = [
+        {"layer": f"layer{place}", "weights": 9, "float_alone": measured(0.1), "int8_alone": measured(0.2)}
+        | {"operators": 1, "error_saved": 0.1}
+        for place in range(3)
+    ]
+    report = {"float32": measured(0), "int8": measured(0.2), "layers": layers, "images": {"count": 32}}
+    monkeypatch.setattr(auxzoo.export, "quantization_report", lambda *arguments, **options: report)
+    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--to", str(tmp_path)]
+    assert command_line.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert rows == [[f"layer{place}", "9", "0.0", "10.000", "20.000", "16.13", "2,509"] for place in range(3)]
+    assert "float32: surface_mean_iou 16.13 %, height_root_mean_squared_error 2,509" in lines[-2]
+
+
 def test_report_of_an_unknown_layer(capsys):
     arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--keep-float", "Conv2", "--to", "nowhere"]
     assert command_line.main(arguments) == 2
