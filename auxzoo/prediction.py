@@ -119,7 +119,7 @@ def draw_some(predictor, images, count, path, title="", seed=0, columns=None):
         predictor: `Predictor`.
         images: `ImageSet` with truth for the predictor's tasks, under their names.
         count: `int`, how many are chosen.
-        path: `str` or `Path` of the PNG.
+        path: `str` or `Path` of the PNG; classes that the predictor has no names for are called as in the set.
         title: `str`.
         seed: `int`, chooses them.
         columns: as of `draw_contact_sheet`.
@@ -134,4 +134,6 @@ def draw_some(predictor, images, count, path, title="", seed=0, columns=None):
             {task.name: truth for task, truth in of_tasks.items() if has_truth(np.asarray(truth), task).any()}
         )
     predictions = [predictor(photograph) for photograph in photographs]
-    draw_contact_sheet(path, photographs, truths, predictions, predictor.description.tasks, title, columns)
+    named = {task.name: task for task in chosen.tasks}
+    tasks = tuple(task if task.labels else named.get(task.name, task) for task in predictor.description.tasks)
+    draw_contact_sheet(path, photographs, truths, predictions, tasks, title, columns)

@@ -19,7 +19,7 @@ def write_report(path, records, title, subtitle="", sheets=()):
 
     Args:
         path: `str` or `Path`, ending in `.html`; a file that exists is replaced.
-        records: list of records, what `auxzoo.export.export_files` returned; refused formats are not shown.
+        records: list of records, what `auxzoo.export.export_files` returned; of refused formats the reason is told.
         title: `str`.
         subtitle: `str`, a line about the network.
         sheets: list of `(caption, PNG)`: `str`, and the `str` or `Path` of a picture of predictions.
@@ -37,6 +37,7 @@ def write_report(path, records, title, subtitle="", sheets=()):
     import jinja2
 
     path = checked_path(path, (".html",))
+    refused = [(record["file"], record["refused"]) for record in records if "refused" in record]
     records = [record for record in records if "refused" not in record]
     if not records:
         raise UserError("`records` must have one record or more. Received: none")
@@ -50,6 +51,7 @@ def write_report(path, records, title, subtitle="", sheets=()):
         measures=[name.replace("_", " ") for name, _ in _measured(records[0])],
         files=_rows(records),
         explanation=_explanation(records),
+        refused=refused,
         plot=_plot(records),
         targets=sorted({target for record in records for target in record["targets"]}),
         sheets=[(caption, base64.b64encode(Path(picture).read_bytes()).decode()) for caption, picture in sheets],
@@ -95,7 +97,9 @@ def _rows(records):
 
 def _change(record, name):
     """Returns how much a file's metric differs from the Keras network's, as text, and whether it is worse."""
-    change = record["accuracy"][name] - record["keras_scores"][name]
+    value, reference = record["accuracy"][name], record["keras_scores"][name]
+    # Of what is told, four digits: a difference of the last bits is none.
+    change = value - reference if is_share(name) else float(f"{value:.4g}") - float(f"{reference:.4g}")
     text = f"{100 * change:+.2f}" if is_share(name) else f"{change:+.4g}"
     return text, change > 0 if is_error(name) else change < 0
 

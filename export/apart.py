@@ -20,6 +20,8 @@ import numpy as np
 
 from auxzoo.errors import UserError
 
+from .model_file import check_size
+
 SECONDS = 8.0  # and the start of the child: ten in all
 _START_SECONDS = 120  # to import a runtime on a busy machine; no file is read so early
 _GRACE_SECONDS = 5
@@ -63,11 +65,12 @@ class Apart:
 
     @staticmethod
     def check(path):
-        """Raises a `UserError` if `path`, a `Path`, is no file or has another suffix."""
+        """Raises a `UserError` if `path`, a `Path`, is no file, has another suffix, is empty or far too large."""
         if not path.is_file():
             raise UserError(f"`{path}` is not a file.")
         if path.suffix not in _RUNTIMES:
             raise UserError(f"`path` must end in {' or '.join(_RUNTIMES)}. Received: `{path}`")
+        check_size(path)
 
     def ask(self, request, *arguments, seconds=None):
         """Returns the answer of the child to a request.

@@ -7,7 +7,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import sha256, write_json, written_aside
 from auxzoo.pictures import COLOUR_MAP, NO_NUMBER, colours_of
 
-from .apart import FileApart
+from .apart import Apart, FileApart
 from .metadata import described_by, parse_metadata
 from .web_runtime import FILES, PACKAGE, runtime_folder
 
@@ -41,8 +41,7 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
         >>> write_page("flowers.onnx", "flowers_page")
     """
     path, folder = Path(path), Path(folder)
-    if path.suffix != ".onnx":
-        raise UserError(f"`path` must end in .onnx, which browsers can run. Received: `{path}`")
+    check_path(path)
     if folder.exists() and not (overwrite and (folder / FACTS_FILE).is_file() and (folder / "page.js").is_file()):
         what = "give --overwrite" if (folder / FACTS_FILE).is_file() else "it must be a new folder"
         raise UserError(f"`{folder}` exists already; {what}.")
@@ -60,6 +59,13 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
         if folder.exists():
             shutil.rmtree(folder)
     return folder
+
+
+def check_path(path):
+    """Raises a `UserError` if `path`, a `Path`, is no ONNX file by its name and size."""
+    if path.suffix != ".onnx":
+        raise UserError(f"`path` must end in .onnx, which browsers can run. Received: `{path}`")
+    Apart.check(path)
 
 
 def network_facts(path, description=None):

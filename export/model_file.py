@@ -165,6 +165,15 @@ class ModelFile:
         return sum(math.prod(one.shape) for one in weights if one.scales or one.type.startswith(("float", "bfloat")))
 
 
+def check_size(path):
+    """Raises a `UserError` if a file, a `Path`, is empty or larger than TFLite and ONNX files can be."""
+    size = path.stat().st_size
+    if size == 0:
+        raise UserError(f"`{path}` is empty.")
+    if size > _LARGEST_FILE:
+        raise UserError(f"`{path}` must be smaller than 2 GiB. Received: {size:,} bytes")
+
+
 def read_model_file(path):
     """Reads what a file holds; nothing of it is run.
 
@@ -187,11 +196,7 @@ def read_model_file(path):
     path = Path(path)
     if not path.is_file():
         raise UserError(f"`{path}` is not a file.")
-    size = path.stat().st_size
-    if size == 0:
-        raise UserError(f"`{path}` is empty.")
-    if size > _LARGEST_FILE:
-        raise UserError(f"`{path}` must be smaller than 2 GiB. Received: {size:,} bytes")
+    check_size(path)
     with open(path, "rb") as file:
         start = file.read(8)
     if start[4:8] == b"TFL3":

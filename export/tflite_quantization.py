@@ -9,7 +9,7 @@ import re
 
 from .activation_ranges import activation_ranges
 from .formats import FORMATS, INPUT_NAME
-from .layer_operators import layer_operators
+from .layer_operators import last_layers, layer_operators
 from .tflite_conversion import tflite_content, whole_number_converter
 
 _LEVELS = {"int8": 2**8, "int16": 2**16}
@@ -45,17 +45,18 @@ class Quantizer:
         images: float32 `[count, height, width, 3]`, the calibration images.
         layers: `dict` of the names of the network's layers to their numbers of weights.
         quantization: `Quantization`.
+        last: `dict`, what `last_layers` returns.
 
     Attributes:
         operators: what `layer_operators` returns.
         weights: numbers of weights of the layers that have an operator.
     """
 
-    def __init__(self, float_content, images, layers, quantization):
+    def __init__(self, float_content, images, layers, quantization, last):
         self.float_content = float_content
         self.images = images
         self.method = quantization.calibration_method
-        self.operators = layer_operators(float_content, layers)
+        self.operators = layer_operators(float_content, layers, last)
         self.weights = {layer: layers[layer] for layer in self.operators}
 
     def content(self, form, keep_float=()):
@@ -78,8 +79,8 @@ class Quantizer:
 class TensorFlowQuantizer(Quantizer):
     """TensorFlow's converter: what `tf.lite.experimental.QuantizationDebugger` does, with ranges of our own."""
 
-    def __init__(self, float_content, images, layers, quantization, saved_model):
-        super().__init__(float_content, images, layers, quantization)
+    def __init__(self, float_content, images, layers, quantization, last, saved_model):
+        super().__init__(float_content, images, layers, quantization, last)
         from ai_edge_litert.tools import flatbuffer_utils
 
         converter = whole_number_converter(saved_model, "int8", images)
@@ -113,8 +114,8 @@ class TensorFlowQuantizer(Quantizer):
 class AIEdgeQuantizer(Quantizer):
     """Google's `ai-edge-quantizer`, which reads the float32 file."""
 
-    def __init__(self, float_content, images, layers, quantization):
-        super().__init__(float_content, images, layers, quantization)
+    def __init__(self, float_content, images, layers, quantization, last):
+        super().__init__(float_content, images, layers, quantization, last)
         self._ranges = {}
 
     def _content(self, form, kept):
@@ -180,9 +181,10 @@ def open_quantizer(quantization, saved_model, images, network):
     """
     float_content = tflite_content(saved_model, FORMATS["tflite_float32"], None)
     layers = {layer.name: layer.count_params() for layer in network._flatten_layers(include_self=False)}
+    last = last_layers(network)
     if quantization.engine == "tensorflow":
-        return TensorFlowQuantizer(float_content, images, layers, quantization, saved_model)
-    return AIEdgeQuantizer(float_content, images, layers, quantization)
+        return TensorFlowQuantizer(float_content, images, layers, quantization, last, saved_model)
+    return AIEdgeQuantizer(float_content, images, layers, quantization, last)
 
 
 def check_allocation(content, form):

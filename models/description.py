@@ -149,7 +149,8 @@ def describe(model):
     if not isinstance(description, Description):
         raise UserError(
             f"`model` must be a network that carries a description (one made by auxzoo). "
-            f"Received: {getattr(model, 'name', model)!r}; pass `description=Description(...)` where it is asked for."
+            f"Received: {getattr(model, 'name', model)!r}; for others the functions that need one take "
+            "`description=auxzoo.models.Description(...)`, which the command line cannot."
         )
     return description
 

@@ -154,7 +154,10 @@ def load_keras_file(path):
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"`{path}` cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+        # Keras puts the whole network's configuration before what is wrong, and the layer's behind it.
+        reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0]
+        reason = (reason.strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"`{path}` cannot be loaded: {reason}") from None
 
 
 def save_entry(network, folder, name):

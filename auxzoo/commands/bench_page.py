@@ -28,12 +28,13 @@ def run(arguments):
 
     from auxzoo.commands.common import load_tensorflow
     from auxzoo.errors import UserError
-    from auxzoo.export.bench_page import FACTS_FILE, write_page
+    from auxzoo.export.bench_page import FACTS_FILE, check_path, write_page
     from auxzoo.export.page_server import LOCAL, PageServer
     from auxzoo.files import numbered_folder, read_json
 
     if arguments.host and arguments.serve is None:
         raise UserError(f"`--host` may be given only with --serve. Received: {arguments.host!r}")
+    check_path(Path(arguments.file))  # before TensorFlow is loaded, which takes seconds
     load_tensorflow()  # the file is described by what describes networks
     path = Path(arguments.file)
     folder = Path(arguments.to) if arguments.to else numbered_folder("pages", path.stem)

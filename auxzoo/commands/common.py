@@ -1,6 +1,7 @@
 """What several commands share: arguments, tables, and getting TensorFlow quietly."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -8,11 +9,13 @@ from auxzoo.machine import quiet_stderr
 from auxzoo.metric_names import main_figures
 
 _WIDTH = 100  # columns of a table that goes to a pipe or a log
+_NARROWEST = 12  # of a column whose words are folded
 
 
 def add_data_arguments(parser, default="sample"):
     """Adds the arguments that choose images."""
-    parser.add_argument("--data", default=default, help="sample, tfds:NAME or folder:PATH (default: %(default)s)")
+    told = "" if default is None else " (default: %(default)s)"
+    parser.add_argument("--data", default=default, help=f"sample, tfds:NAME or folder:PATH{told}")
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
@@ -51,11 +54,24 @@ def quantization_of(arguments):
     }
 
 
-def check_network_of_file(arguments):
-    """Raises a `UserError` if `--network` is given where `name` is no TFLite or ONNX file; tells if it is one."""
-    from auxzoo.errors import UserError
+def check_network_or_file(arguments):
+    """Tells whether `name` is a TFLite or ONNX file, before TensorFlow is loaded, which takes seconds.
 
-    is_file = arguments.name.endswith((".tflite", ".onnx"))
+    Raises:
+        UserError: if it is neither one nor a network, or if `--network` is given and it is none.
+    """
+    from auxzoo.errors import UserError
+    from auxzoo.export.apart import Apart
+    from auxzoo.models import zoo
+
+    is_file, path = arguments.name.endswith((".tflite", ".onnx")), Path(arguments.name)
+    if is_file:
+        Apart.check(path)
+    elif path.suffix != ".keras" and not path.is_dir() and arguments.name not in zoo.read_index():
+        raise UserError(
+            f"`name` must be one of {', '.join(zoo.read_index())}, a folder of one, or a .keras, .tflite or .onnx "
+            f"file. Received: {arguments.name!r}"
+        )
     if arguments.network and not is_file:
         raise UserError(f"`--network` may be given only with a .tflite or .onnx file. Received: {arguments.name!r}")
     return is_file
@@ -82,7 +98,9 @@ def recipe_targets(recipe, name, description):
             folder = Path(name) if Path(name).is_dir() else zoo.entry_folder(name)
         recipe = folder / "recipe.yaml" if folder is not None else None
         if recipe is None or not recipe.exists():
-            raise UserError(f"`--recipe` must name one whose data have the truth for {description.kinds}.")
+            raise UserError(
+                f"`--recipe` must name one whose data have the truth for {description.kinds}. Received: none"
+            )
     return None if recipe is None else read_recipe(recipe).data.all_targets
 
 
@@ -174,7 +192,7 @@ def make_table(title, *columns, caption=None):
     """Returns an empty `rich` table; a column whose name ends in `>` is flush right."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = Table(title=title, caption=caption)
     for column in columns:
         # Folded where a terminal is narrow: half a name or number would be of no use.
         justify = "right" if column.endswith(">") else "left"
@@ -183,21 +201,60 @@ def make_table(title, *columns, caption=None):
 
 
 def print_table(table):
-    """Prints a `rich` table; where nobody looks (a pipe, a log) 100 columns wide, or as wide as its longest words."""
+    """Prints a `rich` table; where nobody looks (a pipe, a log) 100 columns wide.
+
+    Where its longest words do not fit into that, as few cells as possible are folded, between parts of a name.
+    """
     from rich.console import Console
 
-    console = Console(markup=False, emoji=False)  # a folder may be called `[red]`
+    console = Console(markup=False, emoji=False, highlight=False)  # a folder may be called `[red]`
     if not console.is_terminal:
-        spare = _WIDTH - (3 * len(table.columns) + 1)  # less borders and margins
-        for column in table.columns:
-            column.width = max(len(word) for cell in [column.header, *column.cells] for word in ["", *cell.split()])
-            spare -= column.width
-        for column in table.columns:  # rich itself would cut words to make room for others
-            whole = max(len(line) for cell in [column.header, *column.cells] for line in ["", *cell.splitlines()])
-            widened = min(whole - column.width, max(spare, 0))
-            column.width, spare = column.width + widened, spare - widened
-        console.width = _WIDTH - min(spare, 0)
+        console.width = _set_widths(table.columns)
+    # By themselves: rich would fold them, and a file's name in them, to the width of a narrow table.
+    title, caption, table.title, table.caption = table.title, table.caption, None, None
+    if title:
+        console.print(title, style="table.title")
     console.print(table)
+    if caption:
+        console.print(caption, style="table.caption")
+
+
+def _set_widths(columns):
+    """Sets the widths of a table's columns, folds what does not fit, and returns the width of all."""
+    spare = _WIDTH - (3 * len(columns) + 1)  # less borders and margins
+    for column in columns:
+        column.width = max(map(_longest_word, [column.header, *column.cells]))
+        spare -= column.width
+    while spare < 0:
+        texts = [column for column in columns if column.justify == "left" and column.width > _NARROWEST]
+        if not texts:
+            break
+        column = min(texts, key=lambda column: sum(_longest_word(cell) >= column.width for cell in column.cells))
+        column.width, spare = column.width - 1, spare + 1
+    for column in columns:  # rich itself would cut words to make room for others
+        column._cells = ["\n".join(_folded(line, column.width) for line in cell.split("\n")) for cell in column.cells]
+        whole = max(len(line) for cell in [column.header, *column.cells] for line in ["", *cell.splitlines()])
+        widened = max(min(whole - column.width, spare), 0)
+        column.width, spare = column.width + widened, spare - widened
+    return _WIDTH - min(spare, 0)
+
+
+def _longest_word(text):
+    return max(map(len, text.split()), default=0)
+
+
+def _folded(line, width):
+    """Returns a line in which words that are too long are broken where a part of a name ends, if it has parts."""
+    return " ".join(word if len(word) <= width else _broken(word, width) for word in line.split(" "))
+
+
+def _broken(word, width):
+    lines = [""]
+    for part in re.split(r"(?<=[_/])|(?<=[a-z0-9])(?=[A-Z])", word):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def record_rows(records):

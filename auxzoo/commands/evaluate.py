@@ -3,7 +3,7 @@
 from auxzoo.commands.common import (
     add_data_arguments,
     add_file_arguments,
-    check_network_of_file,
+    check_network_or_file,
     load_network,
     load_tensorflow,
     make_table,
@@ -12,7 +12,7 @@ from auxzoo.commands.common import (
     print_table,
     recipe_targets,
 )
-from auxzoo.metric_names import as_text
+from auxzoo.metric_names import as_text, metric_name
 
 
 def add_arguments(parser):
@@ -20,9 +20,9 @@ def add_arguments(parser):
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     add_file_arguments(parser)
     parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
-    parser.add_argument("--split", default="test", help="(default: %(default)s)")
+    parser.add_argument("--split", default="test", help="of the images (default: %(default)s)")
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
-    parser.add_argument("--count", type=int, default=8, help="photographs in it (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=8, help="photographs in --pictures (default: %(default)s)")
     add_data_arguments(parser)
 
 
@@ -30,7 +30,7 @@ def run(arguments):
     """Measures a network or a file on images."""
     from auxzoo.errors import UserError
 
-    is_file = check_network_of_file(arguments)
+    is_file = check_network_or_file(arguments)
     if arguments.pictures and not arguments.pictures.endswith(".png"):
         raise UserError(f"`--pictures` must end in .png. Received: {arguments.pictures!r}")
     load_tensorflow()
@@ -60,7 +60,7 @@ def run(arguments):
     if description.is_classifier:
         print(f"{arguments.name}: {percent(result['accuracy'])} % of {result['images']} images of {images.name}")
     else:
-        print_table(_table(arguments.name, result, images))
+        print_table(_table(arguments.name, result, images, description.tasks))
     if arguments.pictures:
         count = min(max(arguments.count, 1), images.size)
         predictor = predictor or open_predictor(arguments.name)
@@ -68,12 +68,19 @@ def run(arguments):
         print(f"{count} predictions beside the truth are in {arguments.pictures}")
 
 
-def _table(name, result, images):
+def _table(name, result, images, tasks):
+    units = {
+        metric_name(tasks, task, metric): f" {task.unit}".rstrip()
+        for task in tasks
+        for metric in ("root_mean_squared_error", "mean_absolute_error")
+    }
     table = make_table(f"{name}: {result['images']} images of {images.name}", "measure", "value>")
     for measure, value in result.items():
         if isinstance(value, dict):
             for label, iou in value.items():
                 table.add_row(f"iou of {label}", "" if iou is None else as_text("iou", iou))
         elif measure not in ("images", "source"):
-            table.add_row(measure, f"{value:,}" if isinstance(value, int) else as_text(measure, value))
+            table.add_row(
+                measure, f"{value:,}" if isinstance(value, int) else as_text(measure, value) + units.get(measure, "")
+            )
     return table

@@ -24,8 +24,9 @@ def add_arguments(parser):
     parser.add_argument("--to", metavar="DIR", help="folder of the files (default: a new numbered one in exported/)")
     parser.add_argument(
         "--formats",
-        help="comma-separated: tflite_float32, ..., onnx; `default`: those that most need; `all`: all there are "
-        "(default: the target's, or `default`)",
+        help="comma-separated: tflite_float32, tflite_float16, tflite_dynamic, tflite_int8, tflite_int8_float_io, "
+        "tflite_int8_uint8_io, tflite_int16, tflite_int16_float_io, onnx, onnx_int8; `default`: those that most need; "
+        "`all`: all of them (default: the target's, or `default`)",
     )
     parser.add_argument(
         "--target",
@@ -60,7 +61,9 @@ def add_arguments(parser):
         metavar="POINTS",
         help="search the fewest and lightest layers that must stay float for int8 to lose at most so many points",
     )
-    parser.add_argument("--tuning-count", type=int, default=1000, help="images for that (default: %(default)s)")
+    parser.add_argument(
+        "--tuning-count", type=int, default=1000, metavar="N", help="images for --max-drop (default: %(default)s)"
+    )
     add_data_arguments(parser, default=None)
 
 
@@ -135,7 +138,8 @@ def run(arguments):
     if arguments.target:
         print(f"Every file fits {arguments.target}; `auxzoo inspect --target {arguments.target}` cites the documents.")
     if made[0]["keras_scores"] is not None:
-        keras = ", ".join(text for _, text in main_figures(made[0]["keras_scores"]))
+        figures = list(main_figures(made[0]["keras_scores"]))
+        keras = ", ".join(f"{measure} {text}" if len(figures) > 1 else text for measure, text in figures)
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")
     searches = [record["quantization"]["search"] for record in made if "search" in (record["quantization"] or ())]
     for search in searches[:1]:  # one for all files

@@ -13,7 +13,12 @@ _KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("files", nargs="+", metavar="FILE", help="a TFLite or ONNX file, exported here or elsewhere")
-    parser.add_argument("--target", metavar="NAME", help="list all that keeps the files from a kind of device, and why")
+    parser.add_argument(
+        "--target",
+        metavar="NAME",
+        help="list all that keeps the files from a kind of device, and why: "
+        "cpu, gpu, npu-int8, edgetpu, microcontroller, onnxruntime-mobile or web",
+    )
     parser.add_argument("--tensors", action="store_true", help="list every tensor")
     parser.add_argument("--json", metavar="FILE", help="write all that is found, to be read by a program")
 
@@ -54,7 +59,7 @@ def _summary(found):
     made_by = f", made by {_plain(found['made_by']).rstrip('.')!r}" if found["made_by"] else ""
     return (
         f"{found['file']}: {_KINDS[found['kind']]} version {found['version']}{opset}{made_by}\n"
-        f"{found['bytes'] / 1000:,.1f} kB, {found['parameters']:,} parameters, SHA-256 {found['sha256']}"
+        f"{found['bytes'] / 1000:,.1f} kB, {found['parameters']:,} parameters\nSHA-256 {found['sha256']}"
     )
 
 
@@ -144,6 +149,10 @@ def _wrapped(text, indent=""):
     return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
+def _hanging(text):
+    return textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
 def _targets(found):
     from auxzoo.export.targets import TARGETS
 
@@ -162,11 +171,11 @@ def _print_target(found, name):
     target = TARGETS[name]
     violations = found["targets"].get(name, [f"file: {_KINDS[found['kind']]}, must be {_KINDS[target.kind]}"])
     if violations:
-        print(f"{found['file']} does not fit {name} ({target.title}):")
-        print("\n".join(f"  {_plain(violation)}" for violation in violations))
+        print(_wrapped(f"{found['file']} does not fit {name} ({target.title}):"))
+        print("\n".join(_hanging(_plain(violation)) for violation in violations))
     else:
-        print(f"{found['file']} fits {name} ({target.title}).")
+        print(_wrapped(f"{found['file']} fits {name} ({target.title})."))
     print(_wrapped(target.note))
     for source in target.sources:
-        print(f"  {source.title}, read {source.read}: {source.url}")
+        print(f"{_hanging(f'{source.title}, read {source.read}:')}\n    {source.url}")
     return not violations

@@ -1,6 +1,6 @@
 """`auxzoo predict NAME|FOLDER|FILE IMAGE...`."""
 
-from auxzoo.commands.common import add_file_arguments, check_network_of_file, load_tensorflow, percent
+from auxzoo.commands.common import add_file_arguments, check_network_or_file, load_tensorflow, percent
 
 
 def add_arguments(parser):
@@ -19,7 +19,7 @@ def run(arguments):
     from auxzoo.errors import UserError
     from auxzoo.files import numbered_folder
 
-    check_network_of_file(arguments)
+    check_network_or_file(arguments)
     load_tensorflow()
     from auxzoo.data import read_image
     from auxzoo.pictures import draw_prediction

@@ -11,7 +11,7 @@ from auxzoo.commands.common import (
     quantization_of,
     recipe_targets,
 )
-from auxzoo.metric_names import main_figures
+from auxzoo.metric_names import is_share, main_figures
 
 
 def add_arguments(parser):
@@ -59,9 +59,11 @@ def run(arguments):
     whole = report["int8"]
     rows = sorted(report["layers"], key=lambda row: -row["error_saved"])[: arguments.rows]
     images = report["images"]["count"]
+    scores = [score for score, _ in main_figures(whole["scores"] or {})]
     table = make_table(
         f"{name}: the {len(rows)} of {len(report['layers'])} layers that cost most in int8, {images} images",
-        *["layer", "weights>", "kB more in float>", "error saved>", "error alone>", "score in float>"],
+        *["layer", "weights>", "kB more in float>", "error saved>", "error alone>"],
+        *[f"{score.replace('_', ' ')}{' %' * is_share(score)} in float>" for score in scores],
         caption="Errors of the outputs against float32, in % of their standard deviation; saved where the layer alone "
         "stays float32, and made where it alone is int8.",
     )
@@ -72,7 +74,7 @@ def run(arguments):
             f"{(row['float_alone']['bytes'] - whole['bytes']) / 1000:,.1f}",
             f"{100 * row['error_saved']:.3f}",
             f"{100 * row['int8_alone']['error']:.3f}",
-            _score(row["float_alone"]),
+            *[text.removesuffix(" %") for _, text in main_figures(row["float_alone"]["scores"] or {})],
         )
     print_table(table)
     print(f"All in int8: error {100 * whole['error']:.3f}, {_score(whole)}; float32: {_score(report['float32'])}")
@@ -80,4 +82,5 @@ def run(arguments):
 
 
 def _score(measured):
-    return ", ".join(text for _, text in main_figures(measured["scores"] or {})) or "not measured"
+    figures = list(main_figures(measured["scores"] or {}))
+    return ", ".join(f"{score} {text}" if len(figures) > 1 else text for score, text in figures) or "not measured"

@@ -35,8 +35,8 @@ def run(arguments):
     table = make_table(
         f"{arguments.name}: {f'{description.kinds}, ' if description else ''}"
         f"input {'x'.join(map(str, network.input_shape[1:]))}",
-        *(["layer", "kind"] if arguments.layers else []),
-        *["tap", "output", "parameters>", "million MACs>", "activations kB>"],
+        *(["layer", "kind, tap"] if arguments.layers else ["tap"]),  # narrow, or names would be folded
+        *["output", "parameters>", "million MACs>", f"{'kB of output' if arguments.layers else 'activations kB'}>"],
     )
     parameters = macs = 0
     for place, row in enumerate(costs.rows):
@@ -46,17 +46,18 @@ def run(arguments):
             continue
         count = "not counted" if row.macs is None else f"{macs / 1e6:,.2f}"
         shape = "x".join(map(str, row.output_shape))
-        names = [row.name, row.kind] if arguments.layers else []
+        tap = tap or ("output" if is_last else "")
+        names = [row.name, f"{row.kind}{', ' * bool(tap)}{tap}"] if arguments.layers else [tap]
         kilobytes = f"{math.prod(row.output_shape) * BYTES / 1000:,.1f}"
-        table.add_row(*names, tap or ("output" if is_last else ""), shape, f"{parameters:,}", count, kilobytes)
+        table.add_row(*names, shape, f"{parameters:,}", count, kilobytes)
         parameters = macs = 0
     table.add_section()
     table.add_row(
-        *(["", ""] if arguments.layers else []),
-        *["total", ""],
+        *(["total", ""] if arguments.layers else ["total"]),
+        "",
         f"{costs.parameters:,}",
         f"{costs.macs / 1e6:,.2f}",
-        f"at one time {costs.activation_bytes / 1000:,.1f}",
+        f"{'' if arguments.layers else 'at one time '}{costs.activation_bytes / 1000:,.1f}",
     )
     print_table(table)
     print(

@@ -1,6 +1,7 @@
 """Where images come from: the packaged sample, a `tensorflow_datasets` name, or a folder of pictures."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -153,7 +154,10 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
     # `ClassLabel` and `LabeledImage` name their classes.
     targets = [_labelled(target, getattr(features[target.source], "names", None) or ()) for target in targets]
     try:
-        dataset = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
+        with _quiet_absl():
+            dataset = builder.as_dataset(
+                split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
+            )
         examples = list(dataset.as_numpy_iterator())
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
@@ -168,6 +172,19 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
         truth_of=lambda target, place: examples[place][target.source],
         skip_broken=skip_broken,
     )
+
+
+@contextlib.contextmanager
+def _quiet_absl():
+    """Keeps warnings of tensorflow_datasets for its own developers, of names that it deprecates and uses, off."""
+    from absl import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _labelled(target, labels, colours=()):

@@ -15,6 +15,8 @@ import auxzoo
 from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.commands import train as train_command
+from auxzoo.commands.common import make_table, print_table
+from auxzoo.export import FORMATS, TARGETS
 from auxzoo.files import read_json, sha256, write_json
 from auxzoo.models import zoo
 
@@ -62,7 +64,7 @@ def rows_of(outcome):
     rows, is_open = [], False
     for line in outcome.output.splitlines():
         cells = [cell.strip() for cell in line.split("│")[1:-1]]
-        if cells and is_open and not cells[0]:
+        if cells and is_open and not (cells[0] and any(cells[1:])):
             rows[-1] = [" ".join([*cell.split(), *more.split()]) for cell, more in zip(rows[-1], cells, strict=True)]
         elif cells:
             rows.append(cells)
@@ -163,8 +165,12 @@ class TestShow:
         # A name that is cut off names no tap.
         outcome = command("show", *arguments, "--layers")
         assert (outcome.code, outcome.error) == (0, "")
-        rows = [row[:2] for row in rows_of(outcome)]
-        assert rows[: len(build().layers)] == [[layer.name, type(layer).__name__] for layer in build().layers]
+        rows = [["".join(cell.split()) for cell in row[:2]] for row in rows_of(outcome)]
+        kinds = [[name, kind.partition(",")[0]] for name, kind in rows[: len(build().layers)]]
+        assert kinds == [[layer.name, type(layer).__name__] for layer in build().layers]
+        assert_fits(outcome)
+        taps = [kind.partition(",")[2] for _, kind in rows if "," in kind]
+        assert taps == [*dict(models.describe(build()).taps), "output"]
 
     @pytest.mark.parametrize(
         "arguments",
@@ -193,7 +199,7 @@ class TestShow:
         keras.Model(inputs, keras.layers.Conv2D(4, 1, name="mix")(inputs)).save(work_folder / "foreign.keras")
         outcome = command("show", "foreign.keras", "--layers")
         assert outcome.code == 0, outcome
-        assert row_of(outcome, "mix")[1:] == ["Conv2D", "output", "8x8x4", "16", "0.00", "1.0"]
+        assert row_of(outcome, "mix")[1:] == ["Conv2D, output", "8x8x4", "16", "0.00", "1.0"]
         assert_refused(command("show", "lost.keras"), "`lost.keras` cannot be loaded")
 
     def test_a_name_in_brackets_is_printed_as_it_is(self, command, work_folder):
@@ -593,8 +599,8 @@ class TestEvaluate:
             (["nothing.tflite", "--network", "plain"], "`nothing.tflite` is not a file"),
             (["garbage.tflite", "--network", "plain"], "garbage.tflite` is not a TFLite file"),
             (["garbage.onnx", "--network", "plain"], "garbage.onnx` cannot be run"),
-            (["empty.tflite", "--network", "plain"], "empty.tflite` is not a TFLite file"),
-            (["empty.onnx", "--network", "plain"], "empty.onnx` cannot be run"),
+            (["empty.tflite", "--network", "plain"], "`empty.tflite` is empty"),
+            (["empty.onnx", "--network", "plain"], "`empty.onnx` is empty"),
             (["plain", "--network", "plain"], "`--network` may be given only with a .tflite or .onnx file"),
             (["plain", "--data", "pictures"], "`source` must be sample, tfds:NAME or folder:PATH"),
             (["plain", "--data", "folder:nowhere"], "existing folder. Received: `nowhere`"),
@@ -611,6 +617,49 @@ class TestEvaluate:
         content = (work_folder / "plain" / "model.weights.h5").read_bytes()
         (work_folder / "damaged" / "model.weights.h5").write_bytes(content[: len(content) // 2])
         assert_refused(command("evaluate", *arguments), message)
+
+
+def test_help_names_all_that_may_be_chosen(command):
+    texts = {name: "".join(command(name, "--help").output.split()) for name in ("export", "inspect", "evaluate")}
+    assert all(name in texts["export"] for name in (*FORMATS, *TARGETS))
+    assert all(name in texts["inspect"] for name in TARGETS)
+    assert not any("None" in text for text in texts.values())
+
+
+@pytest.mark.parametrize("name", ["typo", "net.h5", "gone.tflite", "gone.onnx", "empty.onnx", "pictures.zip"])
+@pytest.mark.parametrize("arguments", [["evaluate"], ["predict", "picture.png"], ["bench-page"]], ids=" ".join)
+def test_a_wrong_name_is_told_before_tensorflow_is_loaded(command, work_folder, arguments, name, monkeypatch):
+    """Which takes seconds."""
+    for module in ("evaluate", "predict", "common"):
+        monkeypatch.setattr(f"auxzoo.commands.{module}.load_tensorflow", lambda: pytest.fail("TensorFlow is loaded"))
+    (work_folder / "empty.onnx").touch()
+    (work_folder / "pictures.zip").write_bytes(b"PK")
+    outcome = command(arguments[0], name, *arguments[1:])
+    assert_refused(outcome, name)
+    if "." not in name and arguments != ["bench-page"]:
+        assert "or a .keras, .tflite or .onnx file. Received: 'typo'" in outcome.error
+
+
+def test_a_narrow_table_leaves_its_title_whole(capsys):
+    table = make_table("a/long/name/of/a_file.tflite: images of tfds:set/test", "measure", "value>", caption="x " * 30)
+    table.add_row("accuracy", "1")
+    print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a/long/name/of/a_file.tflite: images of tfds:set/test"
+    assert lines[-1].split() == ["x"] * 30
+
+
+def test_a_wide_table_is_folded_between_parts_of_names(capsys):
+    table = make_table(None, "layer", "kind", "numbers>")
+    for row in [("stage_block_" * 6 + "end", "GlobalAveragePooling2D" * 2, "9" * 30), ("short", "Dense", "1")]:
+        table.add_row(*row)
+    print_table(table)
+    outcome = types.SimpleNamespace(output=capsys.readouterr().out)
+    assert_fits(outcome)
+    assert "9" * 30 in outcome.output
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in outcome.output.splitlines() if "│" in line]
+    assert "".join(line[0] for line in lines[:-1]) == "stage_block_" * 6 + "end"
+    assert all(line[0].endswith(("_", "end")) for line in lines[:-1] if line[0])
 
 
 @pytest.mark.slow  # the converters take their own TensorFlow

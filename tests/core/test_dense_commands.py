@@ -11,7 +11,7 @@ import auxzoo
 from auxzoo import models
 from auxzoo.files import read_json
 from auxzoo.models import zoo
-from auxzoo.prediction import Predictor
+from auxzoo.prediction import Predictor, draw_some
 
 LABELS = ["red", "green", "blue"]
 
@@ -88,10 +88,23 @@ def test_evaluation_tells_what_the_run_reports_class_by_class(command, work):
     assert f"{100 * test['surface_mean_iou']:.2f} %" in outcome.output
     for label, iou in test["surface_iou_of_classes"].items():
         assert any(f"iou of {label}" in line and f"{100 * iou:.2f}" in line for line in outcome.output.splitlines())
-    assert "height_mean_absolute_error" in outcome.output
+    (row,) = [line for line in outcome.output.splitlines() if "height_mean_absolute_error" in line]
+    assert row.endswith(" m │"), "the unit"
     assert "3 predictions beside the truth are in sheet.png" in outcome.output
     with PIL.Image.open("sheet.png") as picture:
         assert min(picture.size) > 100
+
+
+def test_classes_without_names_are_drawn_by_those_of_the_images(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("auxzoo.prediction.draw_contact_sheet", lambda *arguments: drawn.append(arguments[4]))
+    images = auxzoo.data.ImageSet.from_arrays(np.zeros((2, 8, 8, 3), "uint8"), [0, 1], ("dark", "light"))
+    for labels, expected in (((), ("dark", "light")), (("a", "b"), ("a", "b"))):
+        task = auxzoo.Task(images.tasks[0].name, "classification", labels)
+        description = auxzoo.models.Description((), auxzoo.models.Preprocessing(8, 8), (task,))
+        predictor = Predictor(lambda pixels: np.zeros((len(pixels), 2), "float32"), description)
+        draw_some(predictor, images, 2, "unused.png")
+        assert drawn[-1][0].labels == expected
 
 
 def test_files_are_exported_with_the_scores_of_every_task(exported):
@@ -101,6 +114,7 @@ def test_files_are_exported_with_the_scores_of_every_task(exported):
         record = json.loads((files / f"{name}.json").read_text())
         assert f"{100 * record['accuracy']['surface_mean_iou']:.2f} %" in outcome.output
         assert record["accuracy"]["images"] == 4
+    assert "Keras network: surface_mean_iou " in outcome.output
 
 
 @pytest.mark.parametrize("name", ["run", "run_float32.tflite", "run_int8.tflite", "run.onnx"])

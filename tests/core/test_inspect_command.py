@@ -79,6 +79,15 @@ def test_target_lists_every_violation_and_its_documents(command, files):
     assert "file: ONNX, must be TFLite" in outcome.output
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_keeps_it_from_a_target_fits_a_page(command, files, target):
+    """But for the documents' addresses, each on a line of its own."""
+    lines = command("inspect", *files.values(), "--target", target).output.splitlines()
+    addresses = [line.strip() for line in lines if "://" in line]
+    assert {source.url for source in TARGETS[target].sources} == set(addresses)
+    assert max(len(line) for line in lines if line.strip() not in addresses) <= 100
+
+
 def test_json_has_all_of_it(command, files, tmp_path):
     outcome = command("inspect", *files.values(), "--json", tmp_path / "all.json", "--tensors")
     assert outcome.code == 0

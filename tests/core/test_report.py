@@ -91,12 +91,20 @@ def test_every_figure_is_that_of_the_record(tmp_path):
         ("mean_iou", 0.5, 0.25, "-25.00", "bad"),
         ("root_mean_squared_error", 400.0, 410.0, "+10", "bad"),
         ("root_mean_squared_error", 400.0, 390.5, "-9.5", "good"),
+        ("root_mean_squared_error", 2405.0, 2405.0 + 1.4e-8, "+0", "good"),
     ],
 )
 def test_a_change_for_the_worse_is_red(tmp_path, metric, keras, value, text, colour):
     accuracy = {"images": 5, metric: value, "source": "some/test"}
     page = page_of(tmp_path, [record_of(accuracy=accuracy, keras_scores={metric: keras})], "net")
     assert re.search(rf'class="number {colour}">{re.escape(text)}</td>', page.text)
+
+
+def test_what_was_refused_is_told_with_its_reason(tmp_path):
+    refused = {"file": "net_int16.tflite", "format": "tflite_int16", "refused": "the interpreter: <node> 14"}
+    page = page_of(tmp_path, [record_of(), refused], "net")
+    assert "net_int16.tflite was refused:</span> the interpreter: &lt;node&gt; 14" in page.text
+    assert "was refused" not in page_of(tmp_path, [record_of()], "net").text
 
 
 def test_what_was_not_measured_is_not_shown(tmp_path):

@@ -547,6 +547,17 @@ class TestTensorFlowDatasets:
         np.testing.assert_array_equal(truth["surface"], [example["segmentation_mask"][..., 0] for example in examples])
         np.testing.assert_allclose(truth["height"], np.where(heights == 0, NAN, heights * 0.001), rtol=1e-6)
 
+    def test_no_warnings_of_what_others_deprecate(self, shared_data, monkeypatch, caplog):
+        from absl import logging
+
+        told_always = lambda level, text, times, *arguments: logging.log(level, text, *arguments)  # noqa: E731
+        monkeypatch.setattr(logging, "log_first_n", told_always)
+        logging.warning("this is")  # or the test could see none
+        verbosity, targets = logging.get_verbosity(), [self.SURFACE, Target(HEIGHT)]
+        open_images("tfds:blue_marble", "validation", data_dir=str(shared_data), targets=targets)
+        assert [record.getMessage() for record in caplog.records if record.name == "absl"] == ["this is"]
+        assert logging.get_verbosity() == verbosity
+
     def test_encoded_pictures_give_the_same_batches(self, shared_data, monkeypatch):
         def open_first():
             targets = [self.SURFACE, Target(HEIGHT)]

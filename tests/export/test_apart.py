@@ -112,7 +112,12 @@ class TestTrouble:
         with pytest.raises(UserError, match="`seconds` must be above 0"):
             FileApart(tiny.files["onnx"], seconds=seconds)
 
-    def test_a_missing_file_and_another_suffix(self, tmp_path):
+    def test_a_missing_file_one_of_no_size_and_another_suffix(self, tmp_path):
+        for size, message in ((0, "is empty"), (2**31, "must be smaller than 2 GiB. Received: 2,147,483,648 bytes")):
+            with open(tmp_path / "odd.tflite", "wb") as file:
+                file.truncate(size)
+            with pytest.raises(UserError, match=message):
+                FileApart(tmp_path / "odd.tflite")
         with pytest.raises(UserError, match=r"gone.onnx` is not a file"):
             FileApart(tmp_path / "gone.onnx")
         (tmp_path / "network.bin").write_bytes(b"TFL3")

@@ -18,12 +18,13 @@ from auxzoo.export import FORMATS, export_files, open_file, quantization_report,
 from auxzoo.export.activation_ranges import _BINS, _least_squares, _percentile, activation_ranges
 from auxzoo.export.calibration import choose_calibration
 from auxzoo.export.folding import fold_batch_normalization
-from auxzoo.export.layer_operators import layers_by_operator
+from auxzoo.export.layer_operators import last_layers, layer_operators, layers_by_operator
 from auxzoo.export.outputs import Output
 from auxzoo.export.quantization import CALIBRATION_METHODS, ENGINES, Quantization
 from auxzoo.export.selective_search import _least_count
-from auxzoo.export.tflite_conversion import save_for_tflite
+from auxzoo.export.tflite_conversion import save_for_tflite, tflite_content
 from auxzoo.export.tflite_quantization import Refused, check_allocation, open_quantizer
+from auxzoo.export.trials import drop_of
 from auxzoo.export.tuning import tuning_part
 
 WHOLE = [name for name, form in FORMATS.items() if form.activations and name.startswith("tflite")]
@@ -142,6 +143,31 @@ class TestEngines:
             values = keras.Model(shipped.folded.input, shipped.folded.get_layer(layer).output)(shipped.calibration)
             expected = (min(float(values.numpy().min()), 0), max(float(values.numpy().max()), 0))
             assert ours[quantizer.operators[layer][0]] == pytest.approx(expected, rel=1e-4, abs=1e-4), layer
+
+
+@pytest.mark.parametrize("outputs", [["first"], ["first", "second"], ["second", "first"]], ids=" ".join)
+def test_an_output_without_weights_is_its_layers(outputs, tmp_path):
+    """Its operator is called after the whole function; in a report it would be in int8 whatever stays float."""
+    image = keras.Input((8, 8, 3), name="image")
+    heads = {
+        name: keras.layers.Resizing(8, 8, name=f"{name}_upsampling")(
+            keras.layers.Conv2D(2, 3, strides=2, name=f"{name}_predictions")(image)
+        )
+        for name in outputs
+    }
+    network = keras.Model(image, heads if len(heads) > 1 else heads["first"])
+    ends = [[name, name, None] for name in outputs] if len(heads) > 1 else [["logits", None, None]]
+    save_for_tflite(network, ends, tmp_path / "saved_model")
+    content = tflite_content(tmp_path / "saved_model", FORMATS["tflite_float32"], None)
+    found = layer_operators(content, [layer.name for layer in network.layers], last_layers(network))
+    assert set(found) >= {layer.name for layer in network.layers if layer.name != "image"}
+    assert len({name for names in found.values() for name in names}) == 2 * len(outputs)
+
+
+def test_a_drop_is_met_to_the_last_bit():
+    """0.831 less 0.830 is one image in a thousand, and 0.10000000000000853 points to the processor."""
+    measured, reference = ({"scores": {"accuracy": share}} for share in (0.830, 0.831))
+    assert drop_of(measured, reference) == 0.1
 
 
 class TestRanges:
@@ -385,6 +411,26 @@ def test_report_of_no_rows(rows, capsys):
     arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--rows", rows]
     assert command_line.main(arguments) == 2
     assert f"`--rows` must be 1 or more. Received: {rows}" in capsys.readouterr().err
+
+
+def test_report_of_several_tasks_is_a_line_a_layer(capsys, monkeypatch, tmp_path):
+    def measured(error):
+        scores = {"surface_mean_iou": 0.1613, "surface_pixel_accuracy": 0.5, "height_root_mean_squared_error": 2509.4}
+        return {"scores": scores, "error": error, "bytes": 5000}
+
+    layers = [
+        {"layer": f"layer{place}", "weights": 9, "float_alone": measured(0.1), "int8_alone": measured(0.2)}
+        | {"operators": 1, "error_saved": 0.1}
+        for place in range(3)
+    ]
+    report = {"float32": measured(0), "int8": measured(0.2), "layers": layers, "images": {"count": 32}}
+    monkeypatch.setattr(auxzoo.export, "quantization_report", lambda *arguments, **options: report)
+    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--to", str(tmp_path)]
+    assert command_line.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert rows == [[f"layer{place}", "9", "0.0", "10.000", "20.000", "16.13", "2,509"] for place in range(3)]
+    assert "float32: surface_mean_iou 16.13 %, height_root_mean_squared_error 2,509" in lines[-2]
 
 
 def test_report_of_an_unknown_layer(capsys):

@@ -191,6 +191,18 @@ class TestPublishedEntries:
         )
 
 
+def test_a_keras_file_with_a_layer_of_its_own_is_refused_by_the_layers_name(tmp_path):
+    class Sharpen(keras.layers.Layer):
+        def call(self, images):
+            return images * 2
+
+    inputs = keras.Input((4, 4, 3))
+    keras.Model(inputs, Sharpen()(inputs)).save(tmp_path / "own.keras")
+    with pytest.raises(auxzoo.UserError, match="own.keras` cannot be loaded: Could not locate class 'Sharpen'") as told:
+        auxzoo.models.load_keras_file(tmp_path / "own.keras")
+    assert len(str(told.value)) < 500
+
+
 def test_keras_file_of_ours_keeps_its_description(tmp_path):
     network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
     network.save(tmp_path / "network.keras")
