@@ -39,9 +39,7 @@ def pyramid(features, output_stride, channels, prefix=""):
         branches.append(_normalized(x, name))
     pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}aspp_image_pooling")(features)
     pooled = _convolution(pooled, channels, f"{prefix}aspp_image")
-    # As a resize, which of one pixel is a copy: `UpSampling2D` becomes TILE, which few accelerators have.
-    spread = keras.layers.Resizing(rows, columns, interpolation="bilinear", name=f"{prefix}aspp_image_upsampling")
-    branches.append(spread(pooled))
+    branches.append(keras.layers.UpSampling2D((rows, columns), name=f"{prefix}aspp_image_upsampling")(pooled))
     x = keras.layers.Concatenate(name=f"{prefix}aspp_concatenate")(branches)
     return _convolution(x, channels, f"{prefix}aspp_projection")
 
