@@ -34,6 +34,8 @@ def run(arguments):
 
     if arguments.host and arguments.serve is None:
         raise UserError(f"`--host` may be given only with --serve. Received: {arguments.host!r}")
+    if arguments.serve is not None and not 0 <= arguments.serve <= 65535:
+        raise UserError(f"`--serve` must be a port, 0 to 65535. Received: {arguments.serve}")
     check_path(Path(arguments.file))  # before TensorFlow is loaded, which takes seconds
     load_tensorflow()  # the file is described by what describes networks
     path = Path(arguments.file)

@@ -315,6 +315,14 @@ class TestCommand:
         assert code == 2
         assert "`--host` may be given only with --serve. Received: '0.0.0.0'" in error
 
+    def test_a_port_that_is_none_is_told_before_a_page_is_written(self, unpacked, tmp_path):
+        page = tmp_path / "page"
+        code, _, error = command(
+            write_network(tmp_path / "net.onnx"), "--to", page, "--runtime-from", unpacked, "--serve", "99999"
+        )
+        assert (code, page.exists()) == (2, False)
+        assert "`--serve` must be a port, 0 to 65535. Received: 99999" in error
+
 
 # In a browser
 
