@@ -8,7 +8,6 @@ from auxzoo.errors import UserError
 from auxzoo.metric_names import MAIN_METRICS, metric_name
 
 from ..models.names import is_joint
-from .normalization import fused_normalization
 from .outputs import by_task, measured_outputs, number_of_classes, tasks_of
 from .task_losses import task_metric, update_metric
 
@@ -90,7 +89,7 @@ class Trainer(keras.Model):
             `dict` of metric name to its mean since the start of the epoch.
         """
         images, truth = _images_and_truth(batch)
-        with fused_normalization(self.network), tf.GradientTape() as tape:
+        with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
             losses = self._all_losses(truth, outputs, self.progress())
             scaled_loss = self.optimizer.scale_loss(losses["loss"])
