@@ -156,7 +156,7 @@ def test_an_output_without_weights_is_its_layers(outputs, tmp_path):
         for name in outputs
     }
     network = keras.Model(image, heads if len(heads) > 1 else heads["first"])
-    ends = [[name, name, None] for name in outputs] if len(heads) > 1 else [["logits", None, None]]
+    ends = [Output(name, key=name) for name in outputs] if len(heads) > 1 else [Output("logits")]
     save_for_tflite(network, ends, tmp_path / "saved_model")
     content = tflite_content(tmp_path / "saved_model", FORMATS["tflite_float32"], None)
     found = layer_operators(content, [layer.name for layer in network.layers], last_layers(network))
