@@ -8,6 +8,7 @@ from auxzoo.errors import UserError
 from auxzoo.metric_names import MAIN_METRICS, metric_name
 
 from ..models.names import is_joint
+from .normalization import fused_normalization
 from .outputs import by_task, measured_outputs, number_of_classes, tasks_of
 from .task_losses import task_metric, update_metric
 
@@ -89,11 +90,13 @@ class Trainer(keras.Model):
             `dict` of metric name to its mean since the start of the epoch.
         """
         images, truth = _images_and_truth(batch)
-        with tf.GradientTape() as tape:
+        with fused_normalization(self.network) as means, tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
             losses = self._all_losses(truth, outputs, self.progress())
             scaled_loss = self.optimizer.scale_loss(losses["loss"])
         self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
+        # A NaN among the images must be seen in this step, and activations after the fused operation may hide it.
+        losses["loss"] += sum(0 * tf.reduce_sum(mean) for mean in means)
         return self._update_metrics(truth, outputs, losses)
 
     @property
