@@ -39,7 +39,11 @@ def pyramid(features, output_stride, channels, prefix=""):
         branches.append(_normalized(x, name))
     pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{prefix}aspp_image_pooling")(features)
     pooled = _convolution(pooled, channels, f"{prefix}aspp_image")
-    branches.append(keras.layers.UpSampling2D((rows, columns), name=f"{prefix}aspp_image_upsampling")(pooled))
+    # Bilinear though there is one pixel to repeat: phones' accelerators resize, but have no TILE.
+    upsampling = keras.layers.UpSampling2D(
+        (rows, columns), interpolation="bilinear", name=f"{prefix}aspp_image_upsampling"
+    )
+    branches.append(upsampling(pooled))
     x = keras.layers.Concatenate(name=f"{prefix}aspp_concatenate")(branches)
     return _convolution(x, channels, f"{prefix}aspp_projection")
 

@@ -104,7 +104,9 @@ def exact_second_derivatives(network):
         layer
         for layer in layers
         # Cutting to an aspect, as for photographs, stands in no head.
-        if isinstance(layer, keras.layers.Resizing) and layer.interpolation == "bilinear" and not layer.antialias
+        if isinstance(layer, keras.layers.Resizing | keras.layers.UpSampling2D)
+        and layer.interpolation == "bilinear"
+        and not getattr(layer, "antialias", False)
     ]
     for layer in normalizations:
         layer._moments = types.MethodType(_exact_moments, layer)
@@ -129,10 +131,10 @@ def _exact_moments(layer, inputs, mask):
 
 
 def _exact_resizing(layer, data, training=True):
-    """Takes the place of `Resizing.call`: products with the matrices of the interpolation, along rows and columns."""
+    """Takes the place of `call` of a `Resizing` or `UpSampling2D`: products with the matrices of the interpolation, along rows and columns."""
     rows, columns = (
         # What becomes of the rows of the identity are the weights of every new row.
         tf.cast(tf.image.resize(tf.eye(old)[None, :, :, None], (new, old))[0, :, :, 0], data.dtype)
-        for old, new in zip(data.shape[1:3], (layer.height, layer.width), strict=True)
+        for old, new in zip(data.shape[1:3], layer.compute_output_shape(data.shape)[1:3], strict=True)
     )
     return tf.einsum("nh,bhwc,mw->bnmc", rows, data, columns)
