@@ -150,7 +150,7 @@ def describe(model):
         raise UserError(
             f"`model` must be a network that carries a description (one made by auxzoo). "
             f"Received: {getattr(model, 'name', model)!r}; for others the functions that need one take "
-            "`description=auxzoo.models.Description(...)`, which the command line cannot."
+            "`description=auxzoo.models.Description(...)`, and the export commands --preprocessing."
         )
     return description
 

@@ -7,6 +7,19 @@ from typing import Literal
 
 from auxzoo.errors import UserError
 
+# What networks of others take, factor and offset a channel, by the names of `keras.applications.imagenet_utils`. Its
+# "caffe" is not among them: it wants blue, green, red.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONVENTIONS = {
+    "tf": ((1 / 127.5,) * 3, (-1.0,) * 3),
+    "torch": (
+        tuple(1 / 255 / deviation for deviation in _DEVIATION),
+        tuple(-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)),
+    ),
+    "unit": ((1 / 255,) * 3, (0.0,) * 3),
+    "none": ((1.0,) * 3, (0.0,) * 3),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -46,6 +59,28 @@ class Preprocessing:
             ):
                 raise UserError(f"`{field}` must be three numbers, one a channel. Received: {field}={values!r}")
             object.__setattr__(self, field, tuple(values))
+
+    @classmethod
+    def by_convention(cls, name, height, width):
+        """Returns the preprocessing of a usual name, pictures resized to height and width.
+
+        Args:
+            name: `"tf"` (-1 to 1), `"torch"` (0 to 1, less ImageNet's mean, divided by its deviation), `"unit"` (0 to
+                1) or `"none"` (0 to 255).
+            height: rows of the input, pixels.
+            width: columns of the input, pixels.
+
+        Raises:
+            UserError: if the name is none of these, or a size is below 1.
+
+        Example:
+            >>> Preprocessing.by_convention("unit", 32, 32).offset
+            (0.0, 0.0, 0.0)
+        """
+        if name not in CONVENTIONS:
+            raise UserError(f"`name` must be one of {', '.join(CONVENTIONS)}. Received: name={name!r}")
+        scale, offset = CONVENTIONS[name]
+        return cls(height, width, scale=scale, offset=offset)
 
     @classmethod
     def from_dict(cls, value):

@@ -131,7 +131,7 @@ def _exact_moments(layer, inputs, mask):
 
 
 def _exact_resizing(layer, data, training=True):
-    """Takes the place of `call` of a `Resizing` or `UpSampling2D`: products with the matrices of the interpolation, along rows and columns."""
+    """Takes the place of `call` of `Resizing` and `UpSampling2D`: products with the interpolation's two matrices."""
     rows, columns = (
         # What becomes of the rows of the identity are the weights of every new row.
         tf.cast(tf.image.resize(tf.eye(old)[None, :, :, None], (new, old))[0, :, :, 0], data.dtype)

@@ -3,7 +3,6 @@
 from auxzoo.commands.common import (
     add_data_arguments,
     add_quantization_arguments,
-    load_network,
     load_tensorflow,
     make_table,
     open_split,
@@ -13,6 +12,7 @@ from auxzoo.commands.common import (
     record_columns,
     record_rows,
 )
+from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
 from auxzoo.metric_names import main_figures
 
 _PICTURES, _DENSE_PICTURES = 24, 6
@@ -65,6 +65,7 @@ def add_arguments(parser):
         "--tuning-count", type=int, default=1000, metavar="N", help="images for --max-drop (default: %(default)s)"
     )
     add_data_arguments(parser, default=None)
+    add_foreign_arguments(parser)
 
 
 def run(arguments):
@@ -94,13 +95,11 @@ def run(arguments):
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export import export_files
-    from auxzoo.export.checks import check_exportable
     from auxzoo.models import zoo
 
-    network = load_network(arguments.name)
+    network, had_softmax = load_exportable(arguments)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")  # resolved, so that `.` has a name too
-    check_exportable(network)
-    activation = "argmax" if arguments.argmax else "softmax" if arguments.softmax else None
+    activation = "argmax" if arguments.argmax else "softmax" if arguments.softmax or had_softmax else None
     targets = None
     if arguments.data is not None:
         targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network))

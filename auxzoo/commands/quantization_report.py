@@ -3,7 +3,6 @@
 from auxzoo.commands.common import (
     add_data_arguments,
     add_quantization_arguments,
-    load_network,
     load_tensorflow,
     make_table,
     open_split,
@@ -11,6 +10,7 @@ from auxzoo.commands.common import (
     quantization_of,
     recipe_targets,
 )
+from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
 from auxzoo.metric_names import is_share, main_figures
 
 
@@ -26,6 +26,7 @@ def add_arguments(parser):
     parser.add_argument("--rows", type=int, default=15, help="layers in the table (default: %(default)s)")
     add_quantization_arguments(parser)
     add_data_arguments(parser)
+    add_foreign_arguments(parser)
 
 
 def run(arguments):
@@ -40,10 +41,8 @@ def run(arguments):
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export import quantization_report
-    from auxzoo.export.checks import check_exportable
 
-    network = load_network(arguments.name)
-    check_exportable(network)
+    network, _ = load_exportable(arguments)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")
     targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network))
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)

@@ -1,0 +1,119 @@
+"""Networks that auxzoo did not make, `.keras` files of any origin: the command line tells what they do not."""
+
+from pathlib import Path
+
+from auxzoo.commands.common import load_network
+from auxzoo.errors import UserError
+
+
+def add_foreign_arguments(parser):
+    """Adds the arguments that describe a `.keras` file which auxzoo did not make."""
+    group = parser.add_argument_group("a .keras file that auxzoo did not make")
+    group.add_argument(
+        "--preprocessing",
+        metavar="MODE",
+        help="what it takes: tf (-1 to 1), torch (0 to 1, less ImageNet's mean, by its deviation), unit (0 to 1) or "
+        "none (0 to 255; it scales them itself)",
+    )
+    group.add_argument("--labels", metavar="FILE", help="text file of its classes, a line each, in their order")
+    group.add_argument(
+        "--task", metavar="KIND", help="of an output at every pixel: segmentation (of classes) or regression"
+    )
+
+
+def load_exportable(arguments):
+    """Returns the network that a command names, checked and with a description, and whether it ended in a soft-max.
+
+    A foreign network gets its description from `add_foreign_arguments`. A soft-max at its end is taken off, as all
+    other networks give logits; the files may have it again.
+
+    Raises:
+        UserError: if the network cannot be exported, or an argument is missing, does not fit it, or was given though it
+            describes itself.
+    """
+    from auxzoo.export.checks import check_exportable
+    from auxzoo.models.description import Description
+    from auxzoo.models.preprocessing import CONVENTIONS, Preprocessing
+
+    network = load_network(arguments.name)
+    check_exportable(network)
+    given = [f"--{name}" for name in ("preprocessing", "labels", "task") if getattr(arguments, name) is not None]
+    if isinstance(getattr(network, "description", None), Description):
+        if given:
+            raise UserError(
+                f"`{given[0]}` may be given only for a .keras file that auxzoo did not make. "
+                f"Received: {arguments.name}, which tells of itself"
+            )
+        return network, False
+    if arguments.preprocessing not in CONVENTIONS:
+        raise UserError(
+            f"`--preprocessing` must be one of {', '.join(CONVENTIONS)} for {arguments.name}, which auxzoo did not "
+            f"make. Received: {arguments.preprocessing or 'none given'}"
+        )
+    size = network.inputs[0].shape[1:]
+    if len(size) != 3 or size[-1] != 3:
+        raise UserError(f"The input of {arguments.name} must be pictures, (rows, columns, 3). Received: {tuple(size)}")
+    network, had_softmax = _without_softmax(network)
+    description = Description(
+        (), Preprocessing.by_convention(arguments.preprocessing, *size[:2]), _tasks(network, arguments)
+    )
+    network.description = description
+    return network, had_softmax
+
+
+def _tasks(network, arguments):
+    if isinstance(network.output, dict):
+        raise UserError(
+            f"The output of {arguments.name} must be one tensor. Received: {', '.join(network.output)}; several are "
+            "exported by `auxzoo.export.export_files(..., description=...)`"
+        )
+    from auxzoo.tasks import Task
+
+    shape = network.outputs[0].shape[1:]
+    kinds = {1: ("classification",), 3: ("segmentation", "regression")}.get(len(shape))
+    if kinds is None:
+        raise UserError(
+            f"The output of {arguments.name} must be (classes) or (rows, columns, channels). Received: {tuple(shape)}"
+        )
+    kind = arguments.task or (kinds[0] if len(kinds) == 1 else None)
+    if kind not in kinds:
+        raise UserError(
+            f"`--task` must be {' or '.join(kinds)} for an output of shape {tuple(shape)}. "
+            f"Received: {arguments.task or 'none given'}"
+        )
+    if kind != "regression" and shape[-1] < 2:
+        raise UserError(f"The output of {arguments.name} must be of 2 classes or more, a number each. Received: 1")
+    labels = () if arguments.labels is None else _read_labels(arguments.labels, kind, shape[-1])
+    return (Task(kind, kind, labels),)
+
+
+def _read_labels(path, kind, count):
+    if kind == "regression":
+        raise UserError("`--labels` may be given only for a network with classes. Received: --task regression")
+    try:
+        labels = tuple(Path(path).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"`--labels` must be a text file in UTF-8. Received: `{path}`, {error}") from None
+    if len(labels) != count or not all(label.strip() for label in labels):
+        raise UserError(
+            f"`--labels` must have a line for each of {count} classes. Received: `{path}`, {len(labels)} lines, "
+            f"{sum(not label.strip() for label in labels)} of them empty"
+        )
+    return labels
+
+
+def _without_softmax(network):
+    """Returns the network that gives logits, and whether it gave probabilities."""
+    import keras
+
+    if isinstance(network.output, dict):
+        return network, False
+    last = network.outputs[0]._keras_history.operation
+    if isinstance(last, keras.layers.Softmax) or (
+        isinstance(last, keras.layers.Activation) and last.activation is keras.activations.softmax
+    ):
+        return keras.Model(network.inputs[0], last.input, name=network.name), True
+    if getattr(last, "activation", None) is keras.activations.softmax:
+        last.activation = keras.activations.linear
+        return network, True
+    return network, False

@@ -1,0 +1,136 @@
+"""`auxzoo export` of `.keras` files that auxzoo did not make."""
+
+import keras
+import numpy as np
+import PIL.Image
+import pytest
+
+from auxzoo.files import read_json
+from auxzoo.models import Preprocessing
+from auxzoo.prediction import open_predictor
+
+LABELS = ["red", "green", "blue"]
+
+
+def classifier(end):
+    """Returns a network that tells red, green and blue pictures apart, with one of the usual ends."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    logits = keras.layers.Dense(3, activation="softmax" if end == "activation" else None, name="classes")
+    outputs = logits(x)
+    if end == "layer":
+        outputs = keras.layers.Softmax(name="probabilities")(outputs)
+    if end == "named":
+        outputs = keras.layers.Activation("softmax", name="probabilities")(outputs)
+    network = keras.Model(inputs, outputs, name="colours")
+    logits.set_weights([4 * np.eye(3), np.zeros(3)])
+    return network
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of plain pictures, red, green and blue, for calibration and measuring."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 4)):
+        for number, label in enumerate(LABELS):
+            (folder / split / label).mkdir(parents=True)
+            for picture in range(count):
+                pixels = generator.integers(0, 100, (9, 9, 3)).astype("uint8")
+                pixels[..., number] += 150
+                PIL.Image.fromarray(pixels).save(folder / split / label / f"{picture}.png")
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in sorted(LABELS)))
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """The command's working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class TestExport:
+    @pytest.mark.parametrize("end", ["none", "activation", "layer", "named"])
+    def test_the_file_tells_what_the_arguments_told(self, command, work, pictures, end):
+        network = classifier(end)
+        kernel, bias = network.get_layer("classes").get_weights()
+        # Folders are classes in the order of the alphabet.
+        network.get_layer("classes").set_weights([kernel[:, [LABELS.index(label) for label in sorted(LABELS)]], bias])
+        network.save("colours.keras")
+        arguments = ["--preprocessing", "torch", "--labels", str(pictures / "labels.txt")]
+        arguments += ["--data", f"folder:{pictures}", "--formats", "tflite_float32,tflite_int8", "--to", "files"]
+        outcome = command("export", "colours.keras", *arguments, "--calibration-count", "100")
+        assert outcome.code == 0, outcome.error
+        assert outcome.output.count("100.00") >= 3, outcome.output  # both files, and Keras
+        for form in ("float32", "int8"):
+            file = work / "files" / f"colours_{form}.tflite"
+            predictor = open_predictor(file)
+            assert predictor.description.preprocessing == Preprocessing.by_convention("torch", 8, 8)
+            assert [task.labels for task in predictor.description.tasks] == [tuple(sorted(LABELS))]
+            assert read_json(f"{file}.json")["output"]["name"] == ("logits" if end == "none" else "probabilities")
+            softmaxes = read_json(f"{file}.json")["operators"].get("SOFTMAX", 0)
+            assert softmaxes == (end != "none")
+
+    def test_quantization_report_too(self, command, work, pictures):
+        classifier("activation").save("colours.keras")
+        arguments = ["--preprocessing", "tf", "--data", f"folder:{pictures}", "--to", "report", "--count", "12"]
+        outcome = command("quantization-report", "colours.keras", *arguments, "--calibration-count", "100")
+        assert outcome.code == 0, outcome.error
+        assert "classes" in outcome.output
+
+    def test_an_output_at_every_pixel(self, command, work):
+        inputs = keras.Input((8, 8, 3))
+        keras.Model(inputs, keras.layers.Conv2D(2, 1)(inputs), name="mask").save("mask.keras")
+        arguments = ["--preprocessing", "none", "--task", "segmentation", "--formats", "onnx", "--no-accuracy"]
+        outcome = command("export", "mask.keras", *arguments, "--to", "files")
+        assert outcome.code == 0, outcome.error
+        (task,) = open_predictor(work / "files" / "mask.onnx").description.tasks
+        assert task.kind == "segmentation"
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                [],
+                "`--preprocessing` must be one of tf, torch, unit, none for colours.keras, which auxzoo did not make. ",
+            ),
+            (["--preprocessing", "caffe"], "Received: caffe"),
+            (["--preprocessing", "tf", "--task", "regression"], "`--task` must be classification for an output of "),
+            (["--preprocessing", "tf", "--labels", "two.txt"], "a line for each of 3 classes. Received: `two.txt`, 2"),
+            (["--preprocessing", "tf", "--labels", "empty.txt"], "Received: `empty.txt`, 3 lines, 1 of them empty"),
+            (["--preprocessing", "tf", "--labels", "lost.txt"], "`--labels` must be a text file in UTF-8."),
+            (["--preprocessing", "tf", "--labels", "colours.keras"], "`--labels` must be a text file in UTF-8."),
+        ],
+    )
+    def test_wrong_arguments_are_told(self, command, work, arguments, message):
+        classifier("none").save("colours.keras")
+        (work / "two.txt").write_text("red\ngreen\n")
+        (work / "empty.txt").write_text("red\n\ngreen\n")
+        outcome = command("export", "colours.keras", "--formats", "onnx", "--no-accuracy", "--to", "files", *arguments)
+        assert (outcome.code, (work / "files").exists()) == (2, False)
+        assert message in outcome.error
+
+    @pytest.mark.parametrize(
+        ("make_output", "size", "arguments", "message"),
+        [
+            (lambda x: keras.layers.Conv2D(2, 1)(x), 3, [], "`--task` must be segmentation or regression for"),
+            (lambda x: keras.layers.Reshape((-1, 3))(x), 3, [], "must be (classes) or (rows, columns, channels)."),
+            (lambda x: keras.layers.Dense(1)(keras.layers.Flatten()(x)), 3, [], "of 2 classes or more"),
+            (lambda x: {"a": x, "b": x}, 3, [], "must be one tensor. Received: a, b"),
+            (lambda x: keras.layers.Flatten()(x), 1, [], "must be pictures, (rows, columns, 3). Received: (8, 8, 1)"),
+        ],
+        ids=["no task", "sequence", "one number", "several outputs", "grey"],
+    )
+    def test_networks_that_cannot_be_described(self, command, work, make_output, size, arguments, message):
+        inputs = keras.Input((8, 8, size))
+        keras.Model(inputs, make_output(keras.layers.ReLU()(inputs))).save("other.keras")
+        outcome = command("export", "other.keras", "--preprocessing", "tf", "--formats", "onnx", "--no-accuracy")
+        assert outcome.code == 2
+        assert message in outcome.error
+
+    def test_a_network_of_ours_tells_of_itself(self, command, work):
+        arguments = ["--formats", "onnx", "--no-accuracy", "--labels", "labels.txt"]
+        outcome = command("export", "resnet18_025_cifar10", *arguments)
+        assert outcome.code == 2
+        assert "`--labels` may be given only for a .keras file that auxzoo did not make." in outcome.error
