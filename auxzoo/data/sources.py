@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -487,5 +488,7 @@ def _together(task, truths, name, first):
 
 
 def _first_line(error):
-    lines = (getattr(error, "message", None) or str(error)).strip().splitlines()
+    # TensorFlow names the operation before and behind what is wrong.
+    text = re.sub(r"\{\{[^}]*\}\}|\[Op:\w+\]", "", getattr(error, "message", None) or str(error))
+    lines = text.strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

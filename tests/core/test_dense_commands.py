@@ -161,7 +161,7 @@ class TestBadInput:
         ("arguments", "message"),
         [
             (["run"], "the following arguments are required: IMAGE"),
-            (["run", "nothing.png"], "`nothing.png` is not a readable picture"),
+            (["run", "nothing.png"], "`nothing.png` is not a readable picture: nothing.png; No such file or directory"),
             (["run", "tiles.yaml"], "`tiles.yaml` is not a readable picture"),
             (["run", "tiles/test/images/0.png", "tiles/train/images/0.png"], "`IMAGE`s must have different names"),
             (["run", "tiles/test/images/0.png", "--to", "run"], "0.png` exists already; give --overwrite"),
