@@ -98,7 +98,7 @@ def take_over(folder):
     """Returns the `Conversion` in the child of `run_converter`."""
     import keras
 
-    from .traced import dilate_in_one_operator
+    from .traced import dilate_in_one_operator, inline_compiled_functions
 
     network = keras.models.load_model(folder / "network.keras", compile=False)
     for layer in network._flatten_layers():
@@ -106,6 +106,7 @@ def take_over(folder):
             # As tensors they would become inputs of the ONNX file.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     dilate_in_one_operator()
+    inline_compiled_functions()
     return dataclasses.replace(pickle.loads((folder / "conversion.pickle").read_bytes()), network=network)
 
 

@@ -31,6 +31,7 @@ def onnx_content(network, outputs, options):
     if options.is_dynamic:
         model = _with_open_batch(model)
     drop_unused_domains(model)
+    model.producer_version = tf2onnx.__version__  # it adds the commit it was built from, which it does not know
     onnx.helper.set_model_props(model, {LAYOUT_KEY: options.layout.upper()})
     check_strictly(model)
     return model.SerializeToString()

@@ -34,6 +34,24 @@ def dilate_in_one_operator():
     tf.nn.depthwise_conv2d, tf.nn.separable_conv2d = depthwise_conv2d, separable_conv2d
 
 
+def inline_compiled_functions():
+    """Lets Keras' grouped convolutions stand in the graph as they are, in this process.
+
+    Keras computes them in a function of their own that XLA compiles, since TensorFlow has no gradient of them on a
+    processor. tf2onnx cannot read a call of such a function.
+    """
+    import tensorflow as tf
+
+    make_function = tf.function
+
+    def function(function=None, **arguments):
+        if arguments.get("jit_compile"):
+            return (lambda one: one) if function is None else function
+        return make_function(function, **arguments)
+
+    tf.function = function
+
+
 def image_function(network, outputs, batch=1, channels_first=False):
     """Returns a `tf.function` of images, with named input and outputs, and its signature.
 

@@ -30,11 +30,13 @@ def segmenter():
 
 
 def several_tasks():
-    """A class, and a height at every pixel, of one backbone with a dilated depthwise convolution."""
+    """A class, and a height at every pixel, of one backbone with a dilated and a grouped convolution."""
     inputs = keras.Input(SIZE)
     x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(inputs)
     x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.DepthwiseConv2D(3, dilation_rate=2, padding="same", use_bias=False)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.Conv2D(8, 3, groups=4, padding="same", use_bias=False)(x)
     x = layers.ReLU()(layers.BatchNormalization()(x))
     height = layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2D(1, 1)(x))
     kind = layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
