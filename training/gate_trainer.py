@@ -149,10 +149,7 @@ class GateTrainer(Trainer):
         self.gates.set_switches(step < self.warm_up_steps, share)
         # The seeds of this step's gates, operations and dropout: what looks at the step again must draw alike.
         state = [(variable, tf.identity(variable.value)) for variable in self.network.non_trainable_variables]
-        with tf.GradientTape() as tape:
-            outputs = self.network(images, training=True)
-            losses = self._all_losses(truth, outputs, self.progress())
-        gradients = tape.gradient(losses["loss"], self.trained_variables)
+        outputs, losses, gradients = self._forward_and_backward(images, truth)
 
         def train_loss(detached):
             outputs = self.network(images, training=True)

@@ -19,14 +19,15 @@ def fused_normalization(network):
         network: Keras model, of any origin; its layers are as before when the block ends.
 
     Yields:
-        The means of the batch as a list of `[channels]`, one for every call of a layer that was fused. A NaN among the
-        inputs is sure to be in them; it need not reach the loss, as `ReLU` after the operation may take it for 0.
+        The means of the batch as a list of `[channels]`, one for every call of a layer that was fused, but for those
+        in a branch of `tf.cond` or the like. A NaN among the inputs is sure to be in them; it need not reach the loss,
+        as `ReLU` after the operation may take it for 0.
 
     Example:
         >>> with fused_normalization(network):
         ...     outputs = network(images, training=True)
     """
-    means = []
+    means, graph = [], tf.compat.v1.get_default_graph()
     layers = [
         layer
         for layer in network._flatten_layers()
@@ -35,7 +36,7 @@ def fused_normalization(network):
         and not (layer.renorm or layer.synchronized)
     ]
     for layer in layers:
-        layer.call = functools.partial(_fused_call, layer, means)
+        layer.call = functools.partial(_fused_call, layer, means, graph)
     try:
         yield means
     finally:
@@ -43,7 +44,7 @@ def fused_normalization(network):
             del layer.call
 
 
-def _fused_call(layer, means, inputs, training=None, mask=None):
+def _fused_call(layer, means, graph, inputs, training=None, mask=None):
     """Takes the place of `BatchNormalization.call`."""
     if not (training and layer.trainable) or mask is not None or len(inputs.shape) != 4 or inputs.dtype != tf.float32:
         return type(layer).call(layer, inputs, training=training, mask=mask)
@@ -57,7 +58,8 @@ def _fused_call(layer, means, inputs, training=None, mask=None):
         epsilon=layer.epsilon,
         is_training=True,
     )
-    means.append(mean)
+    if tf.compat.v1.get_default_graph() is graph:  # a tensor of a branch is nothing outside it
+        means.append(mean)
     # The operation's variance is that of a sample; Keras keeps that of the batch.
     count = tf.cast(tf.size(inputs) / channels, tf.float32)
     variance *= tf.maximum(count - 1, 1) / count

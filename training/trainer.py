@@ -90,14 +90,20 @@ class Trainer(keras.Model):
             `dict` of metric name to its mean since the start of the epoch.
         """
         images, truth = _images_and_truth(batch)
+        outputs, losses, gradients = self._forward_and_backward(images, truth)
+        self.optimizer.apply(gradients, self.trained_variables)
+        return self._update_metrics(truth, outputs, losses)
+
+    def _forward_and_backward(self, images, truth):
+        """Returns outputs, losses and the gradients of the weights, scaled as the optimiser wants them."""
         with fused_normalization(self.network) as means, tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
             losses = self._all_losses(truth, outputs, self.progress())
             scaled_loss = self.optimizer.scale_loss(losses["loss"])
-        self.optimizer.apply(tape.gradient(scaled_loss, self.trained_variables), self.trained_variables)
+        gradients = tape.gradient(scaled_loss, self.trained_variables)
         # A NaN among the images must be seen in this step, and activations after the fused operation may hide it.
         losses["loss"] += sum(0 * tf.reduce_sum(mean) for mean in means)
-        return self._update_metrics(truth, outputs, losses)
+        return outputs, losses, gradients
 
     @property
     def trained_variables(self):

@@ -86,3 +86,36 @@ class TestFusedNormalization:
         with pytest.raises(RuntimeError, match="in the middle"), fused_normalization(network):
             raise RuntimeError("in the middle")
         assert "call" not in vars(network.layers[0])
+
+    def test_a_layer_in_a_branch_trains_as_keras_does(self):
+        """As in an `OperationChoice` of a super-network."""
+
+        class Branch(keras.layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.normalization = keras.layers.BatchNormalization()
+
+            def call(self, inputs, training=None):
+                branches = [lambda: inputs, lambda: self.normalization(inputs, training=training)]
+                return keras.ops.switch(keras.ops.cast(keras.ops.sum(inputs) > 0, "int32"), branches)
+
+        network = keras.Sequential([keras.Input((4, 5, 3)), keras.layers.BatchNormalization(), Branch()])
+        before = network.get_weights()
+
+        @tf.function
+        def step(images):
+            with fused_normalization(network) as means:
+                outputs = network(images, training=True)
+            return outputs, sum(tf.reduce_sum(mean) for mean in means)
+
+        images = tf.random.stateless_uniform((7, 4, 5, 3), (0, 0))
+        offset = tf.constant([1.0, 2.0, 3.0])
+        network.layers[0].beta.assign(offset)
+        found, means = step(images)
+        found = [found, *network.get_weights()]
+        network.set_weights(before)
+        network.layers[0].beta.assign(offset)
+        for one, other in zip(found, [network(images, training=True), *network.get_weights()], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        assert not np.allclose(network.layers[1].normalization.moving_mean, 0)
+        np.testing.assert_allclose(means, np.mean(images, axis=(0, 1, 2)).sum(), rtol=1e-5)
