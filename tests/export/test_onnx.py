@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from auxzoo import models
@@ -18,6 +19,7 @@ from auxzoo.export import OnnxOptions, export_files, open_file, to_onnx
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.measurement import check_batches
+from auxzoo.export.onnx_conversion import onnx_content
 from auxzoo.export.onnx_options import LAYOUT_KEY
 from auxzoo.export.outputs import outputs_of
 
@@ -328,6 +330,18 @@ def test_a_network_of_keras_applications(make_pictures):
     for form in ("tflite_float32", "onnx"):
         assert found[form]["largest_difference"] < 1e-3 * np.abs(expected).max()
     assert found["tflite_int8"]["mean_difference"] < 2 * expected.std()
+
+
+def test_gelu_is_that_of_keras(tmp_path, monkeypatch):
+    monkeypatch.setattr(tf.nn, "gelu", tf.nn.gelu)  # set back in the end: the child process replaces it
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Activation(lambda values: keras.activations.gelu(values, approximate=True))(inputs)
+    network = keras.Model(inputs, layers.Activation("gelu")(layers.Conv2D(4, 1)(x)), name="bells")
+    images = np.random.default_rng(0).uniform(-4, 4, (4, 8, 8, 3)).astype("float32")
+    expected = network(images)
+    content = onnx_content(network, outputs_of(network), OnnxOptions())
+    (tmp_path / "net.onnx").write_bytes(content)
+    np.testing.assert_allclose(predicted(tmp_path / "net.onnx", images)["logits"], expected, atol=2e-6)
 
 
 def test_a_converter_that_fails_leaves_no_file(small, tmp_path):
