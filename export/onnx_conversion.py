@@ -1,12 +1,10 @@
 """An ONNX file by tf2onnx, and what must be mended in it. For the child process that converts."""
 
-import math
-
 import numpy as np
 
 from .formats import INPUT_NAME
 from .onnx_options import LAYOUT_KEY
-from .traced import image_function
+from .traced import gelu_of_erf, image_function
 
 _TRACED_BATCH = 2  # of files that take any number: of one image alone, axes of batch and of one pixel look alike
 
@@ -20,13 +18,12 @@ def onnx_content(network, outputs, options):
         options: `OnnxOptions`.
     """
     import onnx
-    import tensorflow as tf
     import tf2onnx
 
-    tf.nn.gelu = _gelu
     batch = _TRACED_BATCH if options.is_dynamic else 1
     predict, signature = image_function(network, outputs, batch, options.is_channels_first)
-    model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=options.opset)
+    with gelu_of_erf():
+        model, _ = tf2onnx.convert.from_function(predict, input_signature=signature, opset=options.opset)
     if [tensor.name for tensor in model.graph.input] != [INPUT_NAME]:
         raise RuntimeError(f"tf2onnx made inputs of {[tensor.name for tensor in model.graph.input]}")
     _round_scales_up(model.graph)
@@ -39,15 +36,6 @@ def onnx_content(network, outputs, options):
     onnx.helper.set_model_props(model, {LAYOUT_KEY: options.layout.upper()})
     check_strictly(model)
     return model.SerializeToString()
-
-
-def _gelu(features, approximate=False, name=None):
-    """Takes the place of `tf.nn.gelu`, whose exact form is of an operator that tf2onnx does not know, `Erfc`."""
-    import tensorflow as tf
-
-    if approximate:
-        return 0.5 * features * (1 + tf.tanh(math.sqrt(2 / math.pi) * (features + 0.044715 * features**3)))
-    return 0.5 * features * (1 + tf.math.erf(features / math.sqrt(2)))
 
 
 def check_strictly(model):

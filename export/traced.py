@@ -1,5 +1,8 @@
 """The network as a function of one image, which every converter reads. For the child process that converts."""
 
+import contextlib
+import math
+
 from .formats import INPUT_NAME
 
 
@@ -50,6 +53,25 @@ def inline_compiled_functions():
         return make_function(function, **arguments)
 
     tf.function = function
+
+
+@contextlib.contextmanager
+def gelu_of_erf():
+    """Lets the exact GELU be made of `Erf`: TensorFlow makes it of `Erfc`, which tf2onnx does not know."""
+    import tensorflow as tf
+
+    made_by_tensorflow = tf.nn.gelu
+
+    def gelu(features, approximate=False, name=None):
+        if approximate:
+            return made_by_tensorflow(features, approximate, name)
+        return 0.5 * features * (1 + tf.math.erf(features / math.sqrt(2)))
+
+    tf.nn.gelu = gelu
+    try:
+        yield
+    finally:
+        tf.nn.gelu = made_by_tensorflow
 
 
 def image_function(network, outputs, batch=1, channels_first=False):

@@ -24,18 +24,22 @@ def add_foreign_arguments(parser):
 def load_exportable(arguments):
     """Returns the network that a command names, checked and with a description, and whether it ended in a soft-max.
 
-    A foreign network gets its description from `add_foreign_arguments`. A soft-max at its end is taken off, as all
-    other networks give logits; the files may have it again.
+    A foreign network gets its description from `add_foreign_arguments`; it may be `keras.Sequential`. A soft-max at its
+    end is taken off, as all other networks give logits; the files may have it again.
 
     Raises:
         UserError: if the network cannot be exported, or an argument is missing, does not fit it, or was given though it
             describes itself.
     """
+    import keras
+
     from auxzoo.export.checks import check_exportable
     from auxzoo.models.description import Description
     from auxzoo.models.preprocessing import CONVENTIONS, Preprocessing
 
     network = load_network(arguments.name)
+    if isinstance(network, keras.Sequential) and network.built:
+        network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
     check_exportable(network)
     given = [f"--{name}" for name in ("preprocessing", "labels", "task") if getattr(arguments, name) is not None]
     if isinstance(getattr(network, "description", None), Description):
@@ -53,7 +57,7 @@ def load_exportable(arguments):
     size = network.inputs[0].shape[1:]
     if len(size) != 3 or size[-1] != 3:
         raise UserError(f"The input of {arguments.name} must be pictures, (rows, columns, 3). Received: {tuple(size)}")
-    network, had_softmax = _without_softmax(network)
+    network, had_softmax = _without_softmax(network, arguments.name)
     description = Description(
         (), Preprocessing.by_convention(arguments.preprocessing, *size[:2]), _tasks(network, arguments)
     )
@@ -91,7 +95,7 @@ def _read_labels(path, kind, count):
     if kind == "regression":
         raise UserError("`--labels` may be given only for a network with classes. Received: --task regression")
     try:
-        labels = tuple(Path(path).read_text(encoding="utf-8").splitlines())
+        labels = tuple(Path(path).read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"`--labels` must be a text file in UTF-8. Received: `{path}`, {error}") from None
     if len(labels) != count or not all(label.strip() for label in labels):
@@ -102,18 +106,23 @@ def _read_labels(path, kind, count):
     return labels
 
 
-def _without_softmax(network):
-    """Returns the network that gives logits, and whether it gave probabilities."""
+def _without_softmax(network, name):
+    """Returns the network that gives logits, and whether it gave probabilities; `name` is for messages."""
     import keras
 
     if isinstance(network.output, dict):
         return network, False
-    last = network.outputs[0]._keras_history.operation
-    if isinstance(last, keras.layers.Softmax) or (
-        isinstance(last, keras.layers.Activation) and last.activation is keras.activations.softmax
-    ):
-        return keras.Model(network.inputs[0], last.input, name=network.name), True
+    last, is_nested = network.outputs[0]._keras_history.operation, False
+    while isinstance(last, keras.Model):
+        last, is_nested = last.outputs[0]._keras_history.operation, True
     if getattr(last, "activation", None) is keras.activations.softmax:
         last.activation = keras.activations.linear
         return network, True
-    return network, False
+    if not isinstance(last, keras.layers.Softmax):
+        return network, False
+    if is_nested:
+        raise UserError(
+            f"The soft-max at the end of {name} must be a layer of its own, or be taken off. "
+            f"Received: {last.name!r}, inside a network that is a layer"
+        )
+    return keras.Model(network.inputs[0], last.input, name=network.name), True

@@ -12,8 +12,22 @@ from auxzoo.prediction import open_predictor
 LABELS = ["red", "green", "blue"]
 
 
+ENDS = ["none", "activation", "layer", "named", "sequential", "nested"]
+
+
 def classifier(end):
-    """Returns a network that tells red, green and blue pictures apart, with one of the usual ends."""
+    """Returns a network that tells red, green and blue pictures apart, with one of the usual ends.
+
+    Its weights are those of the layer `classes`, wherever that is.
+    """
+    if end in ("sequential", "nested"):
+        logits = keras.layers.Dense(3, activation="softmax", name="classes")
+        network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D(), logits])
+        logits.set_weights([4 * np.eye(3), np.zeros(3)])
+        if end == "sequential":
+            return network
+        inputs = keras.Input((8, 8, 3))
+        return keras.Model(inputs, network(inputs), name="wrapped")
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
     logits = keras.layers.Dense(3, activation="softmax" if end == "activation" else None, name="classes")
@@ -39,7 +53,7 @@ def pictures(tmp_path_factory):
                 pixels = generator.integers(0, 100, (9, 9, 3)).astype("uint8")
                 pixels[..., number] += 150
                 PIL.Image.fromarray(pixels).save(folder / split / label / f"{picture}.png")
-    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in sorted(LABELS)))
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in sorted(LABELS)), encoding="utf-8-sig")
     return folder
 
 
@@ -51,12 +65,12 @@ def work(tmp_path, monkeypatch):
 
 
 class TestExport:
-    @pytest.mark.parametrize("end", ["none", "activation", "layer", "named"])
+    @pytest.mark.parametrize("end", ENDS)
     def test_the_file_tells_what_the_arguments_told(self, command, work, pictures, end):
         network = classifier(end)
-        kernel, bias = network.get_layer("classes").get_weights()
+        kernel, bias = network.get_weights()
         # Folders are classes in the order of the alphabet.
-        network.get_layer("classes").set_weights([kernel[:, [LABELS.index(label) for label in sorted(LABELS)]], bias])
+        network.set_weights([kernel[:, [LABELS.index(label) for label in sorted(LABELS)]], bias])
         network.save("colours.keras")
         arguments = ["--preprocessing", "torch", "--labels", str(pictures / "labels.txt")]
         arguments += ["--data", f"folder:{pictures}", "--formats", "tflite_float32,tflite_int8", "--to", "files"]
@@ -128,6 +142,14 @@ class TestExport:
         outcome = command("export", "other.keras", "--preprocessing", "tf", "--formats", "onnx", "--no-accuracy")
         assert outcome.code == 2
         assert message in outcome.error
+
+    def test_a_softmax_that_cannot_be_taken_off_is_named(self, command, work):
+        inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Softmax(name="end")])
+        inputs = keras.Input((8, 8, 3))
+        keras.Model(inputs, inner(inputs)).save("other.keras")
+        outcome = command("export", "other.keras", "--preprocessing", "tf", "--formats", "onnx", "--no-accuracy")
+        assert outcome.code == 2
+        assert "Received: 'end', inside a network that is a layer" in outcome.error
 
     def test_a_network_of_ours_tells_of_itself(self, command, work):
         arguments = ["--formats", "onnx", "--no-accuracy", "--labels", "labels.txt"]
