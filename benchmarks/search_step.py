@@ -48,6 +48,7 @@ def main():
         *["network", "plain ms>", "super-network>", "gate step>", "search>", "memory>", "goals"],
     )
     for network in arguments.networks:
+        print(f"{network}: four processes ...", flush=True)
         job = {"network": network, "threads": arguments.threads, "rounds": arguments.rounds, "steps": arguments.steps}
         seconds = child({**job, "arms": ARMS})["seconds"]
         base = child({**job, "arms": []})["peak"]
@@ -57,14 +58,11 @@ def main():
         warm_up = settings.warm_up + settings.perturbation
         whole = warm_up * seconds["super_network"] + (1 - settings.warm_up) * after
         time_ratio, memory_ratio = whole / seconds["plain"], memory["gate_step"] / memory["super_network"]
-        table.add_row(
-            network,
-            f"{1000 * seconds['plain']:.1f}",
-            *[f"{seconds[arm] / seconds['plain']:.2f}" for arm in ARMS[1:]],
-            f"{time_ratio:.2f}",
-            f"{memory_ratio:.2f}",
-            "met" if time_ratio <= TIME_GOAL and memory_ratio <= MEMORY_GOAL else "missed",
-        )
+        row = [f"{1000 * seconds['plain']:.1f}", *[f"{seconds[arm] / seconds['plain']:.2f}" for arm in ARMS[1:]]]
+        row += [f"{time_ratio:.2f}", f"{memory_ratio:.2f}"]
+        row.append("met" if time_ratio <= TIME_GOAL and memory_ratio <= MEMORY_GOAL else "missed")
+        print(network, *row, flush=True)  # at once: a run that is cut off has measured something
+        table.add_row(network, *row)
     print_table(table)
     print(
         "Times are multiples of the plain step; memory is the gate step's over the super-network's own.\n"
@@ -135,7 +133,7 @@ def make_step(arm, network, batch):
     optimizer.build(trainer.trained_variables)
     trainer.compile(optimizer=optimizer)
     step = tf.function(trainer.train_step)
-    # The plain step as `train` makes it: with Keras' own moments.
+    # The plain step as `train` makes it.
     with contextlib.nullcontext() if arm == "plain" else exact_second_derivatives(trainer.network):
         step(data)
     return functools.partial(step, data)
