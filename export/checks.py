@@ -7,8 +7,21 @@ from auxzoo.errors import UserError
 from ..models.names import AUXILIARY_PREFIX
 
 
-def check_exportable(model):
-    """Raises a `UserError` that says what stands in the way of exporting `model`, and what to do."""
+def exportable(model):
+    """Returns the functional network that is exported: `model` itself, or what a built `keras.Sequential` holds.
+
+    Raises:
+        UserError: says what stands in the way of exporting `model`, and what to do.
+    """
+    if isinstance(model, keras.Sequential):
+        if getattr(model, "_functional", None) is None:
+            raise UserError(
+                f"`model` must be built: begin it with `keras.Input`. Received: {model.name!r}, a keras.Sequential "
+                "whose input shape is unknown"
+            )
+        functional = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+        functional.description = getattr(model, "description", None)
+        model = functional
     if not (isinstance(model, keras.Model) and hasattr(model, "operations")):
         raise UserError(f"`model` must be a functional keras.Model. Received: {type(model).__name__}")
     if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in model._flatten_layers(include_self=False)):
@@ -38,3 +51,4 @@ def check_exportable(model):
                 f"`model` must compute in float32; rebuild it so and load the weights. Received: layer "
                 f"{layer.name!r} computes in {layer.compute_dtype}"
             )
+    return model

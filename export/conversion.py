@@ -31,8 +31,8 @@ class Conversion:
         calibration: float32 `[count, height, width, 3]`, preprocessed, for formats that need it.
         onnx: `OnnxOptions`.
         quantization: `Quantization`.
-        search: `selective_search.Search`, for the layers that shall stay float beside those named, or `None`; of a
-            layer report the `Subset` that it measures on.
+        search: `selective_search.Search`, for the layers that shall stay float beside those named, or `None`.
+        measured: `trials.Subset` that a layer report measures on, or `None`.
     """
 
     network: object
@@ -42,6 +42,7 @@ class Conversion:
     onnx: OnnxOptions = dataclasses.field(default_factory=OnnxOptions)
     quantization: Quantization = dataclasses.field(default_factory=Quantization)
     search: object = None
+    measured: object = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 
 from .calibration import COUNT
-from .checks import check_exportable
+from .checks import exportable
 from .fitting import fitting_description, fitting_images
 from .formats import FORMATS, OPSET, choose_formats
 from .metadata import metadata_of
@@ -41,7 +41,8 @@ def to_tflite(
     several tasks an output each, called as the task is; of a regression alone too.
 
     Args:
-        model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
+        model: functional or sequential Keras model, of stock layers, static shapes, one input, and one output or a dict
+            of them.
         path: `str` or `Path` of the file, ending in `.tflite`.
         quantization: `None` (float32), `"float16"`, `"dynamic"` (int8 weights), `"int8"` (input and output too),
             `"int8_float_io"`, `"int8_uint8_io"`, or with int16 activations and int8 weights `"int16"` (input and output
@@ -74,7 +75,7 @@ def to_tflite(
     """
     form = _form_called("tflite", quantization)
     settings = Quantization(engine, calibration_method, keep_float)
-    outputs, metadata = _told_of_one(model, activation, description, licence, embed_preprocessing, calibration)
+    model, outputs, metadata = _told_of_one(model, activation, description, licence, embed_preprocessing, calibration)
     path = _checked_path(path, ".tflite")
     export = Export(model, outputs, metadata, {form: path}, quantization=settings)
     export.with_calibration(calibration, calibration_count, calibration_source).run()
@@ -103,7 +104,8 @@ def to_onnx(
     Input `image` `[1, height, width, 3]`, preprocessed; outputs as of `to_tflite`.
 
     Args:
-        model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
+        model: functional or sequential Keras model, of stock layers, static shapes, one input, and one output or a dict
+            of them.
         path: `str` or `Path` of the file, ending in `.onnx`.
         opset: ONNX operator set, 13 to 18.
         activation: as of `to_tflite`, and so `description`, `licence` and `embed_preprocessing`.
@@ -127,7 +129,7 @@ def to_onnx(
     """
     form = _form_called("onnx", quantization)
     options = OnnxOptions(opset, layout, batch, calibration_method)
-    outputs, metadata = _told_of_one(model, activation, description, licence, embed_preprocessing, calibration)
+    model, outputs, metadata = _told_of_one(model, activation, description, licence, embed_preprocessing, calibration)
     path = _checked_path(path, ".onnx")
     export = Export(model, outputs, metadata, {form: path}, onnx=options)
     export.with_calibration(calibration, calibration_count, calibration_source).run()
@@ -160,7 +162,8 @@ def export_files(
     """Exports a compact network in several formats with one child process, and measures every file.
 
     Args:
-        model: functional Keras model, of stock layers, static shapes, one input, and one output or a dict of them.
+        model: functional or sequential Keras model, of stock layers, static shapes, one input, and one output or a dict
+            of them.
         folder: where the files and their records go; made if it is missing.
         formats: names among `FORMATS`; if `None`, those of the target, or `DEFAULT_FORMATS`.
         calibration: `ImageSet` for the int8 and int16 formats, of which `calibration_count` are taken by a fixed seed.
@@ -195,7 +198,7 @@ def export_files(
         >>> records = auxzoo.export.export_files(compact, "out", calibration=train, evaluation=test)
         >>> [record["accuracy"]["accuracy"] for record in records]
     """
-    check_exportable(model)
+    model = exportable(model)
     formats, opset = choose_formats(formats, target)
     settings = Quantization(engine, calibration_method, keep_float)
     onnx = onnx or OnnxOptions(opset)
@@ -247,13 +250,13 @@ def _form_called(kind, quantization):
 
 
 def _told_of_one(model, activation, description, licence, embed_preprocessing, calibration):
-    """Returns the outputs and the metadata of a single file, which may be of a network without a description."""
-    check_exportable(model)
+    """Returns the network, the outputs and the metadata of a single file, which may be without a description."""
+    model = exportable(model)
     outputs = outputs_of(model, activation, description)
     if embed_preprocessing or isinstance(calibration, ImageSet):
         description = fitting_description(model, description)  # it must be there, and fit
     description = description or getattr(model, "description", None)
-    return outputs, metadata_of(model, outputs, description, licence=licence, embedded=embed_preprocessing)
+    return model, outputs, metadata_of(model, outputs, description, licence=licence, embedded=embed_preprocessing)
 
 
 def _checked_path(path, suffix):

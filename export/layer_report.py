@@ -11,7 +11,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import move_together, temporary_folder, write_json
 
 from .calibration import COUNT, choose_calibration
-from .checks import check_exportable
+from .checks import exportable
 from .conversion import Conversion, run_converter, take_over
 from .fitting import fitting_description, fitting_images
 from .folding import fold_batch_normalization
@@ -76,7 +76,7 @@ def quantization_report(
     from .layer_plot import draw_layers
     from .trials import Subset
 
-    check_exportable(model)
+    model = exportable(model)
     quantization = Quantization(engine, calibration_method, keep_float)
     preprocessing = fitting_description(model, description).preprocessing
     outputs = outputs_of(model, None, description)
@@ -89,7 +89,7 @@ def quantization_report(
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
     chosen, manifest = choose_calibration(calibration, model.input_shape[1:], preprocessing, calibration_count)
     with temporary_folder() as temporary:
-        conversion = Conversion(network, {}, outputs, chosen, quantization=quantization, search=subset)
+        conversion = Conversion(network, {}, outputs, chosen, quantization=quantization, measured=subset)
         run_converter("auxzoo.export.layer_report", temporary, conversion, progress)
         found = json.loads((temporary / "report.json").read_text())
         if "refused" in found:
@@ -121,7 +121,7 @@ def main(folder):
         with refusing():
             tell_parent(folder, "finding the ranges of activations")
             quantizer = open_quantizer(quantization, folder / "saved_model", calibration, conversion.network)
-            trials = Trials(conversion.search, quantizer.float_content, folder)
+            trials = Trials(conversion.measured, quantizer.float_content, folder)
             found = _tried(quantizer, trials, quantization.keep_float, folder)
     except Refused as reason:
         found = {"refused": str(reason)}

@@ -31,16 +31,11 @@ def load_exportable(arguments):
         UserError: if the network cannot be exported, or an argument is missing, does not fit it, or was given though it
             describes itself.
     """
-    import keras
-
-    from auxzoo.export.checks import check_exportable
+    from auxzoo.export.checks import exportable
     from auxzoo.models.description import Description
     from auxzoo.models.preprocessing import CONVENTIONS, Preprocessing
 
-    network = load_network(arguments.name)
-    if isinstance(network, keras.Sequential) and network.built:
-        network = keras.Model(network.inputs[0], network.outputs[0], name=network.name)
-    check_exportable(network)
+    network = exportable(load_network(arguments.name))
     given = [f"--{name}" for name in ("preprocessing", "labels", "task") if getattr(arguments, name) is not None]
     if isinstance(getattr(network, "description", None), Description):
         if given:

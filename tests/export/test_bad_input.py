@@ -91,6 +91,14 @@ MODELS = {
     "nothing": (lambda: None, "`model` must be a functional keras.Model. Received: NoneType"),
     "name": (lambda: "resnet18", "`model` must be a functional keras.Model. Received: str"),
     "subclass": (not_functional, "`model` must be a functional keras.Model. Received: Network"),
+    "sequential without a shape": (
+        lambda: keras.Sequential([layers.GlobalAveragePooling2D()], name="open"),
+        "`model` must be built: begin it with `keras.Input`. Received: 'open', a keras.Sequential",
+    ),
+    "lambda in a sequential": (
+        lambda: keras.Sequential([keras.Input(SHAPE), layers.Lambda(lambda y: y * 2, name="double")]),
+        "`model` must not hold a Lambda layer. Received: 'double'",
+    ),
     "two outputs": (
         lambda: network_of(lambda x: [flat(x), flat(x)]),
         "`model` must have one input, and one output or a dict of them by task. Received: 1 inputs, 2 outputs",

@@ -61,6 +61,19 @@ def contents(folder):
 
 
 @pytest.mark.slow
+def test_a_sequential_network_gives_the_files_of_the_functional_one(network, tmp_path):
+    sequential = keras.Sequential([keras.Input((4, 6, 3)), *network.layers[1:]], name="small")
+    records = {}
+    for name, model in (("functional", network), ("sequential", sequential)):
+        path = to_tflite(model, tmp_path / f"{name}.tflite")
+        records[name] = json.loads(path.with_name(f"{path.name}.json").read_text())
+    assert records["functional"]["operators"] == records["sequential"]["operators"]
+    images = smooth(2)
+    for path in sorted(tmp_path.glob("*.tflite")):
+        np.testing.assert_allclose(open_file(path).predict(images), network.predict(images, verbose=0), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_nothing_is_printed(network, tmp_path, capfd, recwarn):
     to_tflite(network, tmp_path / "a.tflite", quantization="int8", calibration=smooth(2), calibration_source="made")
     path = to_onnx(network, str(tmp_path / "new" / "folder" / "b.onnx"), opset=15)
