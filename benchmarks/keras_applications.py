@@ -67,9 +67,7 @@ def build(name, size, images, seed=0):
     # A network that scales its pixels itself takes those of a picture.
     scaling = (keras.layers.Rescaling, keras.layers.Normalization)
     is_raw = any(isinstance(layer, scaling) for layer in network.layers)
-    preprocessing = models.Preprocessing(size, size)
-    if is_raw:
-        preprocessing = models.Preprocessing(size, size, scale=(1.0,) * 3, offset=(0.0,) * 3)
+    preprocessing = models.Preprocessing.by_convention("none" if is_raw else "tf", size, size)
     generator = np.random.default_rng(seed)
     for layer in network.layers:
         if isinstance(layer, keras.layers.DepthwiseConv2D):
