@@ -114,8 +114,7 @@ def to_onnx(
         quantization: `None` (float32) or `"int8_float_io"`: int8 inside, by onnxruntime's quantiser (QDQ).
         calibration: as of `to_tflite`, channels last whatever the layout; and so `calibration_count` and
             `calibration_source`.
-        calibration_method: how the ranges of activations are found, `"min_max"`, `"percentile"` (99.99) or
-            `"entropy"`.
+        calibration_method: how the ranges of activations are found, `"min_max"` or `"percentile"` (99.99).
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.

@@ -10,7 +10,8 @@ OPSETS = range(13, 19)  # scales per channel came with 13; tf2onnx ends at 18
 LAYOUTS = ("nhwc", "nchw")
 BATCHES = (1, "dynamic")
 # How the range of an activation is found: as onnxruntime's quantiser calls it.
-CALIBRATION_METHODS = {"min_max": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
+# Not `Entropy`: with as many bins as levels onnxruntime has the whole range as its only candidate, the same as MinMax.
+CALIBRATION_METHODS = {"min_max": "MinMax", "percentile": "Percentile"}
 LAYOUT_KEY = "image_layout"  # of a file's metadata_props: NHWC or NCHW
 
 
@@ -23,8 +24,8 @@ class OnnxOptions:
         layout: `"nhwc"` or `"nchw"`, of the image and of whatever the file gives for every pixel; of classes at every
             pixel, `[batch, height, width]`, it is the same.
         batch: 1, or `"dynamic"`: any number of images at once.
-        calibration_method: of an int8 file, how the ranges of activations are found: `"min_max"`, `"percentile"`
-            (99.99) or `"entropy"`.
+        calibration_method: of an int8 file, how the ranges of activations are found: `"min_max"` or
+            `"percentile"` (99.99).
 
     Raises:
         UserError: if one of them is another.

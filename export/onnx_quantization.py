@@ -19,8 +19,8 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
         content: bytes of a float32 ONNX file of ours, of any layout and batch.
         calibration: float32 `[count, height, width, 3]`, preprocessed, of the `Quantization` of all formats.
         folder: `Path` for what the quantiser writes.
-        calibration_method: how the ranges of activations are found, a name among `CALIBRATION_METHODS`: of all values,
-            of 99.99 % of them, or with the least loss of information.
+        calibration_method: how the ranges of activations are found, a name among `CALIBRATION_METHODS`: of all values
+            or of 99.99 % of them.
     """
     import onnx
     import onnxruntime.quantization as quantization

@@ -46,7 +46,7 @@ def add_arguments(parser):
         "--onnx-calibration-method",
         default="min_max",
         metavar="METHOD",
-        help="of the int8 ONNX file: min_max, percentile or entropy (default: %(default)s)",
+        help="of the int8 ONNX file: min_max or percentile (default: %(default)s)",
     )
     parser.add_argument("--licence", help="of the network and its weights, for the files' metadata")
     parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
