@@ -6,6 +6,7 @@ import tensorflow as tf
 from auxzoo.auxiliary import LinkGate, OperationChoice, detach
 from auxzoo.auxiliary.structure import SUPERVISIONS
 
+from .presence import heads_present
 from .trainer import Trainer
 from .unrolled import unrolled_gradient
 
@@ -121,6 +122,7 @@ class GateTrainer(Trainer):
         super().__init__(network, objective, total_steps)
         self.gates = Gates(network, settings, shares)
         self.warm_up_steps = int(total_steps * settings.warm_up)
+        self._presence = None
         compact = detach(network)
         # A function: as an attribute of its own the network would be tracked a second time.
         self._compact_output = lambda images: compact(images, training=True)
@@ -142,7 +144,17 @@ class GateTrainer(Trainer):
         Args:
             batch: `((images, truth), (images, truth))`, to train on and to judge by.
         """
-        (images, truth), (gate_images, gate_truth) = batch
+        with heads_present(self.network, self.gates.settings.supervision) as self._presence:
+            metrics = self._train_step(*batch)
+        self._presence = None
+        return metrics
+
+    def _all_losses(self, truth, outputs, progress, detached=keras.ops.stop_gradient):
+        presence = None if self._presence is None else self._presence()
+        return super()._all_losses(truth, outputs, progress, detached, presence)
+
+    def _train_step(self, batch, gate_batch):
+        (images, truth), (gate_images, gate_truth) = batch, gate_batch
         step = tf.cast(self.optimizer.iterations, tf.int32)
         steps_with_gates = max(self.total_steps - self.warm_up_steps, 1)
         share = tf.clip_by_value(tf.cast(step - self.warm_up_steps, tf.float32) / steps_with_gates, 0.0, 1.0)
@@ -168,6 +180,7 @@ class GateTrainer(Trainer):
                 learning_rate,
                 gradients,
                 state,
+                self.optimizer.rates or None,
             )
             # A unit of learning rate: else the gates would be deaf to the data when the schedule ends.
             self.gates.move([gradient / tf.maximum(learning_rate, 1e-8) for gradient in unrolled])

@@ -76,7 +76,16 @@ class Objective(Settings):
             return self.auxiliary_weight * ops.maximum(1.0 - progress, 0.0)
         return self.auxiliary_weight
 
-    def losses(self, truth, outputs, progress, tasks=(CLASSIFICATION,), detached=ops.stop_gradient, uncertainty=None):
+    def losses(
+        self,
+        truth,
+        outputs,
+        progress,
+        tasks=(CLASSIFICATION,),
+        detached=ops.stop_gradient,
+        uncertainty=None,
+        presence=None,
+    ):
         """Returns the terms of the loss, each a scalar, with their sum as `"loss"`.
 
         Args:
@@ -89,6 +98,8 @@ class Objective(Settings):
             detached: function that cuts the teacher's prediction off the gradient.
             uncertainty: numbers `[tasks]`, the logarithms of the tasks' variances, which weigh them (arXiv:1705.07115);
                 `None` where the weights are fixed.
+            presence: `dict` of the key of a head in the output to how much of it there is, a scalar 0 to 1, as of
+                `heads_present`; `None` where all heads are whole.
 
         Returns:
             `dict`: `loss`; of a joint network also `compact_loss`, `auxiliary_loss` and `distillation_loss`, sums over
@@ -123,15 +134,18 @@ class Objective(Settings):
         of_tasks = {f"{name}_loss": loss for name, loss in compact.items()} if len(tasks) > 1 else {}
         if not is_joint:
             return {"loss": _sum([weighted(compact), *penalty]), **of_tasks}
-        heads = auxiliary_outputs(outputs)
+        heads, present, teachers = auxiliary_outputs(outputs), None, None
+        if presence is not None:
+            present = [presence[name] for name in outputs if name != COMPACT_OUTPUT]
+            teachers = [ops.ones_like(present[0]), *present]
         terms = {
             "compact_loss": weighted(compact),
-            "auxiliary_loss": mean([weighted(losses_of(head)) for head in heads]),
+            "auxiliary_loss": mean([weighted(losses_of(head)) for head in heads], present),
         }
         parts = [terms["compact_loss"], self.auxiliary_weight_at(progress) * terms["auxiliary_loss"], *penalty]
         if self.distillation_weight:
             student = by_task(tasks, outputs[COMPACT_OUTPUT])
-            teacher = by_task(tasks, mean([outputs[COMPACT_OUTPUT], *heads]))
+            teacher = by_task(tasks, mean([outputs[COMPACT_OUTPUT], *heads], teachers))
             divergences = {
                 task.name: distillation_loss(
                     task, student[task.name], detached(teacher[task.name]), self.distillation_temperature

@@ -97,9 +97,24 @@ def is_joint_output(outputs):
     return isinstance(outputs, dict) and COMPACT_OUTPUT in outputs
 
 
-def mean(outputs):
-    """Returns the mean of outputs of one structure, by one operation: TensorFlow would reorder a chain of additions."""
-    return keras.tree.map_structure(lambda *tensors: keras.ops.mean(keras.ops.stack(tensors), axis=0), *outputs)
+def mean(outputs, weights=None):
+    """Returns the mean of outputs of one structure, by one operation: TensorFlow would reorder a chain of additions.
+
+    Args:
+        outputs: list of tensors, or of dicts of them.
+        weights: scalars 0 or more, one for each output; 0 is returned where all are 0. All weigh the same if `None`.
+    """
+    if weights is None:
+        return keras.tree.map_structure(lambda *tensors: keras.ops.mean(keras.ops.stack(tensors), axis=0), *outputs)
+    weights = keras.ops.stack(weights)
+    shares = weights / keras.ops.maximum(keras.ops.sum(weights), keras.config.epsilon())
+
+    def weighted(*tensors):
+        stacked = keras.ops.stack(tensors)
+        factors = keras.ops.reshape(keras.ops.cast(shares, stacked.dtype), (-1, *[1] * (len(stacked.shape) - 1)))
+        return keras.ops.sum(factors * stacked, axis=0)
+
+    return keras.tree.map_structure(weighted, *outputs)
 
 
 def fitting_images(network, images, argument):

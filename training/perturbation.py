@@ -7,11 +7,12 @@ import tensorflow as tf
 from auxzoo.auxiliary import LinkGate, OperationChoice, detach
 
 from .callbacks import TrainingDiverged
+from .normalization import fused_normalization
 from .outputs import tasks_of
+from .presence import heads_present
 
 # Of the recipe's highest learning rate: small enough for a network that is nearly trained.
 _LEARNING_RATE_SHARE = 0.1
-_BATCH_SIZE = 250
 
 
 class Perturbation:
@@ -27,13 +28,14 @@ class Perturbation:
         case: `SearchCase`.
         objective: `Objective`, its class weights numbers.
         steps_each: `int`, training steps without a link.
+        uncertainty: numbers `[tasks]`, as of `Objective.losses`: what the search learned of the tasks' weights.
 
     Attributes:
         steps: `int`, training steps that were made so far.
     """
 
-    def __init__(self, network, operations, case, objective, steps_each):
-        recipe = case.recipe
+    def __init__(self, network, operations, case, objective, steps_each, uncertainty=None):
+        recipe, supervision = case.recipe, case.recipe.search.supervision
         self.case, self.operations, self.steps = case, operations, 0
         self.gates = {layer.link: layer for layer in network.layers if isinstance(layer, LinkGate)}
         self.choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
@@ -48,17 +50,25 @@ class Perturbation:
         self._network_values = [(variable, variable.numpy()) for variable in network.variables]
         self._optimizer_values = [(variable, variable.numpy()) for variable in optimizer.variables]
 
+        def loss_of(truth, outputs, presence=None):
+            return objective.losses(truth, outputs, 1.0, tasks, uncertainty=uncertainty, presence=presence)["loss"]
+
         @tf.function
         def step(images, truth):
-            with tf.GradientTape() as tape:
-                loss = objective.losses(truth, network(images, training=True), 1.0, tasks)["loss"]
+            with (
+                fused_normalization(network),
+                heads_present(network, supervision) as presence,
+                tf.GradientTape() as tape,
+            ):
+                outputs = network(images, training=True)
+                loss = loss_of(truth, outputs, presence())
             optimizer.apply(tape.gradient(loss, weights), weights)
 
         @tf.function(reduce_retracing=True)
-        def loss_of(images, truth):
-            return objective.losses(truth, compact(images, training=False), 1.0, tasks)["loss"]
+        def compact_loss(images, truth):
+            return loss_of(truth, compact(images, training=False))
 
-        self._step, self._loss_of = step, loss_of
+        self._step, self._compact_loss = step, compact_loss
         stream = case.train.training_batches(case.preprocessing, recipe.batch_size, recipe.seed + 2, case.augmentation)
         self._batches, self._steps_each = stream.take(steps_each), steps_each  # the same ones every time
 
@@ -95,8 +105,8 @@ class Perturbation:
             self._step(images, truth)
         self.steps += self._steps_each
         case, total = self.case, 0.0
-        for images, truth in case.gates.batches(case.preprocessing, _BATCH_SIZE):
-            total += float(self._loss_of(images, truth)) * len(images)
+        for images, truth in case.gates.batches(case.preprocessing, case.recipe.batch_size):
+            total += float(self._compact_loss(images, truth)) * len(images)
         if not math.isfinite(total):
             raise TrainingDiverged(
                 f"The held-out loss became {total} while links were taken out. Lower the learning rate."

@@ -189,7 +189,8 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     links = links_to_measure(probabilities, budget, case.space)
     steps_each = int(recipe.search.perturbation * steps / number_of_trainings(len(links), budget))
     with recipe.optimization.frozen(network):
-        perturbation = Perturbation(network, operations, case, objective, max(steps_each, 1))
+        uncertainty = None if trainer.uncertainty is None else trainer.uncertainty.numpy()
+        perturbation = Perturbation(network, operations, case, objective, max(steps_each, 1), uncertainty)
         links, rounds = choose_links(perturbation, links, budget, case.space, progress)
     structure = within_budget(case, links, operations, progress)
     cost = {

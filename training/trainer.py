@@ -134,9 +134,9 @@ class Trainer(keras.Model):
         outputs = self.network(images, training=False)
         return self._update_metrics(truth, outputs, self._all_losses(truth, outputs, progress=1.0))
 
-    def _all_losses(self, truth, outputs, progress, detached=keras.ops.stop_gradient):
+    def _all_losses(self, truth, outputs, progress, detached=keras.ops.stop_gradient, presence=None):
         uncertainty = None if self.uncertainty is None else self.uncertainty.value
-        losses = self.objective.losses(truth, outputs, progress, self.tasks, detached, uncertainty)
+        losses = self.objective.losses(truth, outputs, progress, self.tasks, detached, uncertainty, presence)
         # What the network adds of its own: regularisers of a foreign one.
         return losses | {"loss": losses["loss"] + sum(self.network.losses)} if self.network.losses else losses
 

@@ -5,6 +5,8 @@ its loss has a gradient of exactly zero. With `w' = w - lr * dL_train(w, a)/dw` 
 
     dL_val(w')/da = -lr * d/da < dL_train(w, a)/dw, v >,  v = dL_val(w')/dw'
 
+(with rates of their own for some weights, the products in `< , >` are multiplied by them)
+
 (arXiv:1806.09055, equation 7, where it is taken by finite differences; here exactly, as the derivative of
 `< dL_train/dw, v >`, reverse over reverse mode. Forward over reverse mode gives the same, but fails on
 `tf.switch_case` in a graph.)
@@ -22,7 +24,9 @@ import keras
 import tensorflow as tf
 
 
-def unrolled_gradient(weights, gates, train_loss, validation_loss, learning_rate, train_gradient=None, state=()):
+def unrolled_gradient(
+    weights, gates, train_loss, validation_loss, learning_rate, train_gradient=None, state=(), rates=None
+):
     """Returns the gradient of the validation loss after one step of the weights with respect to the gates.
 
     The network must be under `exact_second_derivatives` when this is traced: some of TensorFlow's own are wrong.
@@ -39,6 +43,7 @@ def unrolled_gradient(weights, gates, train_loss, validation_loss, learning_rate
             entry may be `None`.
         state: pairs `(variable, value)` that `train_loss` begins with, such as the seeds from before the pass that
             gave `train_gradient`, so that random gates are the same in both.
+        rates: numbers, by which the learning rate of each of the weights is multiplied; 1 if `None`.
 
     Returns:
         list of tensors, of the shapes of `gates`; zeros where nothing depends on a gate.
@@ -47,18 +52,23 @@ def unrolled_gradient(weights, gates, train_loss, validation_loss, learning_rate
         with tf.GradientTape() as tape, keras.StatelessScope(list(state)):
             loss = train_loss(keras.ops.stop_gradient)
         train_gradient = tape.gradient(loss, [weight.value for weight in weights])
-    pairs = [
-        (weight, gradient) for weight, gradient in zip(weights, train_gradient, strict=True) if gradient is not None
+    rates = [1.0] * len(weights) if rates is None else rates
+    moving = [
+        (weight, rate, gradient)
+        for weight, rate, gradient in zip(weights, rates, train_gradient, strict=True)
+        if gradient is not None
     ]
-    moved = [weight.value - learning_rate * tf.convert_to_tensor(gradient) for weight, gradient in pairs]
+    moved = [weight.value - learning_rate * rate * tf.convert_to_tensor(gradient) for weight, rate, gradient in moving]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(moved)
-        with keras.StatelessScope([(weight, value) for (weight, _), value in zip(pairs, moved, strict=True)]):
+        with keras.StatelessScope([(weight, value) for (weight, _, _), value in zip(moving, moved, strict=True)]):
             loss = validation_loss()
     directions = tape.gradient(loss, moved)
     # Weights of the auxiliary do not reach the compact network: nothing is to be followed along them.
     reached = [
-        (weight, direction) for (weight, _), direction in zip(pairs, directions, strict=True) if direction is not None
+        (weight, rate * direction)
+        for (weight, rate, _), direction in zip(moving, directions, strict=True)
+        if direction is not None
     ]
     if not reached:
         return [tf.zeros(gate.shape, gate.dtype) for gate in gates]

@@ -16,6 +16,8 @@ from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, Relaxation, S
 from auxzoo.auxiliary.gates import HIGH, LOW
 from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.errors import UserError
+from auxzoo.training import Objective
+from auxzoo.training.presence import heads_present
 
 DRAWS = 4000
 
@@ -275,3 +277,64 @@ class TestSearchSpace:
 
 def test_the_bounds_of_hard_concrete_are_those_of_the_paper():
     assert (LOW, HIGH) == (-0.1, 1.1)
+
+
+class TestHeadsPresent:
+    """A node whose gates are closed has no head, where nodes read taps alone."""
+
+    @pytest.fixture(scope="class")
+    def super_network(self, compact):
+        return auxzoo.attach(compact, SearchSpace.default(compact, supervision="deep"))
+
+    @staticmethod
+    def close(network, open_links):
+        for layer in network.layers:
+            if isinstance(layer, LinkGate):
+                layer.is_fixed.assign(1.0)
+                layer.drop.assign(0.0 if layer.link in open_links else 1.0)
+
+    def test_losses_are_those_of_the_heads_that_are_left(self, super_network):
+        self.close(super_network, {("stage2", "stage1"), ("stage2", "stage2"), ("stage4", "stage3")})
+        images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype("float32")
+        classes = np.array([0, 1, 2, 1])
+        with heads_present(super_network, "deep") as presence:
+            outputs = super_network(images, training=True)
+            found = presence()
+        assert {head: float(value) for head, value in found.items()} == {
+            "auxiliary_stage1": 0.0,
+            "auxiliary_stage2": 1.0,
+            "auxiliary_stage3": 0.0,
+            "auxiliary_stage4": 1.0,
+        }
+        left = {key: outputs[key] for key in ("compact", "auxiliary_stage2", "auxiliary_stage4")}
+        expected = Objective().losses(classes, left, 0.5)
+        received = Objective().losses(classes, outputs, 0.5, presence=found)
+        for name, value in expected.items():
+            np.testing.assert_allclose(received[name], value, rtol=1e-5, err_msg=name)
+        assert not np.isclose(Objective().losses(classes, outputs, 0.5)["loss"], expected["loss"], rtol=1e-3)
+
+    def test_without_any_head_the_compact_network_is_its_own_teacher(self, super_network):
+        self.close(super_network, set())
+        images = np.ones((2, 16, 16, 3), "float32")
+        with heads_present(super_network, "deep") as presence:
+            outputs = super_network(images, training=True)
+        losses = Objective(distillation_temperature=1.0).losses(np.array([0, 1]), outputs, 0.5, presence=presence())
+        assert float(losses["auxiliary_loss"]) == 0.0
+        assert float(losses["distillation_loss"]) == pytest.approx(0.0, abs=1e-6)
+
+    @pytest.mark.parametrize("supervision", ["both", "hierarchical"])
+    def test_where_nodes_read_each_other_all_heads_are_there(self, super_network, supervision):
+        with heads_present(super_network, supervision) as presence:
+            super_network(np.ones((1, 16, 16, 3), "float32"), training=True)
+        assert presence() is None
+        assert not any("call" in vars(layer) for layer in super_network.layers if isinstance(layer, LinkGate))
+
+    def test_a_gate_that_is_half_open_counts_by_half(self, super_network):
+        for layer in super_network.layers:
+            if isinstance(layer, LinkGate):
+                layer.is_fixed.assign(0.5 if layer.link == ("stage1", "stem") else 1.0)
+                layer.drop.assign(0.0 if layer.link == ("stage1", "stem") else 1.0)
+                layer.logit.assign(-100.0)
+        with heads_present(super_network, "deep") as presence:
+            super_network(np.ones((1, 16, 16, 3), "float32"), training=True)
+        assert float(presence()["auxiliary_stage1"]) == pytest.approx(0.5)

@@ -9,6 +9,7 @@ import auxzoo
 from auxzoo.auxiliary import LinkGate, OperationChoice, Relaxation, SearchSpace
 from auxzoo.training import Objective
 from auxzoo.training.outputs import tasks_of
+from auxzoo.training.presence import heads_present
 from auxzoo.training.unrolled import exact_second_derivatives, unrolled_gradient
 
 LEARNING_RATE = 0.1
@@ -18,7 +19,7 @@ DIFFERENCE = 1e-5  # of a logit, to each side
 class Problem:
     """A toy network with batch-norm in float64, its super-network, and two batches."""
 
-    def __init__(self, kind, objective, upsampling=None):
+    def __init__(self, kind, objective, upsampling=None, supervision="hierarchical", rates=None):
         keras.utils.set_random_seed(1)
         inputs = keras.Input((6, 6, 3))
         x = inputs
@@ -39,8 +40,9 @@ class Problem:
             taps=["tap0", "tap1", "tap2"],
             operations=["convolution_3x3"],
             relaxation=Relaxation(kind, first_probability=0.6),
-            supervision="hierarchical",
+            supervision=supervision,
         )
+        self.supervision = supervision
         self.joint = auxzoo.attach(network, space)
         self.compact = auxzoo.detach(self.joint)
         generator = np.random.default_rng(0)
@@ -60,11 +62,14 @@ class Problem:
         switches = {id(gate) for gate in self.gates}
         switches |= {id(layer.logits) for layer in self.joint.layers if isinstance(layer, OperationChoice)}
         self.weights = [one for one in self.joint.trainable_variables if id(one) not in switches]
+        self.rates = [1.0] * len(self.weights) if rates is None else list(np.resize(rates, len(self.weights)))
         self.state = [(one, tf.identity(one.value)) for one in self.joint.non_trainable_variables]
 
     def train_loss(self, detached=keras.ops.stop_gradient):
         images, labels = self.batches[0]
-        return self.objective.losses(labels, self.joint(images, training=True), 0.5, self.tasks, detached)["loss"]
+        with heads_present(self.joint, self.supervision) as presence:
+            outputs = self.joint(images, training=True)
+        return self.objective.losses(labels, outputs, 0.5, self.tasks, detached, presence=presence())["loss"]
 
     def validation_loss(self):
         images, labels = self.batches[1]
@@ -80,6 +85,7 @@ class Problem:
                 self.validation_loss,
                 LEARNING_RATE,
                 state=self.state,
+                rates=self.rates,
                 **options,
             )
         ]
@@ -92,9 +98,9 @@ class Problem:
         with tf.GradientTape() as tape:
             loss = self.train_loss()
         gradients = tape.gradient(loss, [weight.value for weight in self.weights])
-        for weight, gradient in zip(self.weights, gradients, strict=True):
+        for weight, rate, gradient in zip(self.weights, self.rates, gradients, strict=True):
             if gradient is not None:
-                weight.assign(weight.value - LEARNING_RATE * tf.convert_to_tensor(gradient))
+                weight.assign(weight.value - LEARNING_RATE * rate * tf.convert_to_tensor(gradient))
         result = float(self.validation_loss())
         for variable, value in before:
             variable.assign(value)
@@ -150,8 +156,9 @@ def test_behind_bilinear_resizing_it_is_that_of_the_whole_step(make_problem, mak
 
 
 @pytest.mark.parametrize("distillation_weight", [0.0, 1.0])
-def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillation_weight):
-    problem = make_problem(Objective(distillation_weight=distillation_weight))
+@pytest.mark.parametrize("supervision", ["hierarchical", "deep"])
+def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillation_weight, supervision):
+    problem = make_problem(Objective(distillation_weight=distillation_weight), supervision=supervision)
     with exact_second_derivatives(problem.joint):
         eager = problem.unrolled()
         graph = tf.function(
@@ -163,6 +170,7 @@ def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillat
                     problem.validation_loss,
                     LEARNING_RATE,
                     state=problem.state,
+                    rates=problem.rates,
                 )
             )
         )().numpy()
@@ -170,6 +178,16 @@ def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillat
     assert max(map(abs, expected)) > 1e-7
     np.testing.assert_allclose(eager, expected, rtol=1e-4, atol=1e-4 * max(map(abs, expected)))
     np.testing.assert_allclose(graph, eager, rtol=1e-9)
+
+
+def test_weights_with_rates_of_their_own_count_by_them(make_problem):
+    problem = make_problem(rates=[0.1, 1.0, 2.0])
+    with exact_second_derivatives(problem.joint):
+        found = problem.unrolled()
+    expected = problem.brute_force()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * max(map(abs, expected)))
+    problem.rates = [1.0] * len(problem.weights)
+    assert not np.allclose(problem.brute_force(), expected, rtol=0.01)
 
 
 def test_without_exact_moments_it_would_be_wrong(make_problem):
