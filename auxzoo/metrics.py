@@ -44,6 +44,8 @@ class Accuracy:
             UserError: if shapes do not fit, a class has no logit, or a logit is not a number.
         """
         logits, classes = check_predictions(logits, classes)
+        if not np.issubdtype(logits.dtype, np.floating):
+            logits = logits.astype(np.float64)  # the negative of a byte may be no byte
         highest = np.argsort(-logits, axis=1, kind="stable")[:, : self.top]
         self.correct += int((highest == classes[:, None]).any(axis=1).sum())
         self.count += len(classes)

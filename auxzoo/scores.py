@@ -4,6 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.data.preprocessing import without_padding
+from auxzoo.data.targets import has_truth
+from auxzoo.errors import UserError
 from auxzoo.metric_names import metric_name
 from auxzoo.metrics import MISSING_CLASS, Accuracy, Regression, Segmentation
 
@@ -18,6 +20,9 @@ class Scores:
         images: `ImageSet`.
         preprocessing: `auxzoo.models.Preprocessing` by which the pictures became the input.
 
+    Raises:
+        UserError: if the whole set has no truth for a task.
+
     Example:
         >>> scores = Scores(images, auxzoo.describe(network).preprocessing)
         >>> scores.update(logits, first=0)
@@ -29,6 +34,8 @@ class Scores:
         self.images, self.preprocessing = images, preprocessing
         self._metrics = {}
         for task in images.tasks:
+            if not any(np.any(has_truth(truth, task)) for truth in images.targets[task.name]):
+                raise UserError(f"`images` must have truth for {task.name} somewhere. Received: none in {images.name}")
             if task.kind == "classification":
                 self._metrics[task.name] = Accuracy()
             elif task.kind == "segmentation":
@@ -69,7 +76,8 @@ class Scores:
         """Returns name -> figure.
 
         Of a classification `accuracy`, 0 to 1; of a segmentation `mean_iou`, `pixel_accuracy` and `iou_of_classes`, a
-        dict of label to IoU, `None` of a class that is nowhere; of a regression what `auxzoo.metrics.Regression` gives.
+        dict of label to IoU, `None` of a class that is nowhere; of a regression what `auxzoo.metrics.Regression` gives,
+        `None` where no target counts.
         Where the set has several tasks the names begin with the task's.
 
         Args:
@@ -82,6 +90,9 @@ class Scores:
             if task.kind == "segmentation":
                 of_classes = zip(task.labels, metric.iou_of_classes().tolist(), strict=True)
                 values["iou_of_classes"] = {label: None if np.isnan(iou) else iou for label, iou in of_classes}
+            values = {
+                name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()
+            }
             found |= {metric_name(self.images.tasks, task, name, prefix): value for name, value in values.items()}
         return found
 

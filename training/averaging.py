@@ -23,10 +23,13 @@ class AveragedWeights(keras.callbacks.Callback):
     Args:
         network: functional Keras model that is trained.
         batches: `tf.data.Dataset` or list of the training batches that the statistics are measured on.
+        every_epoch: whether callbacks after this one want the average at the end of epochs without validation too,
+            which costs a pass over `batches` each.
     """
 
-    def __init__(self, network, batches):
+    def __init__(self, network, batches, every_epoch=True):
         super().__init__()
+        self.every_epoch = every_epoch
         self.network = network
         self.batches = batches
         self._own_values = None  # of all variables, while the average is in their place
@@ -66,8 +69,9 @@ class AveragedWeights(keras.callbacks.Callback):
         self.put_in()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Lets the callbacks after this one see the average, validated or not."""
-        self.put_in()
+        """Lets the callbacks after this one see the average."""
+        if self.every_epoch:
+            self.put_in()
 
     def on_train_end(self, logs=None):
         """Keeps the average."""

@@ -18,8 +18,6 @@ from .outputs import main_metric
 from .run_folder import CANDIDATES_FOLDER
 from .run_state import read_progress
 
-_ATTEMPTS = 50  # draws before a budget of step time counts as one that cannot be met
-
 
 def search_by_halving(case, folder, progress):
     """Random structures; the better half of every round is trained twice as long in the next (arXiv:1502.07943).
@@ -37,11 +35,12 @@ def search_by_halving(case, folder, progress):
     scorer = _Scorer(case, folder, progress)
     settings = case.recipe.search
     generator = random.Random(case.recipe.seed)
-    structures = [_affordable(case, generator) for _ in range(settings.candidates)]
+    structures = [_affordable(case, generator, progress) for _ in range(settings.candidates)]
     for place in range(settings.rounds):
         epochs = max(1, case.recipe.epochs // 2 ** (settings.rounds - place))
         progress(f"Round {place + 1} of {settings.rounds}: {len(structures)} structures, {epochs} epochs each")
         scores = [scorer.score(structure, epochs) for structure in structures]
+        _check_one_converged(scores)
         ranked = sorted(range(len(structures)), key=lambda index: -scores[index])
         structures = [structures[index] for index in ranked[: max(1, len(structures) // 2)]]
     return structures[0], scorer.found, scorer.cost
@@ -59,20 +58,28 @@ def search_by_evolution(case, folder, progress):
     epochs = max(1, case.recipe.epochs // 2**settings.rounds)
     population = []
     for _ in range(settings.candidates):
-        structure = _affordable(case, generator)
+        structure = _affordable(case, generator, progress)
         population.append((scorer.score(structure, epochs), structure))
+    _check_one_converged([score for score, _ in population])
     everyone = list(population)
     children = settings.candidates * (settings.rounds - 1)
     for child in range(children):
         progress(f"Child {child + 1} of {children}")
         parents = generator.sample(population, min(3, len(population)))
         _, parent = max(parents, key=lambda pair: pair[0])
-        structure = _affordable(case, generator, parent)
+        structure = _affordable(case, generator, progress, parent)
         population.append((scorer.score(structure, epochs), structure))
         everyone.append(population[-1])
         population.pop(0)
     _, best = max(everyone, key=lambda pair: pair[0])
     return best, scorer.found, scorer.cost
+
+
+def _check_one_converged(scores):
+    if max(scores) == -math.inf:
+        raise TrainingDiverged(
+            f"Training became NaN or infinite with each of {len(scores)} structures. Lower the learning rate."
+        )
 
 
 def mutate(space, structure, generator):
@@ -105,19 +112,18 @@ def mutate(space, structure, generator):
     return space.structure(links, operations)
 
 
-def _affordable(case, generator, parent=None):
-    """Returns a random structure, or a changed parent, that meets the budget of links and of step time."""
-    for _ in range(_ATTEMPTS):
-        if parent is None:
-            structure = case.space.random(case.recipe.search.links, seed=generator.randrange(2**31))
-        else:
-            structure = mutate(case.space, parent, generator)
-        if case.is_affordable(structure):
-            return structure
-    raise UserError(
-        f"`search.step_cost` was met by none of {_ATTEMPTS} structures of {case.recipe.search.links} links. "
-        f"Received: step_cost={case.recipe.search.step_cost}"
-    )
+def _affordable(case, generator, progress, parent=None):
+    """Returns a random structure, or a changed parent, made cheaper until it meets the budget of step time."""
+    if parent is None:
+        structure = case.space.random(case.recipe.search.links, seed=generator.randrange(2**31))
+    else:
+        structure = mutate(case.space, parent, generator)
+    links = [(node.name, tap) for node in structure.nodes for tap in node.links]
+    generator.shuffle(links)
+    # The first stays, so it must be one that can.
+    links.sort(key=lambda link: not case.space.can_keep([link]))
+    operations = {node.name: node.operation for node in structure.nodes}
+    return case.within_budget(links, operations, progress)
 
 
 def described(record):
@@ -148,11 +154,14 @@ class _Scorer:
         number = len(self.records) + 1
         file, work = self.folder / f"{number:03d}.json", self.folder / f"{number:03d}"
         record = read_json(file) if file.exists() else None
+        candidate = {"structure": plain, "epochs": epochs, "images": self.case.checksums}
         if record is None:
-            record = self._train(structure, epochs, work) | {"structure": plain, "epochs": epochs}
+            record = self._train(structure, epochs, work) | candidate
             write_json(file, record)
-        elif (record["structure"], record["epochs"]) != (plain, epochs):
-            raise UserError(f"`{file}` is the record of another candidate; delete the folder of the search.")
+        elif any(record.get(key) != value for key, value in candidate.items()):
+            raise UserError(
+                f"`{file}` is the record of another candidate, or of other images; delete the folder of the search."
+            )
         shutil.rmtree(work, ignore_errors=True)
         self.records.append(record)
         self.progress(f"  candidate {number}: {described(record)} after {epochs} epochs")

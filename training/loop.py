@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 from auxzoo.data import Augmentation, ImageSet
@@ -126,7 +127,9 @@ def fit(
         trainer = Trainer(network, objective, total_steps)
         averaging = None
         if optimization.ema_momentum is not None:
-            averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES))
+            # TensorBoard looks at no weights.
+            every_epoch = not all(isinstance(callback, keras.callbacks.TensorBoard) for callback in callbacks)
+            averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES), every_epoch)
         return run_trainer(
             trainer,
             optimization,

@@ -93,6 +93,8 @@ class DataSettings(Settings):
     def _other_images(self):
         if self.validation_split is not None and self.validation_split in (self.train_split, self.test_split):
             raise ValueError("`validation_split` must be another split than those of training and test")
+        if self.test_split == self.train_split:
+            raise ValueError("`test_split` must be another split than that of training")
         return self
 
     @pydantic.field_validator("targets")

@@ -13,6 +13,7 @@ from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
 from auxzoo.files import numbered_folder, sha256, write_json
 from auxzoo.machine import processor_name
+from auxzoo.scores import Scores
 from auxzoo.tasks import Task
 
 from .. import models
@@ -65,12 +66,14 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     train_images.training_batches(preprocessing, recipe.batch_size, recipe.seed, augmentation)
     for name, images in (("validation", validation_images), ("test", test_images)):
         if images is not None:
-            fitting_images(compact, images, f"the {name} images").batches(preprocessing, recipe.batch_size)
+            fitting = fitting_images(compact, images, f"the {name} images")
+            fitting.batches(preprocessing, recipe.batch_size)
+            Scores(fitting, preprocessing)
     folder = Path(folder or numbered_folder("runs", recipe.name))
     with hold_folder(folder):
         claim_folder(folder, recipe, overwrite)
         if structure is not None:
-            structure.save(folder / STRUCTURE_FILE)
+            _keep_structure(structure, folder / STRUCTURE_FILE)
         if measured is not None:
             write_json(folder / COMPUTE_FILE, measured)
 
@@ -124,6 +127,17 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     return folder
 
 
+def _keep_structure(structure, path):
+    """Writes the structure of a run that begins; of one that goes on it must be the same, whatever made it."""
+    kept = Structure.read(path) if path.exists() else structure
+    if dataclasses.replace(kept, provenance=None) != dataclasses.replace(structure, provenance=None):
+        raise UserError(
+            f"`auxiliary.structure` must be what the run began with, that of `{path}`. Received: another one; "
+            "choose another folder"
+        )
+    structure.save(path)
+
+
 def open_data(recipe):
     """Returns the training, validation and test images of a recipe; `None` for the last if it names no test split."""
     data = recipe.data
@@ -135,10 +149,12 @@ def open_data(recipe):
     }
     train_images = open_images(data.source, data.train_split, **options)
     if data.validation_split is None:
+        _check_count("validation_count", data.validation_count, train_images.size - 1)
         train_images, validation_images = train_images.split(data.validation_count, seed=data.validation_seed)
     else:
         validation_images = open_images(data.source, data.validation_split, **options)
     if data.train_count is not None:
+        _check_count("train_count", data.train_count, train_images.size)
         train_images = train_images.sample(data.train_count, seed=data.validation_seed)
     if recipe.batch_size > train_images.size:
         raise UserError(
@@ -147,6 +163,11 @@ def open_data(recipe):
         )
     test_images = open_images(data.source, data.test_split, **options) if data.test_split else None
     return train_images, validation_images, test_images
+
+
+def _check_count(name, count, largest):
+    if count > largest:
+        raise UserError(f"`data.{name}` must be at most {largest}, of the images there are. Received: {name}={count}")
 
 
 def build_compact(recipe, tasks=None):

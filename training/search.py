@@ -10,7 +10,6 @@ import tensorflow as tf
 import auxzoo
 from auxzoo.auxiliary import LinkGate, OperationChoice, attach
 from auxzoo.auxiliary.drawing import draw_structure, plot_gates
-from auxzoo.errors import UserError
 from auxzoo.files import numbered_folder, write_json
 from auxzoo.machine import processor_name
 
@@ -168,7 +167,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
             recipe.optimization.model_copy(update={"ema_momentum": None}),
             batches,
             epochs=recipe.epochs,
-            settings={"recipe": recipe.record(), "compilation": case.compilation},
+            settings={"recipe": recipe.record(), "compilation": case.compilation, "images": case.checksums},
             state_file=state_file,
             averaging=None,
             callbacks=lambda progress: [_GateHistory(progress), *callbacks],
@@ -192,7 +191,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
         uncertainty = None if trainer.uncertainty is None else trainer.uncertainty.numpy()
         perturbation = Perturbation(network, operations, case, objective, max(steps_each, 1), uncertainty)
         links, rounds = choose_links(perturbation, links, budget, case.space, progress)
-    structure = within_budget(case, links, operations, progress)
+    structure = case.within_budget(links, operations, progress)
     cost = {
         "steps": steps + perturbation.steps,
         "gate_steps": sum(step % recipe.search.every == 0 for step in range(trainer.warm_up_steps, steps)),
@@ -206,36 +205,3 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
         "gate_history": history,
     }
     return structure, found, cost
-
-
-def within_budget(case, links, operations, progress):
-    """Returns the structure of the links, made cheaper until its step fits the budget.
-
-    Args:
-        case: `SearchCase`.
-        links: list of pairs `(node, tap)`; the first stays, and the last goes first.
-        operations: `dict` of node to operation.
-        progress: function of a line of text.
-    """
-    links, operations = list(links), dict(operations)
-    while not case.is_affordable(structure := case.space.structure(links, operations)):
-        swaps = {
-            (node.name, other): shares[node.operation] - shares[other]
-            for node in structure.nodes  # a node that lost its links costs nothing
-            for shares in [case.shares.operations[node.name]]
-            for other in shares
-            if shares[other] < shares[node.operation]
-        }
-        if swaps:
-            node, operation = max(swaps, key=swaps.get)
-            progress(f"Over the budget of step time: {node} takes {operation} for {operations[node]}.")
-            operations[node] = operation
-        elif len(links) > 1:
-            node, tap = links.pop()
-            progress(f"Over the budget of step time: {node} goes without {tap}.")
-        else:
-            raise UserError(
-                f"`search.step_cost` cannot be met: the cheapest structure takes {case.step_cost(structure):.2f}. "
-                f"Received: step_cost={case.recipe.search.step_cost}"
-            )
-    return structure

@@ -1,6 +1,7 @@
 """What every method of searching a structure works on: data, space, and what a step may cost."""
 
 import dataclasses
+import functools
 import json
 
 import keras
@@ -88,6 +89,45 @@ class SearchCase:
     def is_affordable(self, structure):
         """Returns whether a structure's step costs no more than the budget allows, by measurement."""
         return self.recipe.search.step_cost is None or self.step_cost(structure) <= self.recipe.search.step_cost
+
+    def within_budget(self, links, operations, progress):
+        """Returns the structure of the links, made cheaper until its step fits the budget.
+
+        Args:
+            links: list of pairs `(node, tap)`; the first stays, and the last goes first.
+            operations: `dict` of node to operation.
+            progress: function of a line of text.
+
+        Raises:
+            UserError: if the first link alone takes too much.
+        """
+        links, operations = list(links), dict(operations)
+        while not self.is_affordable(structure := self.space.structure(links, operations)):
+            swaps = {
+                (node.name, other): shares[node.operation] - shares[other]
+                for node in structure.nodes  # a node that lost its links costs nothing
+                for shares in [self.shares.operations[node.name]]
+                for other in shares
+                if shares[other] < shares[node.operation]
+            }
+            if swaps:
+                node, operation = max(swaps, key=swaps.get)
+                progress(f"Over the budget of step time: {node} takes {operation} for {operations[node]}.")
+                operations[node] = operation
+            elif len(links) > 1:
+                node, tap = links.pop()
+                progress(f"Over the budget of step time: {node} goes without {tap}.")
+            else:
+                raise UserError(
+                    f"`search.step_cost` cannot be met: the cheapest structure takes {self.step_cost(structure):.2f}. "
+                    f"Received: step_cost={self.recipe.search.step_cost}"
+                )
+        return structure
+
+    @functools.cached_property
+    def checksums(self):
+        """Of the images that weights are trained on, and of those that gates and structures are judged by."""
+        return {"train": self.train.manifest()["sha256"], "gates": self.gates.manifest()["sha256"]}
 
     def keep_step_costs(self):
         """Writes what was measured so far, and from now on whatever is measured; the folder must be claimed."""

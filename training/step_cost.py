@@ -1,5 +1,6 @@
 """What a step of training costs: networks, or parts of one, timed in turn in one process."""
 
+import contextlib
 import dataclasses
 import time
 
@@ -30,7 +31,10 @@ def seconds_per_step(cases, rounds=ROUNDS, steps=STEPS):
     Example:
         >>> plain, joint = seconds_per_step([(compact, recipe), (auxzoo.attach(compact, structure), recipe)])
     """
-    return _fastest([_step(network, recipe) for network, recipe in cases], rounds, steps)
+    with contextlib.ExitStack() as stack:
+        for network, recipe in cases:
+            stack.enter_context(recipe.optimization.frozen(network))
+        return _fastest([_step(network, recipe) for network, recipe in cases], rounds, steps)
 
 
 @dataclasses.dataclass(frozen=True)

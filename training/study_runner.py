@@ -191,10 +191,14 @@ def measure_costs_of_arms(study, folder, progress=print):
     }
     if (kept_jobs, kept.get("processor")) != (jobs, processor_name()):
         progress(f"Timing a step of {len(jobs)} arms in turn ...")
-        onednn = {run.recipe.compute.onednn for run in first_runs.values()}
-        if len(onednn) > 1:
-            raise UserError("`compute.onednn` must be the same for every arm of a study, or steps cannot be compared.")
-        (onednn,) = onednn
+        for name in ("onednn", "threads"):
+            values = {getattr(run.recipe.compute, name) for run in first_runs.values()}
+            if len(values) > 1:
+                raise UserError(
+                    f"`compute.{name}` must be the same for every arm of a study, or steps cannot be compared. "
+                    f"Received: {', '.join(map(str, values))}"
+                )
+        onednn = next(iter(first_runs.values())).recipe.compute.onednn
         with tempfile.TemporaryDirectory() as temporary:
             # Arms that differ in the schedule alone share a step.
             distinct = list(dict.fromkeys(map(json.dumps, jobs.values())))

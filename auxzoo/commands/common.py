@@ -1,5 +1,6 @@
 """What several commands share: arguments, tables, and getting TensorFlow quietly."""
 
+import json
 import os
 import re
 import sys
@@ -125,6 +126,11 @@ def load_tensorflow():
     """Imports TensorFlow without its lines on the terminal."""
     with quiet_stderr():
         import tensorflow  # noqa: F401  (imported for its effect: everything after finds it loaded)
+
+
+def as_override(key, text):
+    """Returns `KEY=VALUE` for `read_settings`, whatever YAML would read in a text such as a path; `[]` of none."""
+    return [] if text is None else [f"{key}={json.dumps(text)}"]
 
 
 def choose_onednn(settings, arguments):

@@ -81,6 +81,11 @@ def _table(name, result, images, tasks):
                 table.add_row(f"iou of {label}", "" if iou is None else as_text("iou", iou))
         elif measure not in ("images", "source"):
             table.add_row(
-                measure, f"{value:,}" if isinstance(value, int) else as_text(measure, value) + units.get(measure, "")
+                measure,
+                ""
+                if value is None
+                else f"{value:,}"
+                if isinstance(value, int)
+                else as_text(measure, value) + units.get(measure, ""),
             )
     return table

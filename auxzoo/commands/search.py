@@ -1,6 +1,6 @@
 """`auxzoo search RECIPE`."""
 
-from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, print_table
+from auxzoo.commands.common import as_override, choose_onednn, keras_verbosity, load_tensorflow, make_table, print_table
 
 
 def add_arguments(parser):
@@ -25,19 +25,18 @@ def run(arguments):
     from auxzoo.files import numbered_folder, read_json
     from auxzoo.training.recipe_file import read_settings
 
-    overrides = list(arguments.set)
+    overrides = [*arguments.set, *as_override("data.data_dir", arguments.data_dir)]
     for key, value in (
         ("search.method", arguments.method),
         ("search.links", arguments.links),
         ("search.step_cost", arguments.step_cost),
-        ("data.data_dir", arguments.data_dir),
         ("data.download", arguments.download or None),
         ("data.skip_broken", arguments.skip_broken or None),
     ):
         overrides += [] if value is None else [f"{key}={value}"]
     settings = read_settings(arguments.recipe, overrides)
     compute = settings.get("compute")
-    if isinstance(compute, dict) and compute.get("compilation") == "auto":
+    if isinstance(compute, dict) and compute.get("compilation", "auto") == "auto":
         compute["compilation"] = "graph"  # `search` does not time XLA
     measured = choose_onednn(settings, arguments)
 

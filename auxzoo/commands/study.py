@@ -1,6 +1,6 @@
 """`auxzoo study STUDY`."""
 
-from auxzoo.commands.common import load_tensorflow, make_table, print_table
+from auxzoo.commands.common import as_override, load_tensorflow, make_table, print_table
 
 
 def add_arguments(parser):
@@ -34,8 +34,7 @@ def run(arguments):
     )
     from auxzoo.training.study_runner import run_study
 
-    overrides = list(arguments.set)
-    overrides += [f"data.data_dir={arguments.data_dir}"] if arguments.data_dir else []
+    overrides = [*arguments.set, *as_override("data.data_dir", arguments.data_dir)]
     overrides += ["data.download=true"] if arguments.download else []
     study = Study(arguments.study, overrides)
     folder = Path(arguments.to) if arguments.to else Path(arguments.study).parent

@@ -1,6 +1,6 @@
 """`auxzoo train RECIPE`."""
 
-from auxzoo.commands.common import choose_onednn, keras_verbosity, load_tensorflow, make_table, print_table
+from auxzoo.commands.common import as_override, choose_onednn, keras_verbosity, load_tensorflow, make_table, print_table
 from auxzoo.metric_names import main_figures
 
 
@@ -26,10 +26,12 @@ def run(arguments):
     from auxzoo.files import numbered_folder, read_json
     from auxzoo.training.recipe_file import read_settings
 
-    overrides = list(arguments.set)
+    overrides = [
+        *arguments.set,
+        *as_override("data.data_dir", arguments.data_dir),
+        *as_override("auxiliary.structure", arguments.structure),
+    ]
     for key, value in (
-        ("data.data_dir", arguments.data_dir),
-        ("auxiliary.structure", arguments.structure),
         ("compute.compilation", arguments.compilation),
         ("compute.onednn", arguments.onednn),
         ("data.skip_broken", arguments.skip_broken or None),

@@ -307,7 +307,9 @@ def _read_labels(path):
 def _open_folder(folder, split, skip_broken):
     if not folder.is_dir():
         raise UserError(f"`folder:` must be followed by an existing folder. Received: `{folder}`")
-    divided = (folder / "train").is_dir() and (folder / "test").is_dir()
+    # Without `test` too: other splits may be there, and a class called `train` holds pictures, not folders.
+    train = folder / "train"
+    divided = train.is_dir() and ((folder / "test").is_dir() or any(entry.is_dir() for entry in train.iterdir()))
     if divided and not (folder / split).is_dir():
         raise UserError(f"`split` must be a folder in `{folder}`. Received: split={split!r}")
     if not divided and split not in ("train", "test"):

@@ -299,7 +299,7 @@ class TestSearch:
 
     def test_every_argument_reaches_the_recipe(self, command, searched, work_folder):
         outcome = command(
-            *("search", "tiny.yaml", "--to", "found", "--data-dir", "sets", "--method", "halving", "--links", "4"),
+            *("search", "tiny.yaml", "--to", "found", "--data-dir", "my #sets", "--method", "halving", "--links", "4"),
             *("--step-cost", "1.5", "--set", "search.every=3", "--skip-broken", "--download", "--overwrite"),
             *("--verbose", "2"),
         )
@@ -308,7 +308,7 @@ class TestSearch:
         options = call.recipe.search
         assert (options.method, options.links, options.step_cost, options.every) == ("halving", 4, 1.5, 3)
         data = call.recipe.data
-        assert (data.data_dir, data.skip_broken, data.download) == ("sets", True, True)
+        assert (data.data_dir, data.skip_broken, data.download) == ("my #sets", True, True)  # a path, not YAML
         assert (str(call.folder), call.overwrite, call.verbose, call.measured) == ("found", True, 2, None)
 
     def test_the_structure_and_every_link_are_told(self, command, searched, work_folder):
@@ -388,7 +388,7 @@ class TestTrain:
 
     def test_every_argument_reaches_the_recipe(self, command, trained, work_folder):
         outcome = command(
-            *("train", "tiny.yaml", "--to", "run", "--data-dir", "sets", "--structure", "none", "--onednn", "off"),
+            *("train", "tiny.yaml", "--to", "run", "--data-dir", "2024", "--structure", "none", "--onednn", "off"),
             *("--compilation", "xla", "--set", "epochs=7", "--set", "optimization.momentum=0.5"),
             *("--skip-broken", "--download", "--overwrite", "--verbose", "2"),
         )
@@ -396,7 +396,7 @@ class TestTrain:
         (call,) = trained
         recipe = call.recipe
         assert (recipe.epochs, recipe.optimization.momentum, recipe.auxiliary.structure) == (7, 0.5, "none")
-        assert (recipe.data.data_dir, recipe.data.skip_broken, recipe.data.download) == ("sets", True, True)
+        assert (recipe.data.data_dir, recipe.data.skip_broken, recipe.data.download) == ("2024", True, True)
         assert (recipe.compute.compilation, recipe.compute.onednn) == ("xla", False)
         assert (str(call.folder), call.overwrite, call.verbose, call.measured) == ("run", True, 2, None)
 

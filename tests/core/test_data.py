@@ -345,6 +345,19 @@ class TestFolder:
         assert open_images(f"folder:{tmp_path}", "train").size == 10
         assert open_images(f"folder:{tmp_path}", "test").labels == ("cat", "dog")
 
+    def test_a_folder_without_a_test_split_may_have_others(self, folder, tmp_path):
+        folder.rename(tmp_path / "train")
+        for label in ("cat", "dog"):
+            write_picture(tmp_path / "val" / label / "a.png")
+        assert open_images(f"folder:{tmp_path}", "train").size == 10
+        assert open_images(f"folder:{tmp_path}", "val").labels == ("cat", "dog")
+        with pytest.raises(auxzoo.UserError, match="`split` must be a folder in .*Received: split='test'"):
+            open_images(f"folder:{tmp_path}", "test")
+
+    def test_a_class_may_be_called_train(self, folder):
+        (folder / "dog").rename(folder / "train")
+        assert open_images(f"folder:{folder}", "train").labels == ("cat", "train")
+
     def test_pictures_of_several_sizes_are_decoded_when_needed(self, folder):
         write_picture(folder / "dog" / "large.png", size=(30, 20))
         images = open_images(f"folder:{folder}", "train")

@@ -43,6 +43,15 @@ def test_top_five_counts_the_five_highest():
     assert accuracy.result() == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(
+    ("logits", "kind"), [([[0, 200]], np.uint8), ([[-128, 100]], np.int8), ([[-1, 2**40]], np.int64)]
+)
+def test_logits_may_be_whole_numbers(logits, kind):
+    accuracy = Accuracy()
+    accuracy.update(np.array(logits, kind), [1])
+    assert accuracy.result() == 1.0
+
+
 def test_class_that_was_not_seen_is_not_a_number():
     confusion = ConfusionMatrix(3)
     confusion.update([[1, 0, 0], [1, 0, 0]], [0, 1])

@@ -9,7 +9,7 @@ import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import Structure
 from auxzoo.data import Augmentation, ImageSet
-from auxzoo.training import Objective, Optimization, Trainer, TrainingDiverged, fit
+from auxzoo.training import Objective, Optimization, Trainer, TrainingDiverged, fit, loop
 from auxzoo.training.loop import RUN_STATE_FILE
 
 LABELS = ("a", "b", "c")
@@ -268,6 +268,15 @@ class TestAveragedWeights:
 
         _, history = self.train(images, validation=images, epochs=3, callbacks=[Look()])
         assert accuracies == pytest.approx(history["val_accuracy"])
+
+    @pytest.mark.parametrize(("with_others", "measured"), [(True, 4), (False, 2)])
+    def test_statistics_are_measured_for_those_who_look(self, images, tmp_path, monkeypatch, with_others, measured):
+        counts, real = [], loop.AveragedWeights._measure_statistics
+        monkeypatch.setattr(loop.AveragedWeights, "_measure_statistics", lambda self: (counts.append(1), real(self)))
+        others = [keras.callbacks.Callback()] if with_others else []
+        callbacks = [keras.callbacks.TensorBoard(tmp_path), *others]
+        self.train(images, validation=images, epochs=4, validation_every=2, callbacks=callbacks)
+        assert len(counts) == measured
 
     def test_early_stopping_restores_the_weights_that_were_best(self, images):
         stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, restore_best_weights=True)

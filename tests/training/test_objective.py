@@ -1,5 +1,7 @@
 """The losses and the optimiser, against values worked out in numpy."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import tensorflow as tf
 
 import auxzoo
 from auxzoo.training import Objective, Optimization
+from auxzoo.training.step_cost import seconds_per_step
 
 LABELS = np.array([0, 2, 1])
 COMPACT = np.array([[2.0, 0.0, -1.0], [0.5, 0.2, 0.1], [0.0, 1.0, 0.0]], "float32")
@@ -175,6 +178,20 @@ class TestOptimization:
             for value, other in zip(layer.get_weights(), weights, strict=True):
                 np.testing.assert_array_equal(value, other)
         assert not np.array_equal(network.get_layer("predictions").kernel.numpy(), kernel)
+
+    def test_a_step_is_timed_with_what_is_frozen(self):
+        network = self.small()
+        recipe = types.SimpleNamespace(
+            **{"optimization": Optimization(trunk_normalization="freeze"), "objective": Objective(), "batch_size": 4},
+            compute=types.SimpleNamespace(compilation="graph"),
+        )
+        trunk = auxzoo.models.description.trunk_layers(network)
+        frozen = [layer for layer in trunk if isinstance(layer, keras.layers.BatchNormalization)]
+        before = [layer.moving_mean.numpy() for layer in frozen]
+        (seconds,) = seconds_per_step([(network, recipe)], rounds=1, steps=1)
+        assert seconds > 0
+        for layer, mean in zip(frozen, before, strict=True):
+            np.testing.assert_array_equal(layer.moving_mean.numpy(), mean)
 
     def test_rates_of_a_trunk_need_one(self, foreign_model):
         with pytest.raises(auxzoo.UserError, match="`model` must be a network that carries a description"):

@@ -133,6 +133,7 @@ class TestBadInput:
             ("data.augmentation={shift: -1}", "`data.augmentation`: .*`shift` must be 0 pixels or more"),
             ("data.augmentation={turn: 90}", "`data.augmentation`: .*turn"),
             ("data=sample", "`data`: .* Received: 'sample'"),
+            ("data.test_split=train", "`data`: .*`test_split` must be another split than that of training"),
         ],
     )
     def test_a_wrong_value_is_named(self, file, override, message):
@@ -225,7 +226,7 @@ VALID = st.fixed_dictionaries(
                     {}, optional={"flip": st.booleans(), "shift": st.integers(0, 99), "erase": number(0, 1)}
                 ),
             },
-        ),
+        ).filter(lambda data: data.get("train_split", "train") != data.get("test_split", "test")),
         "epochs": st.integers(1, 10**6),
     },
     optional={

@@ -338,8 +338,8 @@ class TestNothingIsLeftBehind:
         [
             ("data.source=folder:nowhere", "`folder:` must be followed by an existing folder"),
             ("data.train_split=middle", "`split` must be a folder in"),
-            ("data.validation_count=48", "`count` must be 1 to 47"),
-            ("data.train_count=37", "`count` must be 1 to 36"),
+            ("data.validation_count=48", "`data.validation_count` must be at most 47.*Received: validation_count=48"),
+            ("data.train_count=37", "`data.train_count` must be at most 36.*Received: train_count=37"),
             ("network.arguments.width=0.3", "`width` must be one of"),
             ("network.arguments.depth=3", "`network.arguments` must be arguments of ResNet18: .*depth"),
             ("network.arguments.num_classes=4", "`network.arguments` must be arguments of ResNet18: .*num_classes"),
@@ -429,6 +429,23 @@ def test_a_structure_in_a_file_is_attached_and_kept(recipe_file, finished_runs, 
     with pytest.raises(KeyboardInterrupt):
         train(read_recipe(recipe_file, [f"auxiliary.structure={tmp_path / 'mine.json'}"]), tmp_path / "run")
     assert auxzoo.Structure.read(tmp_path / "run" / "structure.json") == structure
+
+
+def test_a_run_goes_on_with_the_structure_it_began_with_or_not_at_all(
+    recipe_file, finished_runs, tmp_path, monkeypatch
+):
+    compact = auxzoo.load(finished_runs["plain"])
+    first, second = (auxzoo.Structure.default(compact, taps=["stage2", tap]) for tap in ("stage3", "stage4"))
+    first.save(tmp_path / "mine.json")
+    monkeypatch.setattr(run, "fit", interrupted)
+    recipe = read_recipe(recipe_file, [f"auxiliary.structure={tmp_path / 'mine.json'}"])
+    for _ in range(2):  # begun, and continued
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run")
+    second.save(tmp_path / "mine.json")
+    with pytest.raises(auxzoo.UserError, match="`auxiliary.structure` must be what the run began with, that of"):
+        train(recipe, tmp_path / "run")
+    assert auxzoo.Structure.read(tmp_path / "run" / "structure.json") == first
 
 
 def test_the_name_of_a_file_is_taken_for_the_recipe_in_it(recipe_file, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from auxzoo.training.gate_trainer import Gates, GateTrainer
 from auxzoo.training.perturbation import Perturbation, choose_links, links_to_measure, number_of_trainings
 from auxzoo.training.recipe import Recipe
 from auxzoo.training.recipe_file import read_settings
-from auxzoo.training.search import search, within_budget
+from auxzoo.training.search import search
 from auxzoo.training.search_case import SearchCase
 from auxzoo.training.search_settings import SearchRecipe, SearchSettings
 from auxzoo.training.step_cost import StepShares, seconds_of_parts
@@ -213,6 +213,18 @@ class TestGradientSearch:
     def test_draws_what_it_found(self, found, name):
         assert (found / name).stat().st_size > 3000
 
+    def test_nodes_with_a_head_each_may_go(self, make_recipe, tmp_path):
+        folder = run_search(make_recipe("search.supervision=deep", "search.links=1"), tmp_path / "deep")
+        (node,) = Structure.read(folder / "structure.json").nodes
+        assert len(node.links) == 1
+
+    def test_a_killed_search_on_other_images_is_refused(self, recipe, make_recipe, tmp_path, monkeypatch):
+        with pytest.raises(KeyboardInterrupt):
+            run_search(recipe, tmp_path / "killed", callbacks=[StopAt()])
+        monkeypatch.setattr(SearchCase, "checksums", {"train": "0", "gates": "0"})
+        with pytest.raises(auxzoo.UserError, match="images"):
+            run_search(recipe, tmp_path / "killed")
+
     def test_a_killed_search_ends_the_same(self, found, recipe, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             run_search(recipe, tmp_path / "killed", callbacks=[StopAt()])
@@ -306,7 +318,7 @@ class TestStepTime:
 
     def within(self, case, links=LINKS[:3]):
         operations = dict.fromkeys(("stage1", "stage2"), "convolution_1x1")
-        structure = within_budget(case, links, operations, progress=lambda line: None)
+        structure = case.within_budget(links, operations, progress=lambda line: None)
         assert case.step_cost(structure) <= case.recipe.search.step_cost
         return structure
 
@@ -324,6 +336,14 @@ class TestStepTime:
         structure = self.within(case(1.25))
         assert [node.operation for node in structure.nodes] == ["identity"] * 2
         assert [node.links for node in structure.nodes] == [("stem", "stage1"), ()]
+
+    @pytest.mark.parametrize("with_parent", [False, True])
+    def test_what_is_tried_is_made_cheaper_too(self, case, with_parent):
+        found, generator = case(1.25), random.Random(0)
+        parent = found.space.structure(LINKS[:3]) if with_parent else None
+        for _ in range(5):
+            structure = black_box._affordable(found, generator, lambda line: None, parent)
+            assert found.step_cost(structure) <= 1.25
 
     def test_shares_are_of_what_the_budget_leaves(self, case):
         shares = case(1.5).shares
@@ -457,6 +477,33 @@ class TestBlackBox:
         assert Structure.from_dict(best["structure"]) == structure
         assert structure.provenance["cost"]["steps"] == sum(2 * record["epochs"] for record in records)
         assert sum(len(node.links) for node in structure.nodes) == recipe.search.links
+
+    @pytest.mark.parametrize("method", ["halving", "evolution"])
+    def test_where_every_training_fails_there_is_nothing_to_find(self, make_recipe, tmp_path, method, monkeypatch):
+        def diverge(*arguments, **options):
+            raise TrainingDiverged("NaN")
+
+        monkeypatch.setattr(black_box, "fit", diverge)
+        with pytest.raises(TrainingDiverged, match="with each of 2 structures. Lower the learning rate"):
+            run_search(make_recipe(f"search.method={method}"), tmp_path / "found")
+        assert not (tmp_path / "found" / "structure.json").exists()
+
+    def test_a_candidate_on_other_images_is_refused(self, make_recipe, tmp_path, monkeypatch):
+        recipe, real = make_recipe("search.method=halving"), black_box.fit
+        calls = []
+
+        def stop_at_second(*arguments, **options):
+            calls.append(1)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(black_box, "fit", stop_at_second)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(recipe, tmp_path / "found")
+        monkeypatch.setattr(SearchCase, "checksums", {"train": "0", "gates": "0"})
+        with pytest.raises(auxzoo.UserError, match="another candidate, or of other images"):
+            run_search(recipe, tmp_path / "found")
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)

@@ -337,6 +337,12 @@ class TestGoingOn:
             carry_out(write_study(arms=arms))
         assert children.take() == []
 
+    def test_arms_with_several_numbers_of_threads_are_refused(self, write_study, carry_out, children):
+        arms = {"plain": ARMS["plain"], "plain_long": {**ARMS["plain_long"], "compute.threads": 7}}
+        with pytest.raises(auxzoo.UserError, match="`compute.threads` must be the same for every arm .*Received: .*7"):
+            carry_out(write_study(arms=arms))
+        assert children.take() == []
+
     def test_the_same_call_starts_nothing(self, write_study, carry_out, children, folder):
         path = write_study()
         first = carry_out(path)

@@ -1024,6 +1024,23 @@ class TestEvaluate:
         of_classes.update({**logits, "surface": logits["surface"].argmax(-1), "kind": logits["kind"].argmax(-1)}, 0)
         assert of_classes.result() == of_logits.result()
 
+    def test_a_set_without_any_truth_for_a_task_is_refused(self):
+        pictures = np.zeros((2, SIZE, SIZE, 3), "uint8")
+        for task, value, kind in ((SURFACE, VOID, "uint8"), (HEIGHT, NAN, "float32")):
+            images = ImageSet.from_targets(pictures, [task], {task.name: np.full((2, SIZE, SIZE), value, kind)})
+            with pytest.raises(
+                auxzoo.UserError, match=f"`images` must have truth for {task.name} somewhere. Received: none"
+            ):
+                Scores(images, models.Preprocessing(SIZE, SIZE))
+
+    def test_what_no_target_counts_for_is_nothing(self):
+        heights = np.full((2, SIZE, SIZE), -1.0, "float32")  # ratios are of targets above 0
+        images = ImageSet.from_targets(np.zeros((2, SIZE, SIZE, 3), "uint8"), [HEIGHT], {"height": heights})
+        scores = Scores(images, models.Preprocessing(SIZE, SIZE))
+        scores.update(heights[..., None], 0)
+        assert scores.result()["delta_1"] is None
+        assert scores.result()["root_mean_squared_error"] == 0.0
+
     def test_a_prefix_begins_every_name(self, images):
         scores = Scores(images, models.Preprocessing(SIZE, SIZE))
         assert {f"file_{name}" for name in scores.result()} == set(scores.result("file_"))
