@@ -99,15 +99,17 @@ def open_predictor(name, network=None, timeout=SECONDS):
 def _predictor_of_file(path, network, timeout):
     from auxzoo import models
     from auxzoo.commands.common import load_network
-    from auxzoo.export.metadata import classes_of, described_by, parse_metadata
+    from auxzoo.export.metadata import check_same, classes_of, described_by, parse_metadata, tells_all
 
     runner = FileApart(path, seconds=timeout)
-    if network is not None:
-        return Predictor(runner.predict, models.describe(load_network(network)))
     metadata = parse_metadata(path)
+    given = None if network is None else models.describe(load_network(network))
+    if given is not None and not tells_all(metadata):
+        return Predictor(runner.predict, given)
     if metadata is None:
         raise UserError(f"`--network` must name the network that `{path}` is from: the file tells nothing of itself.")
     description = described_by(metadata, runner.tensors(), path)
+    check_same(given, description, path, "--network")
     softmax = tuple(output.task for output in metadata.outputs if output.activation == "softmax")
     return Predictor(runner.predict, description, softmax, classes_of(metadata, runner.tensors()))
 

@@ -25,6 +25,7 @@ from .model_file import check_size
 SECONDS = 8.0  # and the start of the child: ten in all
 _START_SECONDS = 120  # to import a runtime on a busy machine; no file is read so early
 _GRACE_SECONDS = 5
+_LARGEST_ANSWER = 2**28  # bytes for an image: those for several must fit into the parent's memory
 
 
 class Apart:
@@ -240,7 +241,11 @@ def _answer_open(state, path, threads):
 
 
 def _answer_predict(state, images):
-    return state["file"].predict(images)
+    answer = state["file"].predict(images)
+    size = sum(value.nbytes for value in (answer.values() if isinstance(answer, dict) else [answer]))
+    if size > _LARGEST_ANSWER:
+        raise ValueError(f"it gives {size:,} bytes for an image, more than {_LARGEST_ANSWER:,}")
+    return answer
 
 
 def _answer_load(state, path, threads):

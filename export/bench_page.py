@@ -8,7 +8,7 @@ from auxzoo.files import sha256, write_json, written_aside
 from auxzoo.pictures import COLOUR_MAP, NO_NUMBER, colours_of
 
 from .apart import Apart, FileApart
-from .metadata import described_by, parse_metadata
+from .metadata import check_same, described_by, parse_metadata, tells_all
 from .web_runtime import FILES, PACKAGE, runtime_folder
 
 FACTS_FILE = "network.json"
@@ -91,9 +91,10 @@ def network_facts(path, description=None):
         "preprocessing": None,
         "tasks": [],
     }
-    metadata = parse_metadata(path) if description is None else None
-    if metadata is not None:
-        description = described_by(metadata, tensors, path)
+    metadata = parse_metadata(path)
+    if tells_all(metadata) or (metadata is not None and description is None):
+        given, description = description, described_by(metadata, tensors, path)
+        check_same(given, description, path, "description")
     if description is None:
         return facts
     preprocessing = description.preprocessing

@@ -4,7 +4,15 @@ import keras
 
 from auxzoo.errors import UserError
 
+from ..models.description import Network
 from ..models.names import AUXILIARY_PREFIX
+
+
+# Of others, such as `Resizing`, `training=True` may be the default, and nothing depends on it.
+_OTHERWISE_IN_TRAINING = (
+    *(keras.Model, keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout2D),
+    *(keras.layers.AlphaDropout, keras.layers.GaussianDropout, keras.layers.GaussianNoise),
+)
 
 
 def exportable(model):
@@ -42,7 +50,7 @@ def exportable(model):
     for layer in model._flatten_layers(include_self=False):
         if isinstance(layer, keras.layers.Lambda):
             raise UserError(f"`model` must not hold a Lambda layer. Received: {layer.name!r}")
-        if type(layer).__module__.split(".")[0] != "keras":
+        if type(layer).__module__.split(".")[0] != "keras" and not isinstance(layer, Network):
             raise UserError(
                 f"`model` must be made of Keras' own layers. Received: {layer.name!r} of class {type(layer).__name__}"
             )
@@ -51,4 +59,16 @@ def exportable(model):
                 f"`model` must compute in float32; rebuild it so and load the weights. Received: layer "
                 f"{layer.name!r} computes in {layer.compute_dtype}"
             )
+        calls = layer._inbound_nodes if isinstance(layer, _OTHERWISE_IN_TRAINING) else ()
+        if any(node.arguments.kwargs.get("training") is True for node in calls):
+            raise UserError(
+                f"`model` must compute as at inference. Received: layer {layer.name!r}, called with training=True"
+            )
     return model
+
+
+def check_takes_pictures(model, why):
+    """Raises a `UserError` unless the input of a network is `(rows, columns, channels)`; `why` is what asks for it."""
+    shape = tuple(model.inputs[0].shape[1:])
+    if len(shape) != 3:
+        raise UserError(f"`model` must take (rows, columns, channels) for {why}. Received: an input of shape {shape}")

@@ -18,6 +18,7 @@ from auxzoo.files import move_together, temporary_folder
 from .formats import FORMATS
 from .onnx_options import OnnxOptions
 from .quantization import Quantization
+from .refused import Refused, refusing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +100,7 @@ def take_over(folder):
     """Returns the `Conversion` in the child of `run_converter`."""
     import keras
 
+    from ..models import description  # noqa: F401  (a network of ours may be a layer: its class must be known)
     from .traced import dilate_in_one_operator, inline_compiled_functions
 
     network = keras.models.load_model(folder / "network.keras", compile=False)
@@ -119,15 +121,15 @@ def main(folder):
         converted = _write_tflite(conversion, tflite_formats, folder)
     onnx_formats = [name for name in conversion.paths if name.startswith("onnx")]
     if onnx_formats:
-        _write_onnx(conversion, onnx_formats, folder)
+        converted.refused.update(_write_onnx(conversion, onnx_formats, folder))
     (folder / "converted.json").write_text(json.dumps(dataclasses.asdict(converted)))
 
 
 def _write_tflite(conversion, names, folder):
-    """Writes the TFLite files; a file in whole numbers that cannot be made is refused, and the others go on."""
+    """Writes the TFLite files; one that cannot be made is refused, and the others go on."""
     from .selective_search import find_float_layers
     from .tflite_conversion import save_for_tflite, tflite_content
-    from .tflite_quantization import Refused, check_allocation, open_quantizer, refusing
+    from .tflite_quantization import check_allocation, open_quantizer
 
     saved_model, calibration = folder / "saved_model", conversion.calibration
     save_for_tflite(conversion.network, conversion.outputs, saved_model)
@@ -150,16 +152,16 @@ def _write_tflite(conversion, names, folder):
         if name in refused:
             continue
         tell_parent(folder, f"converting {name}")
-        if form.activations is None:
-            (folder / name).write_bytes(tflite_content(saved_model, form, None))
-            continue
         try:
             with refusing():
-                if quantizer is None:
+                if form.activations is None:
+                    content = tflite_content(saved_model, form, None)
+                elif quantizer is None:
                     content = tflite_content(saved_model, form, calibration)
                 else:
                     content = quantizer.content(form, kept)
-            check_allocation(content, form)
+            if form.activations is not None:
+                check_allocation(content, form)
             (folder / name).write_bytes(content)
         except Refused as reason:
             refused[name] = str(reason)
@@ -167,17 +169,25 @@ def _write_tflite(conversion, names, folder):
 
 
 def _write_onnx(conversion, names, folder):
+    """Writes the ONNX files, and returns why there is none where one cannot be made."""
     from .onnx_conversion import onnx_content
     from .onnx_quantization import int8_onnx_content
 
-    content, method = None, conversion.onnx.calibration_method
+    content, method, refused = None, conversion.onnx.calibration_method, {}
     for name in names:
         tell_parent(folder, f"converting {name}")
-        if content is None:
-            content = onnx_content(conversion.network, conversion.outputs, conversion.onnx)
-        is_int8 = FORMATS[name].activations is not None
-        made = int8_onnx_content(content, conversion.calibration, folder, method) if is_int8 else content
-        (folder / name).write_bytes(made)
+        try:
+            with refusing():
+                if content is None:
+                    content = onnx_content(conversion.network, conversion.outputs, conversion.onnx)
+                is_int8 = FORMATS[name].activations is not None
+                made = int8_onnx_content(content, conversion.calibration, folder, method) if is_int8 else content
+            (folder / name).write_bytes(made)
+        except Refused as reason:
+            refused[name] = str(reason)
+            if content is None:  # the others begin with the same
+                return dict.fromkeys(names, str(reason))
+    return refused
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def quantization_report(
         raise UserError(f"`images` must be an ImageSet. Received: {type(images).__name__}")
     network, name = fold_batch_normalization(model), name or model.name
     quantization.check(network, [_FORMAT])
-    calibration, measured = tuning_part(images, _COUNTS[images.is_labelled] if count is None else count)
+    calibration, measured = tuning_part(images, _COUNTS[images.is_labelled] if count is None else count, "count")
     fitting = fitting_images(model, outputs, measured)
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
     chosen, manifest = choose_calibration(calibration, model.input_shape[1:], preprocessing, calibration_count)
@@ -110,8 +110,9 @@ def quantization_report(
 
 def main(folder):
     """Runs in the child: writes `report.json` into `folder`."""
+    from .refused import Refused, refusing
     from .tflite_conversion import save_for_tflite
-    from .tflite_quantization import Refused, open_quantizer, refusing
+    from .tflite_quantization import open_quantizer
     from .trials import Trials
 
     conversion = take_over(folder)

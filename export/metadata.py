@@ -19,12 +19,12 @@ from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
 from ..models.preprocessing import Preprocessing
+from .model_file import LARGEST_METADATA, ONNX_PREFIX
+from .onnx_reader import read_onnx
 from .tflite_buffers import add_buffers, read_buffer
 
 SCHEMA = 1
 TFLITE_BUFFER = "AUXZOO_METADATA"
-ONNX_PREFIX = "auxzoo."
-LARGEST = 2**22  # bytes: a hundred thousand labels; what is larger is broken, or made to keep a reader busy
 _SHOWN = 5  # of what is wrong
 
 
@@ -134,8 +134,10 @@ def metadata_of(model, outputs, description=None, *, name=None, source=None, lic
         ),
     )
     size = len(_as_json(metadata.to_dict()))
-    if size > LARGEST:
-        raise UserError(f"The labels and texts of a network must be {LARGEST:,} bytes at most. Received: {size:,}")
+    if size > LARGEST_METADATA:
+        raise UserError(
+            f"The labels and texts of a network must be {LARGEST_METADATA:,} bytes at most. Received: {size:,}"
+        )
     return metadata
 
 
@@ -191,7 +193,7 @@ def read_metadata(path):
     """Returns what an exported file says of itself.
 
     Args:
-        path: `str` or `Path` of a `.tflite` or `.onnx` file, anyone's.
+        path: `str` or `Path` of a TFLite or ONNX file, anyone's, of any name: what it is is told by its content.
 
     Returns:
         `dict` of plain types with the keys of `Metadata`, without what is unknown; `None` if the file has none of ours.
@@ -210,21 +212,27 @@ def read_metadata(path):
 def parse_metadata(path):
     """Returns the `Metadata` of a file; arguments and errors are those of `read_metadata`."""
     path = Path(path)
-    readers = {".tflite": _read_tflite, ".onnx": _read_onnx}
-    if path.suffix not in readers:
-        raise UserError(f"`path` must end in .tflite or .onnx. Received: `{path}`")
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            start = file.read(8)
+        if start[4:8] == b"TFL3":
+            found = read_buffer(path.read_bytes(), TFLITE_BUFFER)
+        elif path.suffix == ".tflite":
+            raise ValueError("it is not a TFLite file")
+        else:
+            found = _of_properties(read_onnx(path).properties)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"`{path}` is not a file that can be read: {error.strerror}") from None
-    try:
-        found = readers[path.suffix](content)
     except ValueError as error:
         raise UserError(f"`{path}` is damaged: {error}") from None
     if found is None:
         return None
-    if len(found) > LARGEST:
-        raise UserError(f"The metadata of `{path}` must be {LARGEST:,} bytes at most. Received: {len(found):,}")
+    if len(found) > LARGEST_METADATA:
+        raise UserError(
+            f"The metadata of `{path}` must be {LARGEST_METADATA:,} bytes at most. Received: {len(found):,}"
+        )
     try:
         return Metadata.model_validate_json(found)
     except pydantic.ValidationError as error:
@@ -256,6 +264,34 @@ def described_by(metadata, tensors, path):
     for task, output in _with_outputs(metadata):
         _check_shape(task, output, shapes[output.name], path)
     return Description((), metadata.preprocessing, metadata.tasks)
+
+
+def tells_all(metadata):
+    """Returns whether a file's `Metadata`, or `None`, tell what is needed to predict with it."""
+    return metadata is not None and metadata.preprocessing is not None and bool(metadata.tasks)
+
+
+def check_same(given, description, path, argument):
+    """Raises a `UserError` if what a user says of a file is not what the file says: it knows how it was made.
+
+    Args:
+        given: `Description`, or `None` if the user says nothing.
+        description: `Description` of the file by its own words.
+        path: of the file.
+        argument: `str`, what messages call what is given.
+    """
+    if given is None:
+        return
+    kinds = [[(task.name, task.kind) for task in one.tasks] for one in (given, description)]
+    if given.preprocessing != description.preprocessing or kinds[0] != kinds[1]:
+        wanted, received = (
+            f"({one.preprocessing.height}, {one.preprocessing.width}, 3), scale {one.preprocessing.scale}, "
+            f"offset {one.preprocessing.offset}, {one.kinds}"
+            for one in (description, given)
+        )
+        raise UserError(
+            f"`{argument}` must be as `{path}` tells of itself, or be left out: {wanted}. Received: {received}"
+        )
 
 
 def classes_of(metadata, tensors):
@@ -308,31 +344,11 @@ def _check_shape(task, output, shape, path):
         raise UserError(f"The metadata of `{path}` must fit its output {output.name!r}, {shape}. Received: {wanted}")
 
 
-def _read_tflite(content):
-    if content[4:8] != b"TFL3":
-        raise ValueError("it is not a TFLite file")
-    return read_buffer(content, TFLITE_BUFFER)
-
-
-def _read_onnx(content):
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError:
-        raise ValueError("it is not an ONNX file") from None
-    if not model.HasField("graph"):
-        raise ValueError("it is not an ONNX file")
-    entries = [(entry.key, entry.value) for entry in model.metadata_props]
-    if not all(isinstance(text, str) for entry in entries for text in entry):  # bytes where they are not UTF-8
-        raise ValueError("its metadata properties are not UTF-8")
-    properties = {key.removeprefix(ONNX_PREFIX): value for key, value in entries if key.startswith(ONNX_PREFIX)}
+def _of_properties(properties):
+    """Returns the properties of an ONNX file as one JSON text; `None` where there are none."""
     if not properties:
         return None
-    if sum(map(len, properties.values())) > LARGEST:
-        raise ValueError(f"its metadata are more than {LARGEST:,} bytes")
-    return _as_json({key: pydantic_core.from_json(value) for key, value in properties.items()})
+    return _as_json({key.removeprefix(ONNX_PREFIX): pydantic_core.from_json(text) for key, text in properties.items()})
 
 
 def _onnx_with(content, metadata):

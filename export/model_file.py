@@ -21,10 +21,22 @@ BITS = {
 }
 # No file of a network for a phone comes near; what does is broken, or made to keep a reader busy.
 MOST_PARTS = 100_000
+# A tensor of more sizes, or of more numbers, fits no runtime and no memory.
+_MOST_SIZES, _MOST_NUMBERS = 32, 2**63
 # Characters of a message that quotes a damaged file: a name in it may be megabytes.
 LONGEST_REASON = 300
 # A flatbuffer's offsets and a protocol buffer's lengths end there.
 _LARGEST_FILE = 2**31 - 1
+
+
+ONNX_PREFIX = "auxzoo."  # of our metadata properties
+LARGEST_METADATA = 2**22  # bytes: a hundred thousand labels; what is larger is broken, or made to keep a reader busy
+
+
+def is_possible_shape(sizes):
+    """Returns whether a tensor may have such sizes, whole numbers or `None` where one is open."""
+    known = [size for size in sizes if size is not None]
+    return len(sizes) <= _MOST_SIZES and math.prod(known) < _MOST_NUMBERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Tensor:
         if self.shape is None or self.type not in BITS:
             return None
         sizes = [open_size if size is None else size for size in self.shape]
-        return None if None in sizes else math.ceil(math.prod(sizes) * BITS[self.type] / 8)
+        return None if None in sizes else -(-math.prod(sizes) * BITS[self.type] // 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +137,7 @@ class ModelFile:
         inputs: `tuple` of places among the tensors.
         outputs: likewise.
         signatures: `tuple` of `Signature`, of TFLite.
+        properties: `dict` of key to text, what an ONNX file says of itself under keys that begin with `ONNX_PREFIX`.
         size: of the file, in bytes.
         made_by: what wrote it, in its own words.
     """
@@ -137,6 +150,7 @@ class ModelFile:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     signatures: tuple[Signature, ...] = ()
+    properties: dict[str, str] = dataclasses.field(default_factory=dict)
     size: int = 0
     made_by: str = ""
 

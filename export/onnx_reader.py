@@ -16,7 +16,16 @@ from pathlib import Path
 from auxzoo.child_process import ChildFailed
 from auxzoo.errors import UserError
 
-from .model_file import LONGEST_REASON, MOST_PARTS, ModelFile, Operator, Tensor
+from .model_file import (
+    LARGEST_METADATA,
+    LONGEST_REASON,
+    MOST_PARTS,
+    ONNX_PREFIX,
+    ModelFile,
+    Operator,
+    Tensor,
+    is_possible_shape,
+)
 
 _SECONDS = 8
 _MEMORY = 4 * 2**30  # of addresses, of which Python and onnx take 0.2 GB
@@ -48,6 +57,7 @@ def read_onnx(path):
         ),
         inputs=tuple(answer["inputs"]),
         outputs=tuple(answer["outputs"]),
+        properties=answer["properties"],
         size=path.stat().st_size,
         made_by=answer["made_by"],
     )
@@ -140,6 +150,7 @@ def main():
 
     import onnx
     import onnx.defs
+    import onnx.inliner
     import onnx.shape_inference
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -181,14 +192,24 @@ class _Description:
             raise _Foreign("it is cut off, or something else") from None
         if not self._model.HasField("graph") or not self._model.graph.output:
             raise _Foreign("it has no graph with an output")
+        self._model = self._inlined()
         self._opsets = {_text(opset.domain): opset.version for opset in self._model.opset_import}
         if not any(domain in self._opsets for domain in _STANDARD):
             self._opsets[""] = 1  # of files of the first version
         self._opsets = {"" if domain == "ai.onnx" else domain: version for domain, version in self._opsets.items()}
 
+    def _inlined(self):
+        """Returns the model with what its own functions do in the place of their calls; as it is where that fails."""
+        if not self._model.functions:
+            return self._model
+        try:
+            return self._onnx.inliner.inline_local_functions(self._model)
+        except Exception:  # of several kinds without a common class; then the calls are told, as operators of a domain
+            return self._model
+
     def answer(self):
         graph = self._inferred()
-        names = self._graph(graph, {}, 0)
+        names, _ = self._graph(graph, {}, 0)
         self._count_scales()
         return {
             "version": self._model.ir_version,
@@ -196,9 +217,29 @@ class _Description:
             "operators": self._operators,
             "tensors": self._tensors,
             "inputs": [names[one.name] for one in graph.input if not self._tensors[names[one.name]]["is_constant"]],
-            "outputs": [self._place(one.name, names) for one in graph.output],
+            "outputs": [self._place(self._named(one), names) for one in graph.output],
+            "properties": self._properties(),
             "made_by": f"{_text(self._model.producer_name)} {_text(self._model.producer_version)}".strip(),
         }
+
+    @staticmethod
+    def _named(output):
+        if not output.name:
+            raise _Damaged("an output of it has no name")
+        return output.name
+
+    def _properties(self):
+        """Returns our own metadata properties."""
+        entries = self._model.metadata_props
+        if len(entries) > MOST_PARTS:
+            raise _Damaged(f"it has more than {MOST_PARTS:,} parts")
+        # Bytes where it is no text.
+        own = {entry.key: entry.value for entry in entries if str(entry.key).startswith(ONNX_PREFIX)}
+        if not all(isinstance(text, str) for entry in own.items() for text in entry):
+            raise _Damaged("its metadata properties are not UTF-8")
+        if sum(map(len, own.values())) > LARGEST_METADATA:
+            raise _Damaged(f"its metadata are more than {LARGEST_METADATA:,} bytes")
+        return own
 
     def _inferred(self):
         """Returns the main graph with its shapes; as it is where they cannot be inferred."""
@@ -212,10 +253,13 @@ class _Description:
             return self._model.graph
 
     def _graph(self, graph, outer, depth):
-        """Describes a graph and those inside it, and returns its names' places among the tensors."""
+        """Describes a graph and those inside it; returns its names' places, and those of outer graphs that are read.
+
+        An operator that holds a graph reads what that reads of this one: its life ends no earlier.
+        """
         if depth > _DEEPEST:
             raise _Damaged(f"its graphs lie in each other more than {_DEEPEST} deep")
-        number, names = self._graphs, {}
+        number, names, captured = self._graphs, {}, set()
         self._graphs += 1
         for weight in graph.initializer:
             self._add(names, weight.name, list(weight.dims), weight.data_type, number, is_constant=True)
@@ -242,23 +286,29 @@ class _Description:
             name = f"{domain}:{kind}" if domain else kind
             version = self._opsets.get(domain, 1)
             places = [[self._place(tensor, names, outer) for tensor in side] for side in (node.input, node.output)]
+            captured.update(place for place in places[0] if place >= 0 and self._tensors[place]["graph"] != number)
             if name != "Constant":
                 is_custom = not self._onnx.defs.has(kind, min(max(version, 1), 2**31 - 1), domain)
                 self._operators.append([name, version, *places, is_custom, number])
             for attribute in node.attribute:
-                inside += [attribute.g] if attribute.HasField("g") else []
-                inside += attribute.graphs
+                graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+                inside += [(graph_inside, places[0]) for graph_inside in graphs]
                 if name in ("DequantizeLinear", "QuantizeLinear") and attribute.name == "axis":
                     for place in (places[0][:1], places[1][:1]):
                         if place and place[0] >= 0:
                             self._tensors[place[0]]["axis"] = attribute.i
             self._check_count()
-        for graph_inside in inside:
-            self._graph(graph_inside, {**outer, **names}, depth + 1)
-        return names
+        for graph_inside, inputs in inside:
+            _, read = self._graph(graph_inside, {**outer, **names}, depth + 1)
+            own = {place for place in read if self._tensors[place]["graph"] == number}
+            inputs += sorted(own.difference(inputs))
+            captured |= read - own
+        # A branch may give what is outside as it is.
+        captured.update(outer[value.name] for value in graph.output if value.name not in names and value.name in outer)
+        return names, captured
 
     def _add(self, names, name, shape, data_type, graph, is_constant=False):
-        if any(size is not None and size < 0 for size in shape or ()):
+        if any(size is not None and size < 0 for size in shape or ()) or not is_possible_shape(shape or ()):
             raise _Damaged(f"tensor {name!r} is said to have shape {shape}")
         names[_text(name)] = len(self._tensors)
         self._tensors.append(

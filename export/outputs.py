@@ -42,7 +42,7 @@ def outputs_of(model, activation=None, description=None):
         description: `Description` of the tasks, the network's own if `None`.
 
     Raises:
-        UserError: if it is unknown, or no task has classes.
+        UserError: if it is unknown, no task has classes, or the description does not fit the outputs.
     """
     if activation is not None and activation not in get_args(Activation):
         raise UserError(
@@ -61,6 +61,7 @@ def outputs_of(model, activation=None, description=None):
         if activation is not None:
             return [Output(_NAMES[activation], activation=activation)]
         return [Output(OUTPUT_NAME)]
+    _check_tasks(model, tasks)
     if activation is not None and all(task.kind == "regression" for task in tasks):
         raise UserError(f"`activation` may be set only of a network with classes. Received: {activation!r}")
     outputs = []
@@ -69,6 +70,28 @@ def outputs_of(model, activation=None, description=None):
         name = task.name if len(tasks) > 1 or task.kind == "regression" else _NAMES[of_task]
         outputs.append(Output(name, task, task.name if len(tasks) > 1 else None, of_task))
     return outputs
+
+
+def _check_tasks(model, tasks):
+    """Raises a `UserError` unless there is an output for each task, of its rank and with as many numbers as it has."""
+    shapes = {tasks[0].name: model.outputs[0].shape}
+    if isinstance(model.output, dict):
+        shapes = {key: tensor.shape for key, tensor in model.output.items()}
+    if len(tasks) > 1 or len(shapes) > 1:
+        names = [task.name for task in tasks]
+        if set(names) != set(shapes) or not isinstance(model.output, dict):
+            outputs = ", ".join(shapes) if isinstance(model.output, dict) else "one that is no dict"
+            raise UserError(
+                f"`description` must tell of each output of {model.name!r}, {outputs}. Received: {', '.join(names)}"
+            )
+    for task in tasks:
+        shape = shapes[task.name] if len(tasks) > 1 else next(iter(shapes.values()))
+        wanted = 1 if task.kind == "regression" else len(task.labels) or shape[-1]
+        if len(shape) != (4 if task.is_dense else 2) or shape[-1] != wanted:
+            raise UserError(
+                f"`description` must fit the output of shape {tuple(shape[1:])} for {task.name!r}. "
+                f"Received: a {task.kind}" + (f" of {wanted} classes" if task.labels else "")
+            )
 
 
 _NAMES = {None: OUTPUT_NAME, "softmax": "probabilities", "argmax": "classes"}

@@ -20,6 +20,8 @@ from .runtime import open_file
 from .target_checks import check_targets
 
 _NOISE_IMAGES = 16
+# Differences of a file to Keras, as shares of the largest value of an output.
+_FLOAT32_LIMIT, _FLOAT16_LIMIT = 0.01, 0.1
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
 
@@ -82,6 +84,33 @@ def record_of(export, form, path, layouts, converted, reference):
         "keras_scores": reference.scores,
         "latency": measure_latency(path),
     }
+
+
+def difference_too_large(form, parity, reference):
+    """Returns in words why a float file is not what the Keras network is; `None` if it is, or is quantised.
+
+    The limits are far above what rounding does in any order of computation, and far below what a converter does that
+    takes one operation for another.
+
+    Args:
+        form: name of its format.
+        parity: what `measure_parity` returned.
+        reference: `Reference`.
+    """
+    limit = {None: _FLOAT32_LIMIT, "float16": _FLOAT16_LIMIT}.get(FORMATS[form].quantization)
+    if limit is None:
+        return None
+    for name, expected in reference.outputs.items():
+        difference = (parity if len(reference.outputs) == 1 else parity[name]).get("largest_difference")
+        if difference is None:  # classes
+            continue
+        largest = float(np.abs(expected).max())
+        if not difference <= limit * largest + 1e-6:
+            return (
+                f"the converter made something else of the network: {name} differs from Keras by up to "
+                f"{difference:.3g}, where the largest value is {largest:.3g}"
+            )
+    return None
 
 
 def _now():

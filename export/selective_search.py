@@ -5,7 +5,7 @@ import dataclasses
 from auxzoo.child_process import tell_parent
 
 from .layer_operators import layers_by_operator
-from .tflite_quantization import Refused
+from .refused import Refused
 from .trials import Subset, Trials, drop_of, points
 
 # Of the weights that may stay float32: with more of them the float16 file would be smaller, and exact.

@@ -4,37 +4,17 @@ Ranges are measured once; then every choice of layers that stay float costs a fr
 a search can try them all.
 """
 
-import contextlib
 import re
+
+import keras
 
 from .activation_ranges import activation_ranges
 from .formats import FORMATS, INPUT_NAME
 from .layer_operators import last_layers, layer_operators
+from .refused import Refused, short
 from .tflite_conversion import tflite_content, whole_number_converter
 
 _LEVELS = {"int8": 2**8, "int16": 2**16}
-_LONGEST_REASON = 300  # characters
-
-
-class Refused(Exception):
-    """An engine or the runtime does not take the network so; the message says why."""
-
-
-@contextlib.contextmanager
-def refusing():
-    """Turns what an engine says of a network that it cannot make whole numbers of into a `Refused`."""
-    from tensorflow.lite.python.convert_phase import ConverterError
-
-    try:
-        yield
-    except (ConverterError, RuntimeError, ValueError, NotImplementedError) as error:
-        raise Refused(f"the quantiser does not take the network: {_short(error)}") from error
-
-
-def _short(error):
-    """Returns the beginning of what a converter says; it goes on with the graph."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]} ..."
 
 
 class Quantizer:
@@ -180,7 +160,11 @@ def open_quantizer(quantization, saved_model, images, network):
         network: the Keras network.
     """
     float_content = tflite_content(saved_model, FORMATS["tflite_float32"], None)
-    layers = {layer.name: layer.count_params() for layer in network._flatten_layers(include_self=False)}
+    # A network that is a layer counts nothing itself: its layers do.
+    layers = {
+        layer.name: 0 if isinstance(layer, keras.Model) else layer.count_params()
+        for layer in network._flatten_layers(include_self=False)
+    }
     last = last_layers(network)
     if quantization.engine == "tensorflow":
         return TensorFlowQuantizer(float_content, images, layers, quantization, last, saved_model)
@@ -196,7 +180,7 @@ def check_allocation(content, form):
         interpreter = Interpreter(model_content=content, num_threads=1)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
-        raise Refused(f"LiteRT's interpreter does not take the file: {_short(error)}") from error
+        raise Refused(f"LiteRT's interpreter does not take the file: {short(error)}") from error
     for end, details in (("input", interpreter.get_input_details()), ("output", interpreter.get_output_details())):
         kinds = {np.dtype(detail["dtype"]).name for detail in details}
         if kinds - {form.ends, "int32"}:  # int32: classes

@@ -11,7 +11,7 @@ import numpy as np
 
 from auxzoo.errors import UserError
 
-from .model_file import LONGEST_REASON, MOST_PARTS, ModelFile, Operator, Signature, Tensor
+from .model_file import LONGEST_REASON, MOST_PARTS, ModelFile, Operator, Signature, Tensor, is_possible_shape
 
 # What `flatbuffers` raises where an offset leads astray.
 _ASTRAY = (struct.error, TypeError, IndexError, ValueError, OverflowError)
@@ -66,7 +66,7 @@ class _Reader:
                 self._operator(operator, codes, number, first[number], len(own))
                 for operator in self._parts(graph, "Operators")
             ]
-            ends.append([self._places(graph, name, first[number], len(own)) for name in ("Inputs", "Outputs")])
+            ends.append([self._places(graph, name, first[number], len(own), 0) for name in ("Inputs", "Outputs")])
         return ModelFile(
             kind="tflite",
             version=model.Version(),
@@ -140,7 +140,9 @@ class _Reader:
             raise _Damaged(f"tensor {name!r} is said to lie in buffer {number} of {len(has_data)}")
         shape = [int(size) for size in self._numbers(tensor, "Shape")]
         signature = [int(size) for size in self._numbers(tensor, "ShapeSignature")] or shape
-        if len(signature) != len(shape) or min([*shape, *signature], default=0) < -1:
+        known = [None if -1 in pair else max(pair) for pair in zip(signature, shape, strict=False)]
+        is_possible = len(signature) == len(shape) and min([*shape, *signature], default=0) >= -1
+        if not (is_possible and is_possible_shape(known)):
             raise _Damaged(f"tensor {name!r} is said to have shape {shape}, signature {signature}")
         scales, axis, scale, zero_point = 0, None, None, None
         quantization = tensor.Quantization()
@@ -174,11 +176,12 @@ class _Reader:
         inputs, outputs = (self._places(operator, side, first, count) for side in ("Inputs", "Outputs"))
         return Operator(name, version, inputs, outputs, is_custom, graph)
 
-    def _places(self, table, name, first, count):
-        """Returns the places of tensors among those of all graphs."""
+    def _places(self, table, name, first, count, lowest=-1):
+        """Returns the places of tensors among those of all graphs; an operator may leave one out, which is -1."""
         numbers = self._numbers(table, name)
-        if len(numbers) and not -1 <= int(numbers.min()) <= int(numbers.max()) < count:
-            raise _Damaged(f"among its {name} is tensor {int(numbers.max())} of {count}")
+        wrong = numbers[(numbers < lowest) | (numbers >= count)]
+        if len(wrong):
+            raise _Damaged(f"among its {name} is tensor {wrong[0]} of {count}")
         return tuple(-1 if number < 0 else first + int(number) for number in numbers)
 
     def _signature(self, signature, first, count):

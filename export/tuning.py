@@ -8,18 +8,19 @@ TUNING_COUNT = 1000
 _SEED = 1
 
 
-def tuning_part(images, count=TUNING_COUNT):
+def tuning_part(images, count=TUNING_COUNT, argument="tuning_count"):
     """Returns `(rest, tuning)`: images for calibration, and those for choosing, at most half of them.
 
     Args:
         images: `ImageSet`.
         count: `int`, 1 or more.
+        argument: `str`, what messages call it.
 
     Raises:
         UserError: if `count` is not so, or there are fewer than two images.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise UserError(f"`tuning_count` must be 1 or more. Received: {count!r}")
+        raise UserError(f"`{argument}` must be 1 or more. Received: {count!r}")
     return images.split(min(count, images.size // 2), _SEED)
 
 

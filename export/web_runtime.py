@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -20,6 +21,7 @@ INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3j
 # On the processor by WebAssembly, 14 MB; the builds for WebGPU are twice as large, and plain HTTP has none.
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _SECONDS = 60  # without a byte
+_LARGEST = 2**27  # bytes; of whatever sends more, the hash will be wrong
 
 
 def runtime_folder(folder=None, progress=None):
@@ -69,8 +71,8 @@ def _fetch(url):
         raise UserError(f"`npm_config_registry` must be an address of http or https. Received: {url}")
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as response:
-            return response.read()
-    except OSError as error:
+            return response.read(_LARGEST)
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise UserError(f"{url} cannot be fetched: {error}. {advice}") from None
 
 

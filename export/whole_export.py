@@ -10,6 +10,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import move_together, temporary_folder, write_json
 
 from .calibration import choose_calibration
+from .checks import check_takes_pictures
 from .conversion import Conversion, convert
 from .embedding import with_scaling_inside
 from .fitting import check_size
@@ -20,7 +21,7 @@ from .metadata import Metadata, write_metadata
 from .model_file import read_model_file
 from .onnx_options import OnnxOptions
 from .quantization import Quantization
-from .record import Reference, images_to_compare, keras_reference, record_of, refusal
+from .record import Reference, difference_too_large, images_to_compare, keras_reference, record_of, refusal
 from .selective_search import Search
 from .target_checks import refuse_misfits
 
@@ -70,6 +71,7 @@ class Export:
         """
         if not any(FORMATS[form].needs_calibration for form in self.paths):
             return self
+        check_takes_pictures(self.model, "formats that are calibrated")
         preprocessing = self.metadata.preprocessing
         if preprocessing is not None:  # the range of an array can be checked
             check_size(self.model, preprocessing)
@@ -82,6 +84,8 @@ class Export:
         Returns:
             list of records (`dict`), one a format.
         """
+        if self.onnx.is_channels_first:
+            check_takes_pictures(self.model, "ONNX files with channels first")
         network, model = fold_batch_normalization(self.model), self.model
         self.quantization.check(network, self.paths, self.search is not None)
         embedded = self.metadata.embedded_preprocessing
@@ -103,6 +107,11 @@ class Export:
                 else:
                     self._tell(f"measuring {path.name}")
                     records[form] = record_of(self, form, path, layouts[form], converted, reference)
+                    reason = difference_too_large(form, records[form]["parity"], reference)
+                    if reason is not None:
+                        converted.refused[form], records[form] = reason, refusal(form, path, reason)
+                        del moves[path]
+                        self._check_one_is_left(converted)
                 record_path = path.with_name(f"{path.name}.json")
                 write_json(record_path, records[form])
                 moves[record_path] = self.paths[form].with_name(record_path.name)
@@ -120,10 +129,13 @@ class Export:
         self._tell(f"converting to {len(made)} formats")
         settings = (self.outputs, self.calibration, self.onnx, self.quantization, self.search)
         converted = convert(Conversion(network, made, *settings), self.progress)
-        if converted.refused.keys() == made.keys():
+        self._check_one_is_left(converted)
+        return converted
+
+    def _check_one_is_left(self, converted):
+        if converted.refused.keys() == self.paths.keys():
             form, reason = next(iter(converted.refused.items()))
             raise UserError(f"`{self.paths[form].name}` cannot be made: {reason}")
-        return converted
 
     def _compute_reference(self, model, written):
         """Returns the `Reference` of the files, which take any number of images if they shall."""

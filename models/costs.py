@@ -127,7 +127,8 @@ def _macs(layer, call):
     if isinstance(layer, keras.Model) and (hasattr(layer, "_nodes_by_depth") or getattr(layer, "_functional", None)):
         inner = measure_costs(layer)
         return None if inner.uncounted else inner.macs
-    input_sizes, output_sizes = call.input_tensors[0].shape[1:-1], call.output_tensors[0].shape[1:-1]
+    of_pixels = slice(2, None) if getattr(layer, "data_format", None) == "channels_first" else slice(1, -1)
+    input_sizes, output_sizes = (tensors[0].shape[of_pixels] for tensors in (call.input_tensors, call.output_tensors))
     if isinstance(layer, (keras.layers.BatchNormalization, keras.layers.Normalization)):
         return 0
     if None in input_sizes or None in output_sizes:

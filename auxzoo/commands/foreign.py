@@ -120,4 +120,8 @@ def _without_softmax(network, name):
             f"The soft-max at the end of {name} must be a layer of its own, or be taken off. "
             f"Received: {last.name!r}, inside a network that is a layer"
         )
+    if last.axis not in (-1, len(last.output.shape) - 1):
+        raise UserError(
+            f"The soft-max at the end of {name} must be over the last axis. Received: {last.name!r}, axis={last.axis}"
+        )
     return keras.Model(network.inputs[0], last.input, name=network.name), True

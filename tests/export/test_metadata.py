@@ -18,14 +18,13 @@ import auxzoo
 from auxzoo import UserError, models
 from auxzoo.export import export_files, open_file, read_metadata, to_onnx, to_tflite, weights_checksum
 from auxzoo.export.metadata import (
-    LARGEST,
-    ONNX_PREFIX,
     TFLITE_BUFFER,
     described_by,
     metadata_of,
     parse_metadata,
     write_metadata,
 )
+from auxzoo.export.model_file import LARGEST_METADATA, ONNX_PREFIX
 from auxzoo.export.outputs import outputs_of
 from auxzoo.export.tflite_buffers import add_buffers, read_buffer
 from auxzoo.models.description import described
@@ -380,7 +379,7 @@ WRONG = {
     "depths": (b"[" * 100_000, "Invalid JSON"),
     "a surrogate": (b'{"name": "\\ud800"}', "Invalid JSON"),
     "a million labels": (_task(labels=["label"] * 10**6), "bytes at most|more than"),
-    "much text": (b'"' + b"a" * (LARGEST + 1) + b'"', "bytes at most"),
+    "much text": (b'"' + b"a" * (LARGEST_METADATA + 1) + b'"', "bytes at most"),
 }
 
 
@@ -470,7 +469,7 @@ class TestWhatIsNotTrusted:
             read_metadata(tmp_path / name)
 
     def test_too_much_to_write(self, tiny):
-        task = auxzoo.Task("colour", "classification", ["label"] * 10**6)
+        task = auxzoo.Task("colour", "classification", ["a" * 2**22, "b", "c"])
         description = models.Description((), tiny.preprocessing, (task,))
         with pytest.raises(UserError, match="labels and texts of a network must be"):
             metadata_of(tiny.network, outputs_of(tiny.network, None, description), description)

@@ -12,7 +12,6 @@ import pytest
 from keras import layers
 
 from auxzoo import models
-from auxzoo.child_process import ChildFailed
 from auxzoo.errors import UserError
 from auxzoo.export import OnnxOptions, export_files, open_file, to_onnx
 from auxzoo.export.conversion import Conversion, convert
@@ -358,6 +357,5 @@ def test_gelu_is_that_of_keras(tmp_path):
 def test_a_converter_that_fails_leaves_no_file(small, tmp_path):
     images = np.ones((2, 5, 5, 3), "float32")
     conversion = Conversion(small, {"onnx_int8": tmp_path / "a.onnx"}, outputs_of(small), images)
-    with pytest.raises(ChildFailed):
-        convert(conversion)
+    assert "the converter does not take the network: " in convert(conversion).refused["onnx_int8"]
     assert list(tmp_path.iterdir()) == []

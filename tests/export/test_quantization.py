@@ -21,9 +21,10 @@ from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.layer_operators import last_layers, layer_operators, layers_by_operator
 from auxzoo.export.outputs import Output
 from auxzoo.export.quantization import CALIBRATION_METHODS, ENGINES, Quantization
+from auxzoo.export.refused import Refused
 from auxzoo.export.selective_search import _least_count
 from auxzoo.export.tflite_conversion import save_for_tflite, tflite_content
-from auxzoo.export.tflite_quantization import Refused, check_allocation, open_quantizer
+from auxzoo.export.tflite_quantization import check_allocation, open_quantizer
 from auxzoo.export.trials import drop_of
 from auxzoo.export.tuning import tuning_part
 
