@@ -7,7 +7,6 @@ from auxzoo.errors import UserError
 from ..models.description import Network
 from ..models.names import AUXILIARY_PREFIX
 
-
 # Of others, such as `Resizing`, `training=True` may be the default, and nothing depends on it.
 _OTHERWISE_IN_TRAINING = (
     *(keras.Model, keras.layers.BatchNormalization, keras.layers.Dropout, keras.layers.SpatialDropout2D),

@@ -18,7 +18,7 @@ from auxzoo.files import move_together, temporary_folder
 from .formats import FORMATS
 from .onnx_options import OnnxOptions
 from .quantization import Quantization
-from .refused import Refused, refusing
+from .refused import Refused, onnx_errors, refusing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _write_onnx(conversion, names, folder):
     for name in names:
         tell_parent(folder, f"converting {name}")
         try:
-            with refusing():
+            with refusing(onnx_errors()):
                 if content is None:
                     content = onnx_content(conversion.network, conversion.outputs, conversion.onnx)
                 is_int8 = FORMATS[name].activations is not None

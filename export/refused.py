@@ -10,17 +10,28 @@ class Refused(Exception):
 
 
 @contextlib.contextmanager
-def refusing():
-    """Turns what an engine says of a network that it cannot convert into a `Refused`."""
-    from onnx.checker import ValidationError
-    from onnx.shape_inference import InferenceError
+def refusing(more=()):
+    """Turns what an engine says of a network that it cannot convert into a `Refused`.
+
+    Args:
+        more: tuple of the engine's own kinds of errors, beside Python's.
+    """
     from tensorflow.lite.python.convert_phase import ConverterError
 
-    own = (ConverterError, ValidationError, InferenceError)
     try:
         yield
-    except (*own, RuntimeError, ValueError, NotImplementedError) as error:
+    except (*more, ConverterError, RuntimeError, ValueError, NotImplementedError) as error:
         raise Refused(f"the converter does not take the network: {short(error)}") from error
+
+
+def onnx_errors():
+    """Returns the errors of onnx and of onnxruntime, which have no class in common."""
+    from onnx.checker import ValidationError
+    from onnx.shape_inference import InferenceError
+    from onnxruntime.capi import onnxruntime_pybind11_state
+
+    of_runtime = [kind for kind in vars(onnxruntime_pybind11_state).values() if isinstance(kind, type)]
+    return (ValidationError, InferenceError, *[kind for kind in of_runtime if issubclass(kind, Exception)])
 
 
 def short(error):

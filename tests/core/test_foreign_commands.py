@@ -151,6 +151,14 @@ class TestExport:
         assert outcome.code == 2
         assert "Received: 'end', inside a network that is a layer" in outcome.error
 
+    def test_a_softmax_over_another_axis_is_named(self, command, work):
+        inputs = keras.Input((8, 8, 3))
+        keras.Model(inputs, keras.layers.Softmax(axis=1, name="rows")(inputs)).save("other.keras")
+        arguments = ["--preprocessing", "tf", "--task", "segmentation", "--formats", "onnx", "--no-accuracy"]
+        outcome = command("export", "other.keras", *arguments)
+        assert outcome.code == 2
+        assert "must be over the last axis. Received: 'rows', axis=1" in outcome.error
+
     def test_a_network_of_ours_tells_of_itself(self, command, work):
         arguments = ["--formats", "onnx", "--no-accuracy", "--labels", "labels.txt"]
         outcome = command("export", "resnet18_025_cifar10", *arguments)

@@ -99,6 +99,14 @@ MODELS = {
         lambda: keras.Sequential([keras.Input(SHAPE), layers.Lambda(lambda y: y * 2, name="double")]),
         "`model` must not hold a Lambda layer. Received: 'double'",
     ),
+    "batch-norm of the batch": (
+        lambda: network_of(lambda x: flat(layers.BatchNormalization(name="norm")(x, training=True))),
+        "`model` must compute as at inference. Received: layer 'norm', called with training=True",
+    ),
+    "dropout at inference": (
+        lambda: network_of(lambda x: flat(layers.Dropout(0.5, name="drop")(x, training=True))),
+        "`model` must compute as at inference. Received: layer 'drop'",
+    ),
     "two outputs": (
         lambda: network_of(lambda x: [flat(x), flat(x)]),
         "`model` must have one input, and one output or a dict of them by task. Received: 1 inputs, 2 outputs",

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import hashlib
+import http.client
 import io
 import json
 import shutil
@@ -246,8 +247,20 @@ class TestRuntime:
         monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
         with pytest.raises(UserError, match=rf"cannot be fetched: .*npm pack {PACKAGE}@{VERSION}.*--runtime-from"):
             runtime_folder()
+        monkeypatch.setenv("npm_config_registry", "http://[bad")
+        with pytest.raises(UserError, match="cannot be fetched: .*--runtime-from"):
+            runtime_folder()
         monkeypatch.setenv("npm_config_registry", "file:///etc")
         with pytest.raises(UserError, match="must be an address of http or https. Received: file:"):
+            runtime_folder()
+
+    def test_a_connection_that_ends_early_is_told_with_a_way_out(self, tmp_path, monkeypatch):
+        def end_early(url, timeout):
+            raise http.client.IncompleteRead(b"the beginning", 99)
+
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setattr(web_runtime.urllib.request, "urlopen", end_early)
+        with pytest.raises(UserError, match="cannot be fetched: IncompleteRead.*--runtime-from"):
             runtime_folder()
 
     def test_from_a_folder(self, unpacked):

@@ -15,7 +15,7 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.command_line import main
 from auxzoo.errors import UserError
-from auxzoo.export import export_files, open_file, to_onnx, to_tflite
+from auxzoo.export import export_files, open_file, to_onnx, to_tflite, whole_export
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.outputs import outputs_of
 from auxzoo.export.record import keras_reference
@@ -71,6 +71,59 @@ def test_a_sequential_network_gives_the_files_of_the_functional_one(network, tmp
     images = smooth(2)
     for path in sorted(tmp_path.glob("*.tflite")):
         np.testing.assert_allclose(open_file(path).predict(images), network.predict(images, verbose=0), atol=1e-5)
+
+
+def resized_by_area():
+    """A network that TFLite has no operator for, and of which tf2onnx makes something else."""
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Resizing(5, 5, interpolation="area")(layers.Conv2D(4, 3)(inputs))
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)), name="area")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "name", "reason"),
+    [
+        (to_onnx, "a.onnx", "the converter made something else of the network: logits differs from Keras by up to"),
+        (to_tflite, "a.tflite", "the converter does not take the network: .*ResizeArea"),
+    ],
+)
+def test_a_network_that_a_converter_gets_wrong_is_refused(tmp_path, write, name, reason):
+    with pytest.raises(UserError, match=f"`{name}` cannot be made: {reason}"):
+        write(resized_by_area(), tmp_path / name)
+    assert contents(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_format_that_is_wrong_is_refused_and_the_others_are_written(tiny, tmp_path, monkeypatch):
+    real = whole_export.difference_too_large
+    monkeypatch.setattr(whole_export, "difference_too_large", lambda form, *rest: real(form, *rest) or OTHER.get(form))
+    (tmp_path / "net.onnx").write_text("of an earlier export")
+    forms = ["tflite_float32", "onnx"]
+    records = export_files(tiny.network, tmp_path, forms, description=tiny.description, name="net")
+    assert [record.get("refused") for record in records] == [None, OTHER["onnx"]]
+    assert contents(tmp_path) == ["net.onnx.json", "net_float32.tflite", "net_float32.tflite.json"]
+
+
+OTHER = {"onnx": "it is something else"}
+
+
+@pytest.mark.slow
+def test_a_network_of_ours_may_be_a_layer(tmp_path):
+    network = keras.Sequential([models.ResNet18((8, 8, 3), 0.125, "small"), layers.GlobalAveragePooling2D()])
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
+    path = to_tflite(network, tmp_path / "a.tflite")
+    np.testing.assert_allclose(open_file(path).predict(images), network.predict(images, verbose=0), atol=1e-5)
+
+
+def test_what_takes_no_pictures_is_told(tmp_path):
+    network = keras.Sequential([keras.Input((10,)), layers.Dense(2)])
+    with pytest.raises(
+        UserError, match="must take .rows, columns, channels. for formats that are calibrated. Received"
+    ):
+        to_tflite(network, tmp_path / "a.tflite", "int8", np.ones((200, 10), "float32"), calibration_source="made")
+    with pytest.raises(UserError, match="must take .rows, columns, channels. for ONNX files with channels first"):
+        to_onnx(network, tmp_path / "a.onnx", layout="nchw")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import auxzoo
 from auxzoo import UserError, models
 from auxzoo.export import export_files, open_file, read_metadata, to_onnx, to_tflite, weights_checksum
+from auxzoo.export.bench_page import network_facts
 from auxzoo.export.metadata import (
     TFLITE_BUFFER,
     described_by,
@@ -230,6 +231,15 @@ class TestInsideTheFile:
         for path in tiny.files.values():
             assert read_metadata(path) is None
 
+    def test_the_name_of_a_file_does_not_matter(self, tmp_path):
+        for path in (
+            to_tflite(small_classifier(), tmp_path / "a.tflite"),
+            to_onnx(small_classifier(), tmp_path / "a.onnx"),
+        ):
+            stated = read_metadata(path)
+            assert read_metadata(path.rename(tmp_path / "model.bin")) == stated
+            assert stated["name"] == "small"
+
     def test_the_checksum_tells_weights_apart(self, make_random):
         network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
         first = weights_checksum(make_random(network, 1))
@@ -243,6 +253,21 @@ class TestInsideTheFile:
         assert set(read_metadata(path)) == {"schema_version", "auxzoo", "name", "weights_sha256", "tasks", "outputs"}
         with pytest.raises(UserError, match="`--network` must name"):
             open_predictor(str(path))
+
+
+def test_a_user_may_not_contradict_the_file(tmp_path):
+    network = small_classifier()
+    plain, raw = tmp_path / "plain.onnx", tmp_path / "raw.onnx"
+    to_onnx(network, plain)
+    to_onnx(network, raw, embed_preprocessing=True)
+    network.save(tmp_path / "net.keras")
+    name = str(tmp_path / "net.keras")
+    assert open_predictor(str(plain), name).description == open_predictor(str(plain)).description
+    with pytest.raises(UserError, match="`--network` must be as .*raw.onnx` tells of itself, or be left out: .*scale"):
+        open_predictor(str(raw), name)  # pixels would be scaled twice
+    with pytest.raises(UserError, match="`description` must be as .*raw.onnx` tells of itself"):
+        network_facts(raw, models.describe(network))
+    assert network_facts(plain, models.describe(network)) == network_facts(plain)
 
 
 def small_classifier():

@@ -195,6 +195,43 @@ class TestForeignONNX:
         assert {operator.graph for operator in found.operators} == {0, 1, 2}
         (relu,) = [operator for operator in found.operators if operator.name == "Relu"]
         assert found.tensors[relu.inputs[0]].name == "x"  # of the graph outside
+        (branch,) = [operator for operator in found.operators if operator.name == "If"]
+        assert [found.tensors[place].name for place in branch.inputs] == ["c", "x"]  # it lives until its branches ran
+
+    def test_what_graphs_of_graphs_read_lives_as_long_in_each_outer_one(self, tmp_path):
+        condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+
+        def branches(node):
+            return {
+                name: helper.make_graph([node], name, [], [floats("z", [1000])])
+                for name in ("then_branch", "else_branch")
+            }
+
+        inner = helper.make_node("If", ["c"], ["z"], **branches(helper.make_node("Neg", ["a"], ["z"])))
+        nodes = [
+            helper.make_node("Relu", ["x"], ["a"]),
+            helper.make_node("Relu", ["x"], ["b"]),
+            helper.make_node("If", ["c"], ["y"], **branches(inner)),
+        ]
+        model = onnx_model(nodes, [condition, floats("x", [1000])], [floats("y", [1000])])
+        found = read_model_file(written(tmp_path / "a.onnx", model))
+        ifs = [operator for operator in found.operators if operator.name == "If"]
+        assert len(ifs) == 3
+        assert all("a" in [found.tensors[place].name for place in one.inputs] for one in ifs if one.graph == 0)
+        own = [place for place, tensor in enumerate(found.tensors) if tensor.name == "a" and tensor.graph == 0]
+        assert own[0] in found.operators[2].inputs
+
+    def test_functions_of_the_file_are_what_they_do(self, tmp_path):
+        function = helper.make_function(
+            "my", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 17)]
+        )
+        model = onnx_model(
+            [helper.make_node("F", ["x"], ["y"], domain="my")], [floats("x", [2])], [floats("y", [2])], domains=["my"]
+        )
+        model.functions.append(function)
+        found = read_model_file(written(tmp_path / "a.onnx", model))
+        assert found.operator_counts() == {"Relu": 1}
+        assert not found.operators[0].is_custom
 
 
 class TestForeignTFLite:
@@ -254,6 +291,11 @@ TFLITE = {
     ),
     "buffer that is not there": (broken(set_of("tensors.0.buffer", 9)), "'t0' is said to lie in buffer 9 of 1"),
     "negative size": (broken(set_of("tensors.1.shape", [1, -4])), r"'t1' is said to have shape \[1, -4\]"),
+    "more sizes than any tensor has": (broken(set_of("tensors.1.shape", [1] * 33)), "'t1' is said to have shape"),
+    "many large sizes": (broken(set_of("tensors.1.shape", [2**31 - 1] * 30)), "'t1' is said to have shape"),
+    "thousands of large sizes": (broken(set_of("tensors.1.shape", [2**31 - 1] * 99_999)), "'t1' is said to have shape"),
+    "an input of the graph left out": (broken(set_of("inputs", [-1])), "among its Inputs is tensor -1 of 2"),
+    "an output of the graph left out": (broken(set_of("outputs", [-1])), "among its Outputs is tensor -1 of 2"),
     "signature of other rank": (broken(set_of("tensors.1.shapeSignature", [1])), "'t1' is said to have shape"),
     "no graph": (broken(lambda graph, model: setattr(model, "subgraphs", [])), "it has no graph"),
     "constant behind the end": (
@@ -304,6 +346,16 @@ class TestBrokenFiles:
             read_model_file(written(tmp_path / "a.onnx", model))
         model.graph.initializer.append(onnx.TensorProto(name="elsewhere", dims=[-3], data_type=TensorProto.FLOAT))
         with pytest.raises(UserError, match=r"tensor 'elsewhere' is said to have shape \[-3\]"):
+            read_model_file(written(tmp_path / "a.onnx", model))
+
+    @pytest.mark.parametrize("shape", [[2**62] * 20, [1] * 33, [2] * 70_000])
+    def test_onnx_of_impossible_shapes(self, tmp_path, shape):
+        model = onnx_model([helper.make_node("Relu", ["x"], ["y"])], [floats("x", shape)], [floats("y", None)])
+        assert read(written(tmp_path / "a.onnx", model)) is None
+
+    def test_onnx_with_an_output_that_has_no_name(self, tmp_path):
+        model = onnx_model([helper.make_node("Relu", ["x"], ["y"])], [floats("x", [1])], [floats("", [1])])
+        with pytest.raises(UserError, match="is damaged: an output of it has no name"):
             read_model_file(written(tmp_path / "a.onnx", model))
 
     def test_onnx_with_names_that_are_no_text(self, tmp_path):

@@ -28,6 +28,39 @@ class TestSeveralTasks:
             export_files(network, tmp_path, ["onnx"], evaluation=images, name="net")
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        ("tasks", "message"),
+        [
+            ([COLOUR], "must tell of each output of 'multi', colour, brightness. Received: colour"),
+            (
+                [COLOUR, auxzoo.Task("depth", "regression")],
+                "must tell of each output of 'multi', .*Received: colour, depth",
+            ),
+            (
+                [auxzoo.Task("colour", "segmentation", ("a", "b")), BRIGHTNESS],
+                "must fit the output of shape .*3. for 'colour'. Received: a segmentation of 2 classes",
+            ),
+            ([auxzoo.Task("colour", "regression"), BRIGHTNESS], ".* for 'colour'. Received: a regression"),
+            ([auxzoo.Task("colour", "classification"), BRIGHTNESS], ".* for 'colour'. Received: a classification"),
+        ],
+    )
+    def test_a_description_of_other_outputs_is_refused(self, tmp_path, tasks, message):
+        inputs = keras.Input((8, 8, 3))
+        outputs = {"colour": keras.layers.Conv2D(3, 1)(inputs), "brightness": keras.layers.Conv2D(1, 1)(inputs)}
+        description = models.Description((), models.Preprocessing(8, 8), tuple(tasks))
+        with pytest.raises(auxzoo.UserError, match=f"`description` {message}"):
+            to_onnx(keras.Model(inputs, outputs, name="multi"), tmp_path / "a.onnx", description=description)
+        assert not list(tmp_path.iterdir())
+
+    def test_two_tasks_of_one_output_are_refused(self, tmp_path):
+        inputs = keras.Input((8, 8, 3))
+        network = keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs), name="single")
+        description = models.Description((), models.Preprocessing(8, 8), (COLOUR, BRIGHTNESS))
+        with pytest.raises(
+            auxzoo.UserError, match="each output of 'single', one that is no dict. Received: colour, br"
+        ):
+            to_onnx(network, tmp_path / "a.onnx", description=description)
+
     def test_a_list_of_outputs_is_refused(self):
         inputs = keras.Input((4, 4, 3))
         model = keras.Model(inputs, [inputs[:, 0], inputs[:, 1]])

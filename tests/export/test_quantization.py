@@ -266,6 +266,8 @@ class TestArguments:
             assert (rest.size, tuning.size) == (50 - expected, expected)
             assert not rest.overlaps(tuning)
         for count in (0, -1, True, "5", 1.0):
+            with pytest.raises(UserError, match="`count` must be 1 or more. Received: "):
+                tuning_part(images, count, "count")
             with pytest.raises(UserError, match="`tuning_count` must be 1 or more. Received: "):
                 tuning_part(images, count)
 

@@ -117,6 +117,15 @@ def test_a_model_inside_a_model_counts_with_its_multiplications(kind):
     assert costs.uncounted == ()
 
 
+@pytest.mark.parametrize("layer", [keras.layers.Conv2D, keras.layers.Conv2DTranspose])
+def test_the_order_of_axes_does_not_matter(layer):
+    macs = set()
+    for order, shape in (("channels_last", (8, 6, 3)), ("channels_first", (3, 8, 6))):
+        inputs = keras.Input(shape)
+        macs.add(models.measure_costs(keras.Model(inputs, layer(5, 3, padding="same", data_format=order)(inputs))).macs)
+    assert macs == {8 * 6 * 3 * 3 * 3 * 5}
+
+
 def test_an_open_size_is_uncounted():
     inputs = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 3, name="open")(inputs)
