@@ -1,5 +1,6 @@
 """Files run in a child process: the same answers, and whatever a file does to the runtime is told by name."""
 
+import contextlib
 import os
 import re
 import signal
@@ -123,6 +124,26 @@ class TestTrouble:
         (tmp_path / "network.bin").write_bytes(b"TFL3")
         with pytest.raises(UserError, match=r"`path` must end in .tflite or .onnx. Received: `.*network.bin`"):
             FileApart(tmp_path / "network.bin")
+
+    @pytest.mark.slow
+    def test_a_file_that_gives_more_than_anybody_can_hold_is_told(self, tmp_path):
+        ends = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("image", [1, 4, 4, 3]), ("y", [1, 10_000, 10_000, 1]))
+        ]
+        shape = onnx.numpy_helper.from_array(np.array([1, 10_000, 10_000, 1], np.int64), "shape")
+        nodes = [
+            helper.make_node("ReduceMax", ["image"], ["highest"], keepdims=1),
+            helper.make_node("Expand", ["highest", "shape"], ["y"]),
+        ]
+        graph = helper.make_graph(nodes, "graph", ends[:1], ends[1:], initializer=[shape])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, tmp_path / "large.onnx")
+        with (
+            contextlib.closing(FileApart(tmp_path / "large.onnx")) as file,
+            pytest.raises(UserError, match=r"large.onnx` cannot be run: it gives 400,000,000 bytes for an image"),
+        ):
+            file.predict(np.zeros((1, 4, 4, 3), "float32"))
 
     def test_a_file_that_hangs_is_ended_in_time(self, endless_file):
         before, began = children(), time.monotonic()
