@@ -90,7 +90,8 @@ class Operator:
         name: as the format calls it (`"CONV_2D"`, `"Conv"`); a custom one's own name. A domain of ONNX that is not the
             standard's stands before it (`"com.microsoft:FusedConv"`).
         version: of the operator (TFLite), or of its operator set (ONNX).
-        inputs: `tuple` of places among the file's tensors; -1 where an input is left out.
+        inputs: `tuple` of places among the file's tensors; -1 where an input is left out. Of one that holds graphs of
+            its own (ONNX), also what these read of its graph.
         outputs: likewise.
         is_custom: whether it is none of the format's own.
         graph: number of the graph that it belongs to; 0 is the main one.

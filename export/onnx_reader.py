@@ -304,7 +304,7 @@ class _Description:
             inputs += sorted(own.difference(inputs))
             captured |= read - own
         # A branch may give what is outside as it is.
-        captured.update(outer[value.name] for value in graph.output if value.name not in names and value.name in outer)
+        captured.update(outer[value.name] for value in graph.output if value.name in outer)
         return names, captured
 
     def _add(self, names, name, shape, data_type, graph, is_constant=False):

@@ -221,6 +221,17 @@ class TestForeignONNX:
         own = [place for place, tensor in enumerate(found.tensors) if tensor.name == "a" and tensor.graph == 0]
         assert own[0] in found.operators[2].inputs
 
+    def test_what_a_branch_gives_as_it_is_lives_until_then(self, tmp_path):
+        condition = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+        branches = {
+            name: helper.make_graph([], name, [], [floats(given, [4])])
+            for name, given in (("then_branch", "a"), ("else_branch", "x"))
+        }
+        nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("If", ["c"], ["y"], **branches)]
+        model = onnx_model(nodes, [condition, floats("x", [4])], [floats("y", [4])])
+        found = read_model_file(written(tmp_path / "a.onnx", model))
+        assert {found.tensors[place].name for place in found.operators[1].inputs} == {"a", "x", "c"}
+
     def test_functions_of_the_file_are_what_they_do(self, tmp_path):
         function = helper.make_function(
             "my", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 17)]
