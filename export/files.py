@@ -1,5 +1,6 @@
 """Exporting a compact network to files, each with a record of what was measured on that very file."""
 
+import dataclasses
 from pathlib import Path
 
 from auxzoo.data import ImageSet
@@ -167,7 +168,8 @@ def export_files(
         formats: names among `FORMATS`; if `None`, those of the target, or `DEFAULT_FORMATS`.
         calibration: `ImageSet` for the int8 and int16 formats, of which `calibration_count` are taken by a fixed seed.
         evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`. If `None`, parity is measured on
-            the calibration images or on noise, and accuracy is not; the record says so.
+            the calibration images or on noise, and accuracy is not; the record says so. Classes that the network does
+            not name are called as in these images.
         description: `Description` for a network that carries none.
         name: `str`, first part of the file names; the network's name if `None`.
         activation: as of `to_tflite`.
@@ -203,10 +205,11 @@ def export_files(
     onnx = onnx or OnnxOptions(opset)
     description = fitting_description(model, description)
     outputs = outputs_of(model, activation, description)
+    measured = None if evaluation is None else fitting_images(model, outputs, evaluation)
+    outputs = _with_labels(outputs, measured)
     metadata = metadata_of(
         model, outputs, description, name=name, source=source, licence=licence, embedded=embed_preprocessing
     )
-    measured = None if evaluation is None else fitting_images(model, outputs, evaluation)
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
         raise UserError(f"`folder` must be a folder. Received: `{folder}`, a file")
@@ -238,6 +241,20 @@ def export_files(
         progress=progress,
     )
     return export.with_calibration(calibration, calibration_count).run()
+
+
+def _with_labels(outputs, images):
+    """Returns the outputs, classes that the network does not name called as those of the images, if there are any."""
+    if images is None:
+        return outputs
+    named, labelled = {task.name: task for task in images.tasks}, []
+    for output in outputs:
+        task = output.task
+        if task is not None and task.kind != "regression" and not task.labels:
+            own = named[output.name]
+            task = dataclasses.replace(task, labels=own.labels, colours=task.colours or own.colours)
+        labelled.append(dataclasses.replace(output, task=task))
+    return labelled
 
 
 def _form_called(kind, quantization):

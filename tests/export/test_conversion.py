@@ -15,7 +15,7 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.command_line import main
 from auxzoo.errors import UserError
-from auxzoo.export import export_files, open_file, to_onnx, to_tflite, whole_export
+from auxzoo.export import export_files, open_file, read_metadata, to_onnx, to_tflite, whole_export
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.outputs import outputs_of
 from auxzoo.export.record import keras_reference
@@ -71,6 +71,15 @@ def test_a_sequential_network_gives_the_files_of_the_functional_one(network, tmp
     images = smooth(2)
     for path in sorted(tmp_path.glob("*.tflite")):
         np.testing.assert_allclose(open_file(path).predict(images), network.predict(images, verbose=0), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [(), ("a", "b", "c")])
+def test_classes_without_names_are_called_as_in_the_images(tmp_path, make_images, labels):
+    network = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3, labels=labels)
+    export_files(network, tmp_path, ["tflite_float32"], evaluation=make_images(12), name="net")
+    (task,) = read_metadata(tmp_path / "net_float32.tflite")["tasks"]
+    assert task["labels"] == list(labels or ("class 0", "class 1", "class 2"))
 
 
 def resized_by_area():
