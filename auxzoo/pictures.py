@@ -252,6 +252,11 @@ def _checked_numbers(where, values, shape):
 def _checked_logits(where, logits, task):
     logits = _array(where, logits)
     count = len(task.labels) or None
+    if logits.ndim == 0 and logits.dtype.kind in "iu":  # a file that gives classes
+        if not 0 <= logits < (count or np.inf):
+            allowed = f"0 to {count - 1}" if count else "0 or more"
+            raise UserError(f"{where} must be a class, {allowed}. Received: {logits}")
+        return logits
     if (
         not np.can_cast(logits.dtype, np.float64, "same_kind")
         or logits.dtype == bool
@@ -299,7 +304,8 @@ def _checked_truths(where, truths, tasks, photograph, predictions):
         if task.is_dense:
             result[task.name] = _checked_values(where, truth, task, photograph)
             continue
-        count = len(predictions[task.name])
+        predicted = predictions[task.name]
+        count = len(predicted) if predicted.ndim else len(task.labels) or np.iinfo(np.int64).max
         truth = _array(f"{where} of task {task.name!r}", truth)
         if truth.dtype.kind not in "iu" or truth.shape != () or not (truth == MISSING_CLASS or 0 <= truth < count):
             received = truth if truth.shape == () else f"shape {truth.shape}"

@@ -66,7 +66,7 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
     costs = models.measure_costs(network)
     # As `auxzoo export NAME --data SOURCE` does, so that readers get the very files of the card.
     train, test = (
-        open_images(recipe.data.source, split, data_dir=recipe.data.data_dir)
+        open_images(recipe.data.source, split, data_dir=recipe.data.data_dir, skip_broken=recipe.data.skip_broken)
         for split in (recipe.data.train_split, recipe.data.test_split)
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -99,22 +99,37 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
         write_json(made / "metrics.json", metrics)
         card = make_card(public, network, costs, metrics, notes, int8_reason)
         (made / "README.md").write_text(card, encoding="utf-8")
+        before = Path(folder) / "before"
         if entry.exists():
-            entry.rename(Path(folder) / "before")
-        made.rename(entry)
+            entry.rename(before)
+        try:
+            made.rename(entry)
+            _write_index(shelf, entry, network, costs, runs["auxiliary"])
+        except BaseException:
+            if entry.exists():
+                shutil.rmtree(entry)
+            if before.exists():
+                before.rename(entry)
+            raise
+    return entry
+
+
+def _write_index(shelf, entry, network, costs, run):
+    """Writes the row of an entry into the index of the shelf."""
+    from auxzoo.models import zoo
+
     index = read_json(shelf / zoo.INDEX_FILE)
-    index[recipe.name] = zoo.index_entry(
+    index[entry.name] = zoo.index_entry(
         entry,
         {
-            "data": runs["auxiliary"]["title"],
+            "data": run["title"],
             "input": list(network.input_shape[1:]),
             "parameters": costs.parameters,
             "macs": costs.macs,
-            "accuracy": runs["auxiliary"]["test"]["accuracy"],
+            "accuracy": run["test"]["accuracy"],
         },
     )
     write_json(shelf / zoo.INDEX_FILE, dict(sorted(index.items())))
-    return entry
 
 
 def int8_loss(records):

@@ -113,7 +113,7 @@ def load(name, num_classes=None, labels=(), preprocessing_fit=None, shelf=SHELF)
     try:
         description = Description.from_dict(config["description"])
         network = Network.from_config({**config["network"], "description": config["description"]})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise UserError(f"`{folder / CONFIG_FILE}` is not the configuration of a network: {error}") from None
     if preprocessing_fit is not None:
         preprocessing = dataclasses.replace(description.preprocessing, fit=preprocessing_fit)

@@ -36,10 +36,13 @@ def run(arguments):
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export.measurement import evaluate_file
+    from auxzoo.pictures import MOST_PHOTOGRAPHS
     from auxzoo.prediction import draw_some, open_predictor
     from auxzoo.training.evaluation import evaluate
     from auxzoo.training.outputs import fitting_images, images_for_tasks
 
+    if arguments.pictures and not 1 <= arguments.count <= MOST_PHOTOGRAPHS:
+        raise UserError(f"`--count` must be 1 to {MOST_PHOTOGRAPHS}. Received: {arguments.count}")
     # A broken file is told before any image is read.
     predictor = open_predictor(arguments.name, arguments.network, arguments.timeout) if is_file else None
     name = arguments.network if is_file else arguments.name
@@ -62,7 +65,7 @@ def run(arguments):
     else:
         print_table(_table(arguments.name, result, images, description.tasks))
     if arguments.pictures:
-        count = min(max(arguments.count, 1), images.size)
+        count = min(arguments.count, images.size)
         predictor = predictor or open_predictor(arguments.name)
         draw_some(predictor, images, count, arguments.pictures, title=f"{arguments.name}: {images.name}")
         print(f"{count} predictions beside the truth are in {arguments.pictures}")

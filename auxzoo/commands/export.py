@@ -150,7 +150,7 @@ def run(arguments):
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")
     _write_report(report, network, records, folder, evaluation)
-    print(f"All of it, with predictions, is in {report}")
+    print(f"All of it{'' if evaluation is None else ', with predictions,'} is in {report}")
     return 1 if refused else 0
 
 

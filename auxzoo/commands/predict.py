@@ -22,6 +22,7 @@ def run(arguments):
     check_network_or_file(arguments)
     load_tensorflow()
     from auxzoo.data import read_image
+    from auxzoo.data.preprocessing import check_padding
     from auxzoo.pictures import draw_prediction
     from auxzoo.prediction import open_predictor
 
@@ -32,6 +33,9 @@ def run(arguments):
         if stems.count(stem) > 1:
             raise UserError(f"`IMAGE`s must have different names. Received: {stem!r} {stems.count(stem)} times")
     photographs = [read_image(path) for path in paths]  # a broken one is told before anything is written
+    preprocessing = predictor.description.preprocessing
+    for path, photograph in zip(paths, photographs, strict=True):  # so is one that is too large
+        check_padding(*photograph.shape[:2], preprocessing, str(path))
     folder = Path(arguments.to) if arguments.to else numbered_folder("predicted", "pictures")
     files = [folder / f"{stem}.png" for stem in stems]
     for file in files:

@@ -32,9 +32,11 @@ def run(arguments):
     costs = measure_costs(network)
     description = getattr(network, "description", None)  # none of a foreign `.keras` file
     tap_of = {layer: tap for tap, layer in description.taps} if description else {}
+    inputs = ", ".join(
+        "x".join("open" if size is None else str(size) for size in tensor.shape[1:]) for tensor in network.inputs
+    )
     table = make_table(
-        f"{arguments.name}: {f'{description.kinds}, ' if description else ''}"
-        f"input {'x'.join(map(str, network.input_shape[1:]))}",
+        f"{arguments.name}: {f'{description.kinds}, ' if description else ''}input {inputs}",
         *(["layer", "kind, tap"] if arguments.layers else ["tap"]),  # narrow, or names would be folded
         *["output", "parameters>", "million MACs>", f"{'kB of output' if arguments.layers else 'activations kB'}>"],
     )
@@ -45,10 +47,11 @@ def run(arguments):
         if not (arguments.layers or tap or is_last):
             continue
         count = "not counted" if row.macs is None else f"{macs / 1e6:,.2f}"
-        shape = "x".join(map(str, row.output_shape))
+        shape = "x".join("open" if size is None else str(size) for size in row.output_shape)
         tap = tap or ("output" if is_last else "")
         names = [row.name, f"{row.kind}{', ' * bool(tap)}{tap}"] if arguments.layers else [tap]
-        kilobytes = f"{math.prod(row.output_shape) * BYTES / 1000:,.1f}"
+        is_open = None in row.output_shape
+        kilobytes = "" if is_open else f"{math.prod(row.output_shape) * BYTES / 1000:,.1f}"
         table.add_row(*names, shape, f"{parameters:,}", count, kilobytes)
         parameters = macs = 0
     table.add_section()

@@ -23,7 +23,7 @@ class Augmentation:
         scale: smallest and largest factor by which the picture is scaled, about 1 a number above 0; equally probable on
             a logarithmic scale. At more than 1 a random part of it fills the input; at less it lies at a random place
             in grey without truth. For pictures that are resized to the input, not padded.
-        colour: 0 to 1: brightness, contrast and saturation change by up to this share.
+        colour: 0 to 1: brightness, contrast and (of colour pictures) saturation change by up to this share.
         flip: whether half of the images are mirrored left to right.
         shift: largest shift in pixels, in each direction; the border is mirrored.
         erase: probability, 0 to 1, that a rectangle of 2 to 25 % of the image becomes 0 (arXiv:1708.04896).
@@ -154,7 +154,7 @@ def _scaled(picture, targets, scale, seed):
 
 def _coloured(picture, strength, seed):
     seeds = tf.unstack(tf.random.split(seed, 3))
-    picture = tf.cast(picture, tf.float32) / 255.0
+    picture = tf.cast(picture[..., :3], tf.float32) / 255.0  # without alpha, which no network takes
     picture *= tf.random.stateless_uniform([], seeds[0], 1 - strength, 1 + strength)
     picture = tf.image.stateless_random_contrast(picture, 1 - strength, 1 + strength + 1e-6, seeds[1])
     if picture.shape[-1] == 3:

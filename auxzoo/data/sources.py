@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import tensorflow as tf
 
 from auxzoo.data.image_set import ImageSet, pixels_of
@@ -123,7 +124,7 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
     directory = data_dir or tfds.core.constants.DATA_DIR
     try:
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError, AttributeError, OSError) as error:
+    except Exception as error:  # of a version that is not there, or damaged files, it raises what its readers do
         raise UserError(
             f"`tfds:{name}` is neither known to tensorflow_datasets nor prepared in `{directory}`: {_first_line(error)}"
         ) from None
@@ -241,12 +242,21 @@ def _open_pairs(folder, split, skip_broken, targets):
     return images.part(np.flatnonzero(is_test == (split == "test")), split)
 
 
+_SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors, by its names of how a PNG stores grey
+
+
 def _truth_files(folder, pictures):
     """Returns the file of truth of every picture, the one of its name."""
     try:
         files = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in TRUTH_SUFFIXES)
     except OSError as error:
         raise UserError(f"`{folder}` must hold the truth of every picture. Received: {error.strerror}") from None
+    stems = {}
+    for picture in pictures:
+        if (other := stems.setdefault(picture.stem, picture)) is not picture:
+            raise UserError(
+                f"Pictures must have names of their own, as their truth has. Received: `{other}`, `{picture}`"
+            )
     entries = {}
     for entry in files:
         if (other := entries.setdefault(entry.stem, entry)) is not entry:
@@ -261,7 +271,9 @@ def _truth_files(folder, pictures):
 
 
 def _read_truth(path):
-    """Returns a file of truth as an array; of a picture with a palette, the indices.
+    """Returns a file of truth as an array: of a picture with a palette the indices, of a grey one the values it stores.
+
+    It is turned by EXIF data of its own, as its picture is by those of the picture.
 
     Raises:
         OSError: if it cannot be read.
@@ -270,7 +282,12 @@ def _read_truth(path):
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
         with PIL.Image.open(path) as picture:
-            return np.asarray(picture)
+            # Pillow spreads the values of 2 or 4 bits over those of 8.
+            stored = picture.tile[0][3] if picture.format == "PNG" and picture.tile else None
+            values = np.asarray(PIL.ImageOps.exif_transpose(picture))
+            if stored in _SPREAD:
+                return values // _SPREAD[stored]
+            return values.astype(np.uint8) if values.dtype == bool else values
     except Exception as error:  # of a damaged file the readers raise whatever it was that they stumbled over
         raise OSError(f"`{path}`: {_first_line(error)}") from None
 

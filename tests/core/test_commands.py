@@ -127,6 +127,14 @@ class TestPull:
 
 
 class TestShow:
+    def test_sizes_may_be_open(self, command, work_folder):
+        inputs = keras.Input((None, None, 3))
+        keras.Model(inputs, keras.layers.Conv2D(4, 3, name="wide")(inputs)).save("open.keras")
+        outcome = command("show", "open.keras", "--layers")
+        assert (outcome.code, outcome.error) == (0, "")
+        assert "input open" in outcome.output
+        assert "Not counted, of an unknown kind: wide" in outcome.output
+
     SMALL = ("--set", "input_shape=[32, 32, 3]", "--set", "width=0.25", "--set", "stem=small")
 
     def test_adds_up_the_stages_of_an_architecture(self, command):
@@ -606,6 +614,7 @@ class TestEvaluate:
             (["plain", "--data", "folder:nowhere"], "existing folder. Received: `nowhere`"),
             (["plain", "--data", "folder:pictures", "--split", "validation"], "`split` must be a folder in `pictures`"),
             (["plain", "--data", "tfds:nothing_of_the_kind"], "`tfds:nothing_of_the_kind` is neither known"),
+            (["plain", "--data", "tfds:mnist:9.9.9"], "`tfds:mnist:9.9.9` is neither known"),
             (["damaged"], "model.weights.h5` does not fit"),
         ],
     )
@@ -693,6 +702,23 @@ class TestExportedFiles:
         accuracy = read_json(exported[0] / f"{name}.json")["accuracy"]["accuracy"]
         expected = f"{name}: {100 * accuracy:.2f} % of 24 images of folder:pictures/test\n"
         assert (outcome.code, outcome.output, outcome.error) == (0, expected, "")
+
+    @pytest.mark.slow
+    def test_a_file_that_gives_classes_is_drawn(self, command, work_folder):
+        arguments = ["--data", "folder:pictures", "--formats", "tflite_float32", "--argmax", "--to", "classes"]
+        outcome = command("export", "plain", *arguments)
+        assert (outcome.code, outcome.error) == (0, "")
+        assert "data:image/png" in (work_folder / "classes" / "plain.html").read_text()
+        file, photograph = "classes/plain_float32.tflite", next((work_folder / "pictures" / "test").rglob("*.png"))
+        outcome = command("predict", file, photograph, "--to", "predicted")
+        assert (outcome.code, outcome.error) == (0, "")
+        assert (work_folder / "predicted" / photograph.name).stat().st_size > 1000
+        outcome = command("evaluate", file, "--data", "folder:pictures", "--pictures", "sheet.png")
+        assert (outcome.code, outcome.error) == (0, "")
+        assert_refused(
+            command("evaluate", file, "--data", "folder:pictures", "--pictures", "sheet.png", "--count", "500"),
+            "`--count` must be 1 to 100. Received: 500",
+        )
 
     @pytest.mark.parametrize("name", ["auxiliary_float32.tflite", "auxiliary.onnx"])
     def test_a_truncated_file_is_refused(self, command, exported, work_folder, name):

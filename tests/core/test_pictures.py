@@ -632,7 +632,9 @@ class TestPrediction:
 MISTAKES = [
     ("pet", [1.0, 2.0], r"of task 'pet' must be logits \[6\]. Received: float64 of shape \(2,\)"),
     ("pet", [[1.0] * 6], r"of task 'pet' must be logits \[6\]. Received: float64 of shape \(1, 6\)"),
-    ("pet", 1, r"of task 'pet' must be logits \[6\]. Received: int64 of shape \(\)"),
+    ("pet", 6, r"of task 'pet' must be a class, 0 to 5. Received: 6"),
+    ("pet", -1, r"of task 'pet' must be a class, 0 to 5. Received: -1"),
+    ("pet", 1.0, r"of task 'pet' must be logits \[6\]. Received: float64 of shape \(\)"),
     ("pet", ["1"] * 6, r"of task 'pet' must be logits \[6\]. Received: <U1"),
     ("pet", [True] * 6, r"of task 'pet' must be logits \[6\]. Received: bool"),
     ("pet", None, r"of task 'pet' must be logits \[6\]. Received: object"),

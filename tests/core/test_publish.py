@@ -132,6 +132,20 @@ class TestEntry:
         ):
             assert text in card
 
+    def test_what_is_cut_off_leaves_the_entry_of_before(self, shelf, metrics, finished_runs, tmp_path, monkeypatch):
+        from auxzoo import export
+
+        def cut_off(*arguments):
+            raise KeyboardInterrupt
+
+        copy = shutil.copytree(shelf, tmp_path / "shelf")
+        before = {path.relative_to(copy): sha256(path) for path in copy.rglob("*") if path.is_file()}
+        monkeypatch.setattr(export, "export_files", lambda *arguments, **options: metrics["files"], raising=False)
+        monkeypatch.setattr(publish, "_write_index", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            publish.publish(finished_runs["auxiliary"], finished_runs["plain"], copy, ["Another."], INT8_REASON)
+        assert {path.relative_to(copy): sha256(path) for path in copy.rglob("*") if path.is_file()} == before
+
     def test_it_is_listed_and_pulled_like_any_other(self, command, use_shelf, shelf, tmp_path):
         use_shelf(shelf)
         assert "tiny" in command("list").output

@@ -5,7 +5,9 @@ import hashlib
 import io
 import itertools
 import pathlib
+import struct
 import tempfile
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -85,6 +87,23 @@ def write_palette(path, mask, colours=((9, 8, 7), (0, 200, 0), (1, 2, 3), (4, 5,
     image.putpalette([part for colour in colours for part in colour])
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, optimize=False)  # a GIF's numbers would be changed
+
+
+def png_of(values, bits):
+    """Returns a grey PNG of few bits a pixel, which Pillow does not write."""
+    rows, columns = values.shape
+    shifted = values.astype("uint8")[..., None] >> np.arange(bits - 1, -1, -1) & 1
+    lines = np.packbits(shifted.reshape(rows, -1).astype("uint8"), axis=1)
+    content = b"".join(b"\0" + line.tobytes() for line in lines)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", columns, rows, bits, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(content)),
+        (b"IEND", b""),
+    ]
+    made = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
 
 
 def write_array(path, values):
@@ -223,6 +242,23 @@ class TestFolder:
             write_pairs(tmp_path / split, [np.full((2, 3), value, "uint8")])
             images = open_images(f"folder:{tmp_path}", split, targets=[Target(MASK)])
             np.testing.assert_array_equal(images.targets["mask"], np.full((1, 2, 3), value))
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_grey_masks_of_few_bits_hold_what_they_store(self, bits, tmp_path):
+        mask = np.random.default_rng(bits).integers(0, min(2**bits, 3), (4, 16)).astype("uint8")
+        write_pairs(tmp_path / "train", [mask])
+        (tmp_path / "train" / "mask" / "00.png").write_bytes(png_of(mask, bits))
+        images = open_images(f"folder:{tmp_path}", targets=[Target(MASK)])
+        np.testing.assert_array_equal(images.targets["mask"][0], mask)
+
+    def test_a_mask_is_turned_by_exif_data_of_its_own(self, tmp_path):
+        mask = np.arange(20, dtype="uint8").reshape(4, 5) % 3
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Orientation] = 6  # a quarter to the right, when shown
+        write_pairs(tmp_path / "train", [np.rot90(mask, -1)])  # the picture is of the size that is shown
+        PIL.Image.fromarray(mask).save(tmp_path / "train" / "mask" / "00.png", exif=exif)
+        images = open_images(f"folder:{tmp_path}", targets=[Target(MASK)])
+        np.testing.assert_array_equal(images.targets["mask"][0], np.rot90(mask, -1))
 
     def test_names_of_classes_are_the_lines_of_a_file(self, tmp_path):
         write_pairs(tmp_path / "train", [some_classes((4, 5))], "surface")
@@ -377,6 +413,13 @@ class TestFolderThatIsWrong:
     def test_two_masks_of_one_picture_are_named(self, folder):
         write_array(folder / "train" / "mask" / "01.npy", np.zeros((4, 5), "uint8"))
         with pytest.raises(auxzoo.UserError, match=r"one file a picture. Received: `01.npy` and `01.png`"):
+            self.open(folder)
+
+    def test_two_pictures_of_one_mask_are_named(self, folder):
+        write_picture(folder / "train" / "images" / "01.bmp", picture_of(7, (4, 5)))
+        with pytest.raises(
+            auxzoo.UserError, match=r"names of their own, as their truth has. Received: .*01.bmp.*01.png"
+        ):
             self.open(folder)
 
     def test_a_blank_line_among_the_labels_is_named(self, folder):

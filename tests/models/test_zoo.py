@@ -9,6 +9,7 @@ import pytest
 
 import auxzoo
 from auxzoo import models
+from auxzoo.files import read_json, write_json
 from auxzoo.models import zoo
 
 
@@ -102,6 +103,16 @@ def test_a_foreign_configuration_is_refused(shelf, tmp_path, text):
     folder = zoo.pull("tiny", tmp_path, shelf=shelf)
     (folder / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(auxzoo.UserError, match=r"config.json"):
+        auxzoo.load(folder)
+
+
+@pytest.mark.parametrize(("part", "value"), [("layers", []), ("output_layers", [["nope", 0, 0]])])
+def test_a_configuration_of_no_network_is_refused(shelf, tmp_path, part, value):
+    folder = zoo.pull("tiny", tmp_path, shelf=shelf)
+    config = read_json(folder / "config.json")
+    config["network"][part] = value
+    write_json(folder / "config.json", config)
+    with pytest.raises(auxzoo.UserError, match=r"config.json` is not the configuration of a network"):
         auxzoo.load(folder)
 
 

@@ -269,14 +269,17 @@ class TestAveragedWeights:
         _, history = self.train(images, validation=images, epochs=3, callbacks=[Look()])
         assert accuracies == pytest.approx(history["val_accuracy"])
 
-    @pytest.mark.parametrize(("with_others", "measured"), [(True, 4), (False, 2)])
-    def test_statistics_are_measured_for_those_who_look(self, images, tmp_path, monkeypatch, with_others, measured):
-        counts, real = [], loop.AveragedWeights._measure_statistics
-        monkeypatch.setattr(loop.AveragedWeights, "_measure_statistics", lambda self: (counts.append(1), real(self)))
+    @pytest.mark.parametrize("with_others", [True, False])
+    def test_statistics_are_measured_for_those_who_look(self, images, tmp_path, monkeypatch, with_others):
+        seen, measured = [], []
+        monkeypatch.setattr(loop, "run_trainer", lambda *arguments, averaging, **options: seen.append(averaging))
         others = [keras.callbacks.Callback()] if with_others else []
-        callbacks = [keras.callbacks.TensorBoard(tmp_path), *others]
-        self.train(images, validation=images, epochs=4, validation_every=2, callbacks=callbacks)
-        assert len(counts) == measured
+        self.train(images, callbacks=[keras.callbacks.TensorBoard(tmp_path), *others])
+        monkeypatch.setattr(seen[0], "put_in", lambda: measured.append(True))
+        seen[0].on_epoch_end(0)
+        assert len(measured) == with_others
+        seen[0].on_test_begin()
+        assert len(measured) == with_others + 1
 
     def test_early_stopping_restores_the_weights_that_were_best(self, images):
         stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, restore_best_weights=True)

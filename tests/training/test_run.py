@@ -316,7 +316,7 @@ class TestFolders:
 
     def test_overwriting_waits_until_the_recipe_is_known_to_be_right(self, recipe_file, copied_run):
         before = self.content(copied_run)
-        with pytest.raises(auxzoo.UserError, match="`count` must be 1 to 47"):
+        with pytest.raises(auxzoo.UserError, match="`data.validation_count` must be at most 47"):
             train(read_recipe(recipe_file, ["data.validation_count=48"]), copied_run, overwrite=True)
         assert self.content(copied_run) == before
 

@@ -18,6 +18,7 @@ from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, SearchSpace, 
 from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.files import read_json
 from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box, search_case
+from auxzoo.training import search as search_module
 from auxzoo.training.black_box import mutate
 from auxzoo.training.gate_trainer import Gates, GateTrainer
 from auxzoo.training.perturbation import Perturbation, choose_links, links_to_measure, number_of_trainings
@@ -218,12 +219,18 @@ class TestGradientSearch:
         (node,) = Structure.read(folder / "structure.json").nodes
         assert len(node.links) == 1
 
-    def test_a_killed_search_on_other_images_is_refused(self, recipe, make_recipe, tmp_path, monkeypatch):
+    def test_a_run_state_is_of_its_images(self, recipe, tmp_path, monkeypatch):
+        kept = {}
+
+        def stop(*arguments, settings, **options):
+            kept.update(settings)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(search_module, "run_trainer", stop)
         with pytest.raises(KeyboardInterrupt):
-            run_search(recipe, tmp_path / "killed", callbacks=[StopAt()])
-        monkeypatch.setattr(SearchCase, "checksums", {"train": "0", "gates": "0"})
-        with pytest.raises(auxzoo.UserError, match="images"):
             run_search(recipe, tmp_path / "killed")
+        case = SearchCase(recipe, tmp_path / "step_costs.json")
+        assert kept["images"] == {"train": case.train.manifest()["sha256"], "gates": case.gates.manifest()["sha256"]}
 
     def test_a_killed_search_ends_the_same(self, found, recipe, tmp_path):
         with pytest.raises(KeyboardInterrupt):
