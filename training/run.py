@@ -68,7 +68,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
         if images is not None:
             fitting = fitting_images(compact, images, f"the {name} images")
             fitting.batches(preprocessing, recipe.batch_size)
-            Scores(fitting, preprocessing)
+            Scores(fitting, preprocessing)  # refuses a set without any truth, before hours of training
     folder = Path(folder or numbered_folder("runs", recipe.name))
     with hold_folder(folder):
         claim_folder(folder, recipe, overwrite)

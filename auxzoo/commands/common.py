@@ -129,7 +129,10 @@ def load_tensorflow():
 
 
 def as_override(key, text):
-    """Returns `KEY=VALUE` for `read_settings`, whatever YAML would read in a text such as a path; `[]` of none."""
+    """Returns a list of one `KEY=VALUE` for `read_settings`, none if `text` is `None`.
+
+    A text such as a path is quoted: YAML would take `2024` for a number, and what follows ` #` for a comment.
+    """
     return [] if text is None else [f"{key}={json.dumps(text)}"]
 
 

@@ -82,13 +82,9 @@ def _table(name, result, images, tasks):
         if isinstance(value, dict):
             for label, iou in value.items():
                 table.add_row(f"iou of {label}", "" if iou is None else as_text("iou", iou))
+        elif value is None:  # no target counts for it
+            table.add_row(measure, "")
         elif measure not in ("images", "source"):
-            table.add_row(
-                measure,
-                ""
-                if value is None
-                else f"{value:,}"
-                if isinstance(value, int)
-                else as_text(measure, value) + units.get(measure, ""),
-            )
+            text = f"{value:,}" if isinstance(value, int) else as_text(measure, value) + units.get(measure, "")
+            table.add_row(measure, text)
     return table

@@ -32,9 +32,7 @@ def run(arguments):
     costs = measure_costs(network)
     description = getattr(network, "description", None)  # none of a foreign `.keras` file
     tap_of = {layer: tap for tap, layer in description.taps} if description else {}
-    inputs = ", ".join(
-        "x".join("open" if size is None else str(size) for size in tensor.shape[1:]) for tensor in network.inputs
-    )
+    inputs = ", ".join(_as_text(tensor.shape[1:]) for tensor in network.inputs)
     table = make_table(
         f"{arguments.name}: {f'{description.kinds}, ' if description else ''}input {inputs}",
         *(["layer", "kind, tap"] if arguments.layers else ["tap"]),  # narrow, or names would be folded
@@ -47,7 +45,7 @@ def run(arguments):
         if not (arguments.layers or tap or is_last):
             continue
         count = "not counted" if row.macs is None else f"{macs / 1e6:,.2f}"
-        shape = "x".join("open" if size is None else str(size) for size in row.output_shape)
+        shape = _as_text(row.output_shape)
         tap = tap or ("output" if is_last else "")
         names = [row.name, f"{row.kind}{', ' * bool(tap)}{tap}"] if arguments.layers else [tap]
         is_open = None in row.output_shape
@@ -69,6 +67,10 @@ def run(arguments):
     )
     if costs.uncounted:
         print(f"Not counted, of an unknown kind: {', '.join(costs.uncounted)}")
+
+
+def _as_text(shape):
+    return "x".join("open" if size is None else str(size) for size in shape)
 
 
 def _network(arguments):

@@ -326,7 +326,7 @@ def _open_folder(folder, split, skip_broken):
         raise UserError(f"`folder:` must be followed by an existing folder. Received: `{folder}`")
     # Without `test` too: other splits may be there, and a class called `train` holds pictures, not folders.
     train = folder / "train"
-    divided = train.is_dir() and ((folder / "test").is_dir() or any(entry.is_dir() for entry in train.iterdir()))
+    divided = train.is_dir() and ((folder / "test").is_dir() or bool(_folders_in(train)))
     if divided and not (folder / split).is_dir():
         raise UserError(f"`split` must be a folder in `{folder}`. Received: split={split!r}")
     if not divided and split not in ("train", "test"):
@@ -388,11 +388,16 @@ def _number(path):
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _class_folders(folder):
+def _folders_in(folder):
+    """Returns the names of the folders in a folder, sorted, without hidden ones."""
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise UserError(f"`{folder}` cannot be read: {error.strerror}") from None
+
+
+def _class_folders(folder):
+    names = _folders_in(folder)
     if not names:
         raise UserError(f"`{folder}` must hold a folder a class. Received: none")
     return tuple(names)
