@@ -32,6 +32,10 @@ def structures(network):
         yield name, deep.structure(ends, provenance=made_by)
         if width == 1:
             yield "deep_late", deep.structure(ends[len(ends) // 2 :], provenance=made_by)
+    # Cheap heads: adapters alone, and wide ones, since the early stages are narrow.
+    space = SearchSpace.default(network, None, 4, ["identity"], supervision="deep")
+    early = ends[: (len(ends) + 1) // 2]
+    yield "deep_early", space.structure(early, provenance=made_by)
     space = SearchSpace.default(network, supervision="deep")
     yield "deep_open", space.structure(space.links, {node.name: "convolution_3x3" for node in space.nodes}, made_by)
     for seed in RANDOM_SEEDS:
