@@ -1,10 +1,10 @@
 """Metrics over a whole set, streaming, in plain numpy: the same for Keras networks and exported files."""
 
 import math
-import numbers
 
 import numpy as np
 
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 
 # Label of pixels without truth. The largest of a byte, as the data sets write it: no class can have it.
@@ -113,7 +113,7 @@ class Segmentation(_PairCounts):
     """
 
     def __init__(self, classes):
-        if isinstance(classes, bool) or not isinstance(classes, numbers.Integral) or not 1 <= classes <= VOID:
+        if not (is_whole(classes) and 1 <= classes <= VOID):
             raise UserError(f"`classes` must be 1 to {VOID}. Received: classes={classes!r}")
         super().__init__(classes)
 
@@ -379,6 +379,6 @@ def _real_numbers(name, values):
 
 def _is_finite(value):
     try:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        return is_real(value) and math.isfinite(value)
     except OverflowError:  # an integer too large for a float
         return False

@@ -4,10 +4,10 @@ import dataclasses
 import functools
 import itertools
 import math
-import numbers
 
 import numpy as np
 
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.figures import LONGEST_TITLE, checked_path, fixed_style, one_line, save_figure, text_width
 from auxzoo.metrics import MISSING_CLASS, VOID
@@ -86,7 +86,7 @@ def overlay(photograph, classes, task, opacity=0.55):
     colours = colours_of(task)
     photograph = _checked_photograph("`photograph`", photograph)
     classes = _checked_classes("`classes`", classes, task, photograph.shape[:2])
-    if isinstance(opacity, bool) or not (isinstance(opacity, numbers.Real) and 0 <= opacity <= 1):
+    if not (is_real(opacity) and 0 <= opacity <= 1):
         raise UserError(f"`opacity` must be a number from 0 to 1. Received: opacity={opacity!r}")
     result = photograph.copy()
     shown = classes != VOID
@@ -342,7 +342,7 @@ def _check_columns(columns, block, count):
     if columns is None:
         return
     most = max(1, min(count, block.columns_within(WIDEST_SHEET)))
-    if isinstance(columns, bool) or not isinstance(columns, numbers.Integral) or not 1 <= columns <= most:
+    if not (is_whole(columns) and 1 <= columns <= most):
         raise UserError(f"`columns` must be 1 to {most}, or None. Received: columns={columns!r}")
 
 

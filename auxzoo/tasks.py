@@ -1,10 +1,10 @@
 """What a network predicts and a set of images has the truth of: the words that both share."""
 
 import dataclasses
-import numbers
 import sys
 from typing import Literal, get_args
 
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 
 Kind = Literal["classification", "segmentation", "regression"]
@@ -76,9 +76,7 @@ class Task:
             )
         if not isinstance(self.unit, str):
             raise UserError(f"`unit` of task {self.name!r} must be text. Received: unit={self.unit!r}")
-        if isinstance(self.scale, bool) or not (
-            isinstance(self.scale, numbers.Real) and 0 < self.scale <= sys.float_info.max
-        ):
+        if not (is_real(self.scale) and 0 < self.scale <= sys.float_info.max):
             raise UserError(f"`scale` of task {self.name!r} must be above 0. Received: scale={self.scale!r}")
         object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "colours", tuple(tuple(map(int, colour)) for colour in self.colours))
@@ -116,7 +114,7 @@ def _is_colour(value):
     return (
         isinstance(value, (list, tuple))
         and len(value) == 3
-        and all(isinstance(part, numbers.Integral) and 0 <= part <= 255 for part in value)
+        and all(is_whole(part) and 0 <= part <= 255 for part in value)
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from auxzoo.checks import is_real
 from auxzoo.errors import UserError
 
 from .model_file import check_size
@@ -46,7 +47,7 @@ class Apart:
     def __init__(self, path, seconds=SECONDS):
         self.path = Path(path)
         self.check(self.path)
-        if isinstance(seconds, bool) or not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+        if not (is_real(seconds) and 0 < seconds < math.inf):
             raise UserError(f"`seconds` must be above 0. Received: {seconds!r}")
         self.seconds = seconds
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `_end`)

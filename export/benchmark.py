@@ -9,12 +9,12 @@ import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from auxzoo.checks import is_whole
 from auxzoo.errors import UserError
-from auxzoo.files import sha256
+from auxzoo.files import sha256, temporary_folder
 from auxzoo.machine import processor_name
 
 from .apart import SECONDS, Apart
@@ -64,6 +64,7 @@ def benchmark_files(
     paths = [Path(path) for path in paths]
     threads = list(threads)
     _check(paths, threads, {"rounds": rounds, "runs": runs, "warm_up": warm_up})
+    rounds, runs, warm_up, *threads = map(int, (rounds, runs, warm_up, *threads))
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     tell = progress or (lambda line: None)
     collected = {(place, runtime, count): [] for place, runtime, count in _combinations(paths, threads)}
@@ -141,7 +142,7 @@ def _check(paths, threads, counts):
 
 
 def _is_count(value, least=1):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return is_whole(value) and value >= least
 
 
 def _combinations(paths, threads):
@@ -184,8 +185,8 @@ def _profile(path, seconds_of_a_run, runs, timeout):
 
 def _run_litert_benchmark(path, threads, runs, warm_up, timeout):
     """Returns what `litert-benchmark` measured; `{"failed": reason}` if it does not take the file."""
-    with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
-        result = Path(folder) / "result.json"
+    with temporary_folder() as folder:
+        result = folder / "result.json"
         arguments = {
             "model": path,
             "num_runs": runs,

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
+from auxzoo.checks import is_whole
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 
@@ -76,7 +77,7 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
 
 def check_count(count):
     """Raises a `UserError` unless `count` is a number of images that calibration may take."""
-    if isinstance(count, bool) or not isinstance(count, int) or not FEWEST <= count <= MOST:
+    if not (is_whole(count) and FEWEST <= count <= MOST):
         raise UserError(f"`calibration_count` must be {FEWEST} to {MOST}. Received: {count!r}")
 
 

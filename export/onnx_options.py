@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from auxzoo.checks import is_whole
 from auxzoo.errors import UserError
 
 from .formats import OPSET
@@ -41,8 +42,9 @@ class OnnxOptions:
     calibration_method: str = "min_max"
 
     def __post_init__(self):
-        if isinstance(self.opset, bool) or not isinstance(self.opset, int) or self.opset not in OPSETS:
+        if not (is_whole(self.opset) and self.opset in OPSETS):
             raise UserError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: opset={self.opset!r}")
+        object.__setattr__(self, "opset", int(self.opset))
         if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
             raise UserError(f"`layout` must be {' or '.join(LAYOUTS)}. Received: layout={self.layout!r}")
         if isinstance(self.batch, bool) or self.batch not in BATCHES:

@@ -9,6 +9,7 @@ import stat
 import urllib.parse
 from pathlib import Path
 
+from auxzoo.checks import is_whole
 from auxzoo.errors import UserError
 
 LOCAL = "127.0.0.1"
@@ -61,7 +62,7 @@ class PageServer(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder, host=LOCAL, port=0):
         self.folder = Path(folder)
-        if isinstance(port, bool) or not (isinstance(port, int) and 0 <= port <= 65535):
+        if not (is_whole(port) and 0 <= port <= 65535):
             raise UserError(f"`port` must be 0 to 65535. Received: {port!r}")
         if ":" in host:
             self.address_family = socket.AF_INET6

@@ -4,13 +4,13 @@ import json
 import re
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
 from auxzoo.errors import UserError
+from auxzoo.files import temporary_folder
 
 _LEAST_RUNS = 3
 
@@ -140,8 +140,8 @@ def profile_onnx(path, runs):
         list of `dict`, the dearest operator first: `name` of the node in the file that runs (after the runtime has
         fused operators), `operator`, `milliseconds` a run, `share` of the time in all operators.
     """
-    with tempfile.TemporaryDirectory(prefix="auxzoo-") as folder:
-        run = _load_onnx(path, 1, str(Path(folder) / "profile"))
+    with temporary_folder() as folder:
+        run = _load_onnx(path, 1, str(folder / "profile"))
         for _ in range(3 + runs):
             run()
         events = json.loads(Path(run.session.end_profiling()).read_text())

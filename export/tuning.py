@@ -1,7 +1,6 @@
 """The images by which layers that stay float are chosen: neither calibrated on nor evaluated on."""
 
-import numbers
-
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 
 TUNING_COUNT = 1000
@@ -19,7 +18,7 @@ def tuning_part(images, count=TUNING_COUNT, argument="tuning_count"):
     Raises:
         UserError: if `count` is not so, or there are fewer than two images.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    if not (is_whole(count) and count >= 1):
         raise UserError(f"`{argument}` must be 1 or more. Received: {count!r}")
     return images.split(min(count, images.size // 2), _SEED)
 
@@ -30,6 +29,6 @@ def checked_drop(max_drop):
     Raises:
         UserError: if it is no number from 0 to 100.
     """
-    if isinstance(max_drop, bool) or not isinstance(max_drop, numbers.Real) or not 0 <= max_drop <= 100:
+    if not (is_real(max_drop) and 0 <= max_drop <= 100):
         raise UserError(f"`max_drop` must be 0 to 100 points. Received: {max_drop!r}")
     return float(max_drop)

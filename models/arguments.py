@@ -1,7 +1,6 @@
 """Checks of the arguments that all compact networks share."""
 
-import numbers
-
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
@@ -36,7 +35,7 @@ def check_choice(argument, value, allowed):
 
 def check_momentum(argument, value):
     """Raises a `UserError` unless a momentum of batch normalisation is a number from 0 to less than 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
+    if not (is_real(value) and 0 <= value < 1):
         raise UserError(f"`{argument}` must be a number, 0 or more and less than 1. Received: {argument}={value!r}")
 
 
@@ -89,7 +88,7 @@ def finish(inputs, features, taps, num_classes, labels, preprocessing_fit, name)
 
 
 def _is_count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_whole(value) and value >= 1
 
 
 def layer_name_of(tensor):

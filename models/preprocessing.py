@@ -2,9 +2,9 @@
 
 import dataclasses
 import math
-import numbers
 from typing import Literal
 
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 
 # What networks of others take, factor and offset a channel, by the names of `keras.applications.imagenet_utils`. Its
@@ -48,14 +48,14 @@ class Preprocessing:
             raise UserError(f'`fit` must be "resize" or "pad". Received: fit={self.fit!r}')
         for field in ("height", "width"):
             size = getattr(self, field)
-            if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+            if not (is_whole(size) and size >= 1):
                 raise UserError(f"`{field}` must be 1 pixel or more. Received: {field}={size!r}")
         for field in ("scale", "offset"):
             values = getattr(self, field)
             if (
                 not isinstance(values, (list, tuple))
                 or len(values) != 3
-                or not all(isinstance(value, numbers.Real) and -math.inf < value < math.inf for value in values)
+                or not all(is_real(value) and -math.inf < value < math.inf for value in values)
             ):
                 raise UserError(f"`{field}` must be three numbers, one a channel. Received: {field}={values!r}")
             object.__setattr__(self, field, tuple(values))

@@ -9,13 +9,13 @@ imported, can be tried there too.
 import importlib
 import json
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from absl import logging
 
 from auxzoo.child_process import ChildFailed, run_module
+from auxzoo.files import temporary_folder
 
 COMPUTE_FILE = "compute.json"  # where a run keeps what was measured
 
@@ -58,9 +58,9 @@ def measure_compilations(network, batch_size, objective, optimization):
         "objective": objective.model_dump(),
         "optimization": optimization.model_dump(),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        network.save(Path(folder) / "network.keras")
-        return _run_child(Path(folder), job, {})
+    with temporary_folder() as folder:
+        network.save(folder / "network.keras")
+        return _run_child(folder, job, {})
 
 
 def measure_compute(settings):
@@ -79,8 +79,8 @@ def measure_compute(settings):
     choices = [compute["onednn"]] if isinstance(compute.get("onednn"), bool) else [True, False]
     rates = {}
     for onednn in choices:
-        with tempfile.TemporaryDirectory() as folder:
-            measured = _run_child(Path(folder), {"recipe": settings}, {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn))})
+        with temporary_folder() as folder:
+            measured = _run_child(folder, {"recipe": settings}, {"TF_ENABLE_ONEDNN_OPTS": str(int(onednn))})
         for compilation, rate in measured.items():
             if compute.get("compilation", "auto") in ("auto", compilation):
                 rates[compilation, onednn] = rate

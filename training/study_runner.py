@@ -5,14 +5,13 @@ import copy
 import json
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 from auxzoo.child_process import ChildFailed, run_module
 from auxzoo.errors import UserError
-from auxzoo.files import read_json, write_json
+from auxzoo.files import read_json, temporary_folder, write_json
 from auxzoo.machine import processor_name
 from auxzoo.metric_names import main_figures
 
@@ -199,13 +198,13 @@ def measure_costs_of_arms(study, folder, progress=print):
                     f"Received: {', '.join(map(str, values))}"
                 )
         onednn = next(iter(first_runs.values())).recipe.compute.onednn
-        with tempfile.TemporaryDirectory() as temporary:
+        with temporary_folder() as temporary:
             # Arms that differ in the schedule alone share a step.
             distinct = list(dict.fromkeys(map(json.dumps, jobs.values())))
-            (Path(temporary) / "jobs.json").write_text(json.dumps(distinct))
+            (temporary / "jobs.json").write_text(json.dumps(distinct))
             environment = {ONEDNN_VARIABLE: str(int(onednn))} if isinstance(onednn, bool) else {}
-            run_module("auxzoo.training.study_runner", Path(temporary), environment)
-            seconds = dict(zip(distinct, read_json(Path(temporary) / "seconds.json"), strict=True))
+            run_module("auxzoo.training.study_runner", temporary, environment)
+            seconds = dict(zip(distinct, read_json(temporary / "seconds.json"), strict=True))
         arms = {arm: {"seconds_per_step": seconds[json.dumps(job)], "job": job} for arm, job in jobs.items()}
         kept = {"processor": processor_name(), "arms": arms}
         write_json(file, kept)

@@ -6,6 +6,7 @@ import math
 import keras
 
 from auxzoo.auxiliary.operations import OPERATIONS
+from auxzoo.checks import is_real
 from auxzoo.errors import UserError
 
 # Of the hard-concrete distribution, arXiv:1712.01312, section 4.2: stretched to (LOW, HIGH), then clipped to [0, 1].
@@ -37,7 +38,7 @@ class Relaxation:
         if not isinstance(self.straight_through, bool):
             raise UserError(f"`straight_through` must be true or false. Received: {self.straight_through!r}")
         value = self.first_probability
-        if isinstance(value, bool) or not (isinstance(value, int | float) and 0 < value < 1):
+        if not (is_real(value) and 0 < value < 1):
             raise UserError(f"`first_probability` must be above 0 and below 1. Received: first_probability={value!r}")
 
 

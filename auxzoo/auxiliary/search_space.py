@@ -6,6 +6,7 @@ import random
 
 from auxzoo.auxiliary.gates import Relaxation
 from auxzoo.auxiliary.structure import DEFAULT_SUPERVISION, SUPERVISIONS, Node, Structure, tap_pairs, tap_tensor
+from auxzoo.checks import is_real
 from auxzoo.errors import UserError
 
 SEARCHED_OPERATIONS = ("convolution_1x1", "convolution_3x3", "separable_3x3", "separable_5x5", "identity")
@@ -95,9 +96,7 @@ class SearchSpace:
         Raises:
             UserError: if a tap does not exist or a value is not allowed.
         """
-        if isinstance(width_multiplier, bool) or not (
-            isinstance(width_multiplier, int | float) and 0 < width_multiplier < math.inf
-        ):
+        if not (is_real(width_multiplier) and 0 < width_multiplier < math.inf):
             raise UserError(f"`width_multiplier` must be above 0. Received: width_multiplier={width_multiplier!r}")
         pairs = tap_pairs(model, taps)
         names = [tap for tap, _ in pairs]

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from auxzoo.auxiliary.operations import OPERATIONS
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
@@ -49,7 +50,7 @@ class Node:
                 f"`operation` of node {self.name!r} must be one of {', '.join(OPERATIONS)}. "
                 f"Received: operation={self.operation!r}"
             )
-        if not isinstance(self.channels, int) or isinstance(self.channels, bool) or self.channels < 1:
+        if not (is_whole(self.channels) and self.channels >= 1):
             raise UserError(f"`channels` of node {self.name!r} must be 1 or more. Received: channels={self.channels!r}")
         if not isinstance(self.resolution, str | None):
             raise UserError(
@@ -61,6 +62,7 @@ class Node:
                 f"`links` of node {self.name!r} must be a list of names of taps. Received: links={self.links!r}"
             )
         object.__setattr__(self, "links", tuple(self.links))
+        object.__setattr__(self, "channels", int(self.channels))
         if len(set(self.links)) != len(self.links):
             raise UserError(f"`links` of node {self.name!r} must name a tap once. Received: links={self.links!r}")
 
@@ -163,9 +165,7 @@ class Structure:
             UserError: if a tap is unknown, or none is given for a model without a description; or a value is not
                 allowed.
         """
-        if isinstance(width_multiplier, bool) or not (
-            isinstance(width_multiplier, (int, float)) and 1 <= width_multiplier < math.inf
-        ):
+        if not (is_real(width_multiplier) and 1 <= width_multiplier < math.inf):
             raise UserError(f"`width_multiplier` must be 1 or more. Received: width_multiplier={width_multiplier!r}")
         pairs = tap_pairs(model, taps)
         shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}

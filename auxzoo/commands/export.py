@@ -156,10 +156,8 @@ def run(arguments):
 
 def _write_report(report, network, records, folder, evaluation):
     """Writes the page about the export, with what every file predicts for the same few images."""
-    import tempfile
-    from pathlib import Path
-
     from auxzoo import models
+    from auxzoo.files import temporary_folder
     from auxzoo.prediction import draw_some, open_predictor
     from auxzoo.report import write_report
     from auxzoo.training.outputs import fitting_images
@@ -167,7 +165,7 @@ def _write_report(report, network, records, folder, evaluation):
     description = models.describe(network)
     size = "×".join(map(str, network.input_shape[1:3]))
     subtitle = f"{description.kinds}, {size} px, {network.count_params():,} parameters"
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary_folder() as temporary:
         sheets = []
         if evaluation is not None and description.tasks:
             images = fitting_images(network, evaluation, "--data")
@@ -176,7 +174,7 @@ def _write_report(report, network, records, folder, evaluation):
                 if "refused" in record:
                     continue
                 print(f"  drawing predictions of {record['file']} ...", flush=True)
-                sheet = Path(temporary) / f"{record['format']}.png"
+                sheet = temporary / f"{record['format']}.png"
                 draw_some(open_predictor(folder / record["file"]), images, count, sheet)
                 sheets.append((f"{record['file']}, {count} images", sheet))
         write_report(report, records, report.stem, subtitle, sheets)

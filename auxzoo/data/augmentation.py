@@ -4,6 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from auxzoo.checks import is_real, is_whole
 from auxzoo.data.targets import no_truth
 from auxzoo.errors import UserError
 
@@ -43,20 +44,20 @@ class Augmentation:
             if (
                 not isinstance(self.scale, (list, tuple))
                 or len(self.scale) != 2
-                or not all(isinstance(factor, (int, float)) and 0.1 <= factor <= 10 for factor in self.scale)
+                or not all(is_real(factor) and 0.1 <= factor <= 10 for factor in self.scale)
                 or self.scale[0] > self.scale[1]
             ):
                 raise UserError(
                     f"`scale` must be the smallest and the largest factor, 0.1 to 10. Received: scale={self.scale!r}"
                 )
             object.__setattr__(self, "scale", tuple(map(float, self.scale)))
-        if isinstance(self.colour, bool) or not 0 <= self.colour <= 1:
+        if not (is_real(self.colour) and 0 <= self.colour <= 1):
             raise UserError(f"`colour` must be 0 to 1. Received: colour={self.colour!r}")
         if not isinstance(self.flip, bool):
             raise UserError(f"`flip` must be true or false. Received: flip={self.flip!r}")
-        if not isinstance(self.shift, int) or self.shift < 0:
+        if not (is_whole(self.shift) and self.shift >= 0):
             raise UserError(f"`shift` must be 0 pixels or more. Received: shift={self.shift!r}")
-        if not 0 <= self.erase <= 1:
+        if not (is_real(self.erase) and 0 <= self.erase <= 1):
             raise UserError(f"`erase` must be a probability, 0 to 1. Received: erase={self.erase!r}")
 
     def __call__(self, images, seed):

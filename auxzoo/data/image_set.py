@@ -9,6 +9,7 @@ import PIL.ExifTags
 import PIL.Image
 import tensorflow as tf
 
+from auxzoo.checks import is_whole
 from auxzoo.data.augmentation import Augmentation
 from auxzoo.data.preprocessing import check_padding, preprocess
 from auxzoo.data.targets import checked_targets, fitted
@@ -145,15 +146,17 @@ class ImageSet:
 
         Args:
             preprocessing: `auxzoo.models.Preprocessing`.
-            batch_size: `int`.
+            batch_size: `int`, 1 or more.
 
         Returns:
             batches of `(float32 [batch, height, width, 3], truth)`. The truth is an array as in `targets`, dense ones
             at the size of the input; of several tasks a dict of them.
 
         Raises:
-            UserError: if a picture that shall be padded is too large; the first is named.
+            UserError: if `batch_size` is not so, or a picture that shall be padded is too large; the first is named.
         """
+        if not (is_whole(batch_size) and batch_size >= 1):
+            raise UserError(f"`batch_size` must be 1 or more. Received: batch_size={batch_size!r}")
         self._check_sizes(preprocessing)
         read = self._reader(preprocessing)
 
@@ -182,8 +185,8 @@ class ImageSet:
             UserError: if `batch_size` is not so, a picture that shall be padded is too large (the first is named),
                 or the augmentation does not fit the input.
         """
-        if not 1 <= batch_size <= self.size:
-            raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size}")
+        if not (is_whole(batch_size) and 1 <= batch_size <= self.size):
+            raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size!r}")
         augmentation = augmentation or Augmentation()
         augmentation.check_size(preprocessing.height, preprocessing.width)
         self._check_sizes(preprocessing)
@@ -285,8 +288,8 @@ class ImageSet:
         return record if isinstance(record, np.ndarray) else pixels_of(record)
 
     def _permutation(self, count, largest, seed):
-        if not 1 <= count <= largest:
-            raise UserError(f"`count` must be 1 to {largest} for {self.name}. Received: count={count}")
+        if not (is_whole(count) and 1 <= count <= largest):
+            raise UserError(f"`count` must be 1 to {largest} for {self.name}. Received: count={count!r}")
         return np.random.default_rng(seed).permutation(self.size)
 
     def _check_sizes(self, preprocessing):

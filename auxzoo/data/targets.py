@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
-import numbers
 
 import numpy as np
 import tensorflow as tf
 
+from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.tasks import Task
@@ -44,18 +44,15 @@ class Target:
         if not isinstance(self.feature, str | None) or self.feature == "":
             raise UserError(f"`feature` of {name!r} must be a name or None. Received: feature={self.feature!r}")
         if not isinstance(self.void, (list, tuple)) or not all(
-            isinstance(value, numbers.Integral) and not isinstance(value, bool) and 0 <= value <= VOID
-            for value in self.void
+            is_whole(value) and 0 <= value <= VOID for value in self.void
         ):
             raise UserError(f"`void` of {name!r} must be a list of values, 0 to {VOID}. Received: void={self.void!r}")
         object.__setattr__(self, "void", tuple(self.void))
         if self.void and self.task.kind != "segmentation":
             raise UserError(f"`void` may be set only of a segmentation. Received: {name!r}, a {self.task.kind}")
-        if isinstance(self.factor, bool) or not (
-            isinstance(self.factor, numbers.Real) and math.isfinite(self.factor) and self.factor != 0
-        ):
+        if not (is_real(self.factor) and math.isfinite(self.factor) and self.factor != 0):
             raise UserError(f"`factor` of {name!r} must be a number other than 0. Received: factor={self.factor!r}")
-        if isinstance(self.missing, bool) or not isinstance(self.missing, numbers.Real | None):
+        if not (self.missing is None or is_real(self.missing)):
             raise UserError(f"`missing` of {name!r} must be a number or None. Received: missing={self.missing!r}")
         if (self.factor != 1 or self.missing is not None) and self.task.kind != "regression":
             raise UserError(

@@ -112,9 +112,13 @@ class TestTrainingBatches:
         with pytest.raises(auxzoo.UserError, match=f"`shift` must be less than .* 8x8. Received: shift={shift}"):
             make_images(10).training_batches(SMALL, 4, seed=0, augmentation=Augmentation(shift=shift))
 
-    def test_too_large_a_batch_is_refused(self, make_images):
-        with pytest.raises(auxzoo.UserError, match="`batch_size` must be 1 to 10. Received: batch_size=11"):
-            make_images(10).training_batches(SMALL, 11, seed=0)
+    @pytest.mark.parametrize("size", [0, 11, 2.0, True])
+    def test_a_batch_of_no_such_size_is_refused(self, make_images, size):
+        with pytest.raises(auxzoo.UserError, match=f"`batch_size` must be 1 to 10. Received: batch_size={size}"):
+            make_images(10).training_batches(SMALL, size, seed=0)
+        if size != 11:  # more than there are make one batch
+            with pytest.raises(auxzoo.UserError, match=f"`batch_size` must be 1 or more. Received: batch_size={size}"):
+                make_images(10).batches(SMALL, size)
 
 
 class TestAugmentation:
@@ -157,7 +161,11 @@ class TestAugmentation:
         assert 16 < erased.sum() < 48
 
     @pytest.mark.parametrize(
-        "arguments", [{"shift": -1}, {"shift": 1.5}, {"erase": 1.1}, {"erase": -0.1}, {"flip": "yes"}]
+        "arguments",
+        [
+            *({"shift": -1}, {"shift": 1.5}, {"shift": True}, {"erase": 1.1}, {"erase": -0.1}, {"erase": "often"}),
+            *({"flip": "yes"}, {"colour": "strong"}, {"colour": 1.1}, {"scale": (0.5, "2")}, {"scale": (2, 1)}),
+        ],
     )
     def test_bad_settings_are_named(self, arguments):
         (name,) = arguments
@@ -175,6 +183,11 @@ class TestParts:
         assert sorted([*rest.indices, *held_out.indices]) == list(range(30))
         np.testing.assert_array_equal(images.split(10, seed=1)[1].indices, held_out.indices)
         assert rest.sample(5, seed=0).overlaps(rest)
+
+    @pytest.mark.parametrize("count", [0, 10, 1.0, "3"])
+    def test_a_part_of_no_such_size_is_refused(self, make_images, count):
+        with pytest.raises(auxzoo.UserError, match=f"`count` must be 1 to 9 for noise 0. Received: count={count!r}"):
+            make_images(10).split(count, seed=0)
 
     def test_other_arrays_of_the_same_name_are_another_source(self, make_images):
         images, other = make_images(10, seed=0), make_images(10, seed=1)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import keras
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +44,11 @@ def test_is_frozen():
     structure = Structure(TAPS, (Node("first", ("stem",), "identity", 4),))
     with pytest.raises(dataclasses.FrozenInstanceError):
         structure.nodes = ()
+
+
+def test_channels_may_be_a_number_of_numpy():
+    structure = Structure(TAPS, (Node("first", ("stem",), "identity", np.int64(4)),))
+    assert Structure.from_dict(json.loads(json.dumps(structure.to_dict()))) == structure
 
 
 def written(**changes):
