@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from auxzoo.auxiliary import OPERATIONS, Node, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS, TASK_SHARING
 from auxzoo.data import ImageSet
-from auxzoo.models import zoo
+from auxzoo.models import resnet, zoo
 from auxzoo.training import read_recipe, set_threads, train
 
 set_threads()  # as the commands do: before the first operation
@@ -121,6 +121,17 @@ def pictures(tmp_path_factory):
                 content = tf.io.encode_png(picture.astype("uint8")).numpy()
                 (folder / split / label / f"{number:02d}.png").write_bytes(content)
     return folder
+
+
+@pytest.fixture(scope="module")
+def shallow_networks():
+    """Lets ResNet-18 have one block a stage in this process, for a module whose time is that of tracing.
+
+    Not together with `finished_runs`, which other modules compare with what child processes train.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, "ROWS", tuple((channels, 1, stride) for channels, _, stride in resnet.ROWS))
+        yield
 
 
 @pytest.fixture(scope="session")

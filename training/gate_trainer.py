@@ -6,6 +6,7 @@ import tensorflow as tf
 from auxzoo.auxiliary import LinkGate, OperationChoice, detach
 from auxzoo.auxiliary.structure import SUPERVISIONS
 
+from .outputs import compact_prediction
 from .presence import heads_present
 from .trainer import Trainer
 from .unrolled import unrolled_gradient
@@ -189,4 +190,4 @@ class GateTrainer(Trainer):
         moves_gates = tf.logical_and(step >= self.warm_up_steps, step % self.gates.settings.every == 0)
         tf.cond(moves_gates, move_gates, lambda: False)
         self.optimizer.apply(gradients, self.trained_variables)
-        return self._update_metrics(truth, outputs, losses)
+        return self._update_metrics(truth, {"": compact_prediction(outputs)}, losses)

@@ -8,7 +8,7 @@ import pydantic
 from auxzoo.tasks import Task
 
 from ..models.names import COMPACT_OUTPUT, auxiliary_outputs
-from .outputs import by_task, is_joint_output, mean
+from .outputs import by_task, compact_prediction, is_joint_output, mean
 from .settings import Settings
 from .task_losses import distillation_loss, task_loss
 
@@ -106,11 +106,14 @@ class Objective(Settings):
             the tasks; of several tasks `TASK_loss` of the compact network too, not weighted.
         """
         weights = {task.name: self.task_weights.get(task.name, 1.0) for task in tasks}
+        taken_over = dict(weights)
         if uncertainty is not None:
             for index, task in enumerate(tasks):
                 # arXiv:1705.07115, equation 10: a regression has half the factor of a classification.
-                factor = 0.5 if task.kind == "regression" else 1.0
-                weights[task.name] *= factor * ops.exp(-uncertainty[index])
+                factor = (0.5 if task.kind == "regression" else 1.0) * ops.exp(-uncertainty[index])
+                weights[task.name] *= factor
+                # Learned of the compact network alone, as without an auxiliary: its terms take the weights over.
+                taken_over[task.name] *= ops.stop_gradient(factor)
         truth = by_task(tasks, truth)
 
         def losses_of(output):
@@ -125,22 +128,22 @@ class Objective(Settings):
                 for task in tasks
             }
 
-        def weighted(losses):
+        def weighted(losses, weights):
             return _sum([weights[name] * loss for name, loss in losses.items()])
 
         penalty = [] if uncertainty is None else [0.5 * ops.sum(uncertainty)]
         is_joint = is_joint_output(outputs)
-        compact = losses_of(outputs[COMPACT_OUTPUT] if is_joint else outputs)
+        compact = losses_of(compact_prediction(outputs))
         of_tasks = {f"{name}_loss": loss for name, loss in compact.items()} if len(tasks) > 1 else {}
         if not is_joint:
-            return {"loss": _sum([weighted(compact), *penalty]), **of_tasks}
+            return {"loss": _sum([weighted(compact, weights), *penalty]), **of_tasks}
         heads, present, teachers = auxiliary_outputs(outputs), None, None
         if presence is not None:
             present = [presence[name] for name in outputs if name != COMPACT_OUTPUT]
             teachers = [ops.ones_like(present[0]), *present]
         terms = {
-            "compact_loss": weighted(compact),
-            "auxiliary_loss": mean([weighted(losses_of(head)) for head in heads], present),
+            "compact_loss": weighted(compact, weights),
+            "auxiliary_loss": mean([weighted(losses_of(head), taken_over) for head in heads], present),
         }
         parts = [terms["compact_loss"], self.auxiliary_weight_at(progress) * terms["auxiliary_loss"], *penalty]
         if self.distillation_weight:
@@ -148,11 +151,16 @@ class Objective(Settings):
             teacher = by_task(tasks, mean([outputs[COMPACT_OUTPUT], *heads], teachers))
             divergences = {
                 task.name: distillation_loss(
-                    task, student[task.name], detached(teacher[task.name]), self.distillation_temperature
+                    task,
+                    truth[task.name],
+                    student[task.name],
+                    detached(teacher[task.name]),
+                    self.distillation_temperature,
+                    self.class_weights.get(task.name),
                 )
                 for task in tasks
             }
-            terms["distillation_loss"] = weighted(divergences)
+            terms["distillation_loss"] = weighted(divergences, taken_over)
             parts.append(self.distillation_weight * terms["distillation_loss"])
         return {"loss": _sum(parts), **terms, **of_tasks}
 

@@ -80,6 +80,11 @@ def number_of_classes(network, task):
     return by_task(tasks_of(network), compact_output(network))[task.name].shape[-1]
 
 
+def compact_prediction(outputs):
+    """Returns what the compact network predicts, of what it or a joint network returned."""
+    return outputs[COMPACT_OUTPUT] if is_joint_output(outputs) else outputs
+
+
 def measured_outputs(outputs):
     """Returns prefix of a metric's name -> what is measured: of a joint network three predictions, else one.
 

@@ -21,38 +21,49 @@ def task_loss(task, truth, prediction, label_smoothing=0.0, class_weights=None):
         class_weights: numbers `[classes]`; a mean with these weights is taken. 1 each if `None`.
     """
     if task.kind == "regression":
-        valid = ops.logical_not(ops.isnan(truth))
         # Replaced before anything is computed: a NaN times 0 is NaN, and its gradient too.
-        losses = _huber((prediction[..., 0] - ops.where(valid, truth, 0.0)) / task.scale)
-        weights = ops.cast(valid, losses.dtype)
+        losses = _huber((prediction[..., 0] - ops.where(_has_number(truth), truth, 0.0)) / task.scale)
     else:
         classes = prediction.shape[-1]
-        truth = ops.cast(truth, "int32")
-        one_hot = ops.one_hot(truth, classes, dtype=prediction.dtype)  # zeros where there is no truth
+        one_hot = ops.one_hot(ops.cast(truth, "int32"), classes, dtype=prediction.dtype)  # zeros without truth
         targets = one_hot * (1 - label_smoothing) + label_smoothing / classes
         losses = ops.categorical_crossentropy(targets, prediction, from_logits=True)
-        weights = ops.cast(has_class(task, truth), losses.dtype)
-        if class_weights is not None:
-            weights = weights * ops.sum(one_hot * ops.cast(class_weights, losses.dtype), axis=-1)
-    return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1e-12)
+    return _mean_over_truth(task, truth, losses, class_weights)
 
 
-def distillation_loss(task, student, teacher, temperature):
-    """Returns how far a prediction is from a teacher's, a scalar.
+def distillation_loss(task, truth, student, teacher, temperature, class_weights=None):
+    """Returns how far a prediction is from a teacher's, a scalar; the mean is that of `task_loss`.
+
+    What has no truth is left out here too: the grey round a picture that was made smaller is nothing to learn from.
 
     Args:
         task: `Task`.
+        truth: as of `task_loss`.
         student: prediction, as of `task_loss`.
         teacher: another one. Of a regression the loss is that of Huber.
         temperature: divides the logits; the term is multiplied by its square (arXiv:1503.02531).
+        class_weights: as of `task_loss`.
     """
     if task.kind == "regression":
-        return ops.mean(_huber((student - teacher) / task.scale))
+        return _mean_over_truth(task, truth, _huber((student - teacher)[..., 0] / task.scale))
     teacher = ops.softmax(teacher / temperature)
     student = ops.log_softmax(student / temperature)
     # Cross-entropy less the teacher's own entropy: the divergence is zero where both agree.
     divergence = ops.sum(teacher * (ops.log(teacher + 1e-12) - student), axis=-1)
-    return temperature**2 * ops.mean(divergence)
+    return temperature**2 * _mean_over_truth(task, truth, divergence, class_weights)
+
+
+def _mean_over_truth(task, truth, losses, class_weights=None):
+    """Returns the mean of the losses of all images or pixels with truth, weighted by their classes; 0 without any."""
+    if task.kind == "regression":
+        weights = ops.cast(_has_number(truth), losses.dtype)
+    else:
+        truth = ops.cast(truth, "int32")
+        weights = ops.cast(has_class(task, truth), losses.dtype)
+        if class_weights is not None:
+            class_weights = ops.cast(class_weights, losses.dtype)
+            weights = weights * ops.take(class_weights, ops.clip(truth, 0, class_weights.shape[0] - 1))
+    return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1e-12)
 
 
 def task_metric(task, classes, name):
@@ -71,13 +82,17 @@ def update_metric(metric, task, truth, prediction):
     elif task.kind == "segmentation":
         metric.update_state(ops.cast(truth, "int32"), prediction)
     else:
-        valid = ops.logical_not(ops.isnan(truth))
+        valid = _has_number(truth)
         metric.update_state(ops.where(valid, truth, 0.0), prediction[..., 0], sample_weight=ops.cast(valid, "float32"))
 
 
 def has_class(task, truth):
     """Returns where there is truth of a task with classes, `bool` of the truth's shape."""
     return ops.not_equal(truth, ops.cast(VOID if task.is_dense else MISSING_CLASS, truth.dtype))
+
+
+def _has_number(truth):
+    return ops.logical_not(ops.isnan(truth))
 
 
 def _huber(difference):

@@ -9,7 +9,7 @@ from auxzoo.metric_names import MAIN_METRICS, metric_name
 
 from ..models.names import is_joint
 from .normalization import fused_normalization
-from .outputs import by_task, measured_outputs, number_of_classes, tasks_of
+from .outputs import by_task, compact_prediction, measured_outputs, number_of_classes, tasks_of
 from .task_losses import task_metric, update_metric
 
 
@@ -21,9 +21,9 @@ class Trainer(keras.Model):
 
     Metrics: `loss` and, of the compact network in either case, `accuracy` (of a classification), `mean_iou` (of a
     segmentation) or `root_mean_squared_error` (of a regression); for a joint network also `compact_loss`,
-    `auxiliary_loss`, `distillation_loss`, and the metric as `auxiliary_...` (of the mean of the auxiliary's heads) and
-    `joint_...` (of the mean of all heads). With several tasks `TASK_loss`, and a metric each: `TASK_accuracy`,
-    `joint_TASK_mean_iou`.
+    `auxiliary_loss`, `distillation_loss`, and in `test_step` the metric as `auxiliary_...` (of the mean of the
+    auxiliary's heads) and `joint_...` (of the mean of all heads). With several tasks `TASK_loss`, and a metric each:
+    `TASK_accuracy`, `joint_TASK_mean_iou`.
 
     Args:
         network: functional `keras.Model` with logits as output, or a joint network.
@@ -92,7 +92,8 @@ class Trainer(keras.Model):
         images, truth = _images_and_truth(batch)
         outputs, losses, gradients = self._forward_and_backward(images, truth)
         self.optimizer.apply(gradients, self.trained_variables)
-        return self._update_metrics(truth, outputs, losses)
+        # At every pixel the heads' metrics take a part of a step that can be felt: they are left to `test_step`.
+        return self._update_metrics(truth, {"": compact_prediction(outputs)}, losses)
 
     def _forward_and_backward(self, images, truth):
         """Returns outputs, losses and the gradients of the weights, scaled as the optimiser wants them."""
@@ -132,7 +133,8 @@ class Trainer(keras.Model):
         """Measures one batch without training; the arguments and results of `train_step`."""
         images, truth = _images_and_truth(batch)
         outputs = self.network(images, training=False)
-        return self._update_metrics(truth, outputs, self._all_losses(truth, outputs, progress=1.0))
+        losses = self._all_losses(truth, outputs, progress=1.0)
+        return self._update_metrics(truth, measured_outputs(outputs), losses)
 
     def _all_losses(self, truth, outputs, progress, detached=keras.ops.stop_gradient, presence=None):
         uncertainty = None if self.uncertainty is None else self.uncertainty.value
@@ -140,16 +142,19 @@ class Trainer(keras.Model):
         # What the network adds of its own: regularisers of a foreign one.
         return losses | {"loss": losses["loss"] + sum(self.network.losses)} if self.network.losses else losses
 
-    def _update_metrics(self, truth, outputs, losses):
+    def _update_metrics(self, truth, measured, losses):
+        """Adds a batch to the metrics of what is measured, as of `measured_outputs`, and returns all that were."""
         truth = by_task(self.tasks, truth)
         batch_size = tf.shape(truth[self.tasks[0].name])[0]
         for name, metric in self._loss_metrics.items():
             metric.update_state(losses[name], sample_weight=batch_size)
-        for prefix, output in measured_outputs(outputs).items():
+        updated = [*self._loss_metrics.values()]
+        for prefix, output in measured.items():
             output = by_task(self.tasks, output)
             for task in self.tasks:
-                update_metric(self._task_metrics[prefix, task.name], task, truth[task.name], output[task.name])
-        return {metric.name: metric.result() for metric in self.metrics}
+                updated.append(self._task_metrics[prefix, task.name])
+                update_metric(updated[-1], task, truth[task.name], output[task.name])
+        return {metric.name: metric.result() for metric in updated}
 
 
 def _images_and_truth(batch):

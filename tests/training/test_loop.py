@@ -9,6 +9,7 @@ import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import Structure
 from auxzoo.data import Augmentation, ImageSet
+from auxzoo.models.arguments import finish
 from auxzoo.training import Objective, Optimization, Trainer, TrainingDiverged, fit, loop
 from auxzoo.training.loop import RUN_STATE_FILE
 
@@ -16,8 +17,15 @@ LABELS = ("a", "b", "c")
 
 
 def compact_network():
+    """A network of three convolutions, described as ours are: most of a test is tracing."""
     keras.utils.set_random_seed(0)
-    return models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3, labels=LABELS)
+    x = inputs = keras.Input((8, 8, 3), name="image")
+    taps = {}
+    for tap, channels, stride in (("stem", 8, 1), ("stage1", 8, 1), ("stage2", 16, 2)):
+        x = keras.layers.Conv2D(channels, 3, stride, "same", use_bias=False, kernel_initializer="he_normal")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9)(x)
+        taps[tap] = x = keras.layers.ReLU()(x)
+    return finish(inputs, x, taps, 3, LABELS, "resize", "small")
 
 
 def joint_network():
@@ -137,7 +145,7 @@ def test_history_tells_both_networks(undisturbed):
     build, _, history = undisturbed
     assert {"loss", "accuracy", "val_accuracy"} <= set(history)
     assert all(len(values) == EPOCHS for values in history.values())
-    joint = {"compact_loss", "auxiliary_loss", "distillation_loss", "auxiliary_accuracy", "joint_accuracy"}
+    joint = {"compact_loss", "auxiliary_loss", "distillation_loss", "val_auxiliary_accuracy", "val_joint_accuracy"}
     assert joint <= set(history) or build is compact_network
 
 
@@ -209,8 +217,10 @@ def test_nan_stops_the_run_and_names_the_step(tmp_path):
 
 def test_an_update_that_explodes_in_the_last_step_is_not_saved(images, tmp_path):
     exploding = Optimization(schedule="constant", learning_rate=1e38, weight_decay=0)
+    heavy = Objective(task_weights={"classification": 1e3})
+    arguments = {"epochs": 1, "batch_size": 64, "optimization": exploding, "objective": heavy, "verbose": 0}
     with pytest.raises(TrainingDiverged, match=r"became NaN or infinite in epoch 1, last step \(step 1 of the run\)"):
-        fit(compact_network(), images, epochs=1, batch_size=64, optimization=exploding, folder=tmp_path, verbose=0)
+        fit(compact_network(), images, folder=tmp_path, **arguments)
     assert list(tmp_path.iterdir()) == [], "a state with NaN was saved"
 
 

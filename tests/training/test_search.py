@@ -37,6 +37,7 @@ SMALL = (
     *("search.perturbation=1", "search.candidates=2", "search.rounds=2", "epochs=4"),
 )
 LINKS = [("stage1", "stem"), ("stage1", "stage1"), *(("stage2", tap) for tap in ("stem", "stage1", "stage2"))]
+pytestmark = pytest.mark.usefixtures("shallow_networks")
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ TASKS = (SURFACE, HEIGHT, KIND)
 BOTH = (SURFACE, HEIGHT)
 EACH = pytest.mark.parametrize("task", TASKS, ids=[task.kind for task in TASKS])
 SIZE = 16
+pytestmark = pytest.mark.usefixtures("shallow_networks")
 
 
 # What is worked out by hand, in numpy.
@@ -74,11 +75,18 @@ def loss_by_hand(task, truth, prediction, smoothing=0.0, class_weights=None):
     return np.average(losses, weights=None if class_weights is None else np.array(class_weights)[classes])
 
 
-def distillation_by_hand(task, student, teacher, temperature):
+def has_truth(task, truth):
+    return ~np.isnan(truth) if task.kind == "regression" else (truth != VOID) & (truth != MISSING)
+
+
+def distillation_by_hand(task, truth, student, teacher, temperature, class_weights=None):
+    counts = has_truth(task, truth)
     if task.kind == "regression":
-        return huber((student - teacher) / task.scale).mean()
+        return huber((student - teacher)[counts] / task.scale).mean()
     student, teacher = log_softmax(student / temperature), log_softmax(teacher / temperature)
-    return temperature**2 * (np.exp(teacher) * (teacher - student)).sum(axis=-1).mean()
+    divergences = (np.exp(teacher) * (teacher - student)).sum(axis=-1)[counts]
+    weights = None if class_weights is None else np.array(class_weights)[truth[counts]]
+    return temperature**2 * np.average(divergences, weights=weights)
 
 
 def resized_by_hand(values, size):
@@ -226,10 +234,10 @@ class TestTaskLoss:
             tape.watch(prediction)
             loss = task_loss(task, truth, prediction, label_smoothing=0.1)
         gradient = np.abs(tape.gradient(loss, prediction).numpy()).sum(axis=-1)
-        has_truth = ~np.isnan(truth) if task.kind == "regression" else (truth != VOID) & (truth != MISSING)
-        assert 0 < has_truth.sum() < has_truth.size
-        assert (gradient[~has_truth] == 0).all()
-        assert (gradient[has_truth] > 0).all()
+        counts = has_truth(task, truth)
+        assert 0 < counts.sum() < counts.size
+        assert (gradient[~counts] == 0).all()
+        assert (gradient[counts] > 0).all()
 
     def test_the_gradient_of_a_far_prediction_is_as_that_of_one_scale(self):
         prediction = tf.constant([[[[250.0], [-1e30], [30.0], [5.0]]]])
@@ -263,21 +271,33 @@ class TestTaskLoss:
 
     @EACH
     @pytest.mark.parametrize("temperature", [1.0, 3.0])
-    def test_distillation_is_how_far_the_student_is_from_the_teacher(self, task, temperature):
-        (_, student), (_, teacher) = self.data(task, 0), self.data(task, 1)
-        student, teacher = student / task.scale, teacher / task.scale
-        if task.kind == "regression":
-            student, teacher = student * task.scale, teacher * task.scale
-        found = float(distillation_loss(task, tf.constant(student), tf.constant(teacher), temperature))
-        expected = distillation_by_hand(task, student.astype("float64"), teacher.astype("float64"), temperature)
+    @pytest.mark.parametrize("is_weighted", [False, True], ids=["alike", "weighted"])
+    def test_distillation_is_how_far_the_student_is_from_the_teacher(self, task, temperature, is_weighted):
+        (truth, student), (_, teacher) = self.data(task, 0), self.data(task, 1)
+        if task.kind != "regression":
+            student, teacher = student / task.scale, teacher / task.scale
+        weights = [0.5, 4.0, 1.5][: len(task.labels)] if is_weighted and task.labels else None
+        found = float(distillation_loss(task, truth, tf.constant(student), tf.constant(teacher), temperature, weights))
+        student, teacher = student.astype("float64"), teacher.astype("float64")
+        expected = distillation_by_hand(task, truth, student, teacher, temperature, weights)
         assert expected > 0.1
         assert found == pytest.approx(expected, rel=1e-4)
 
     @EACH
     def test_distillation_of_the_same_is_nothing(self, task):
-        _, prediction = self.data(task)
+        truth, prediction = self.data(task)
         prediction = tf.constant(prediction / task.scale)
-        assert float(distillation_loss(task, prediction, prediction, 2.0)) == pytest.approx(0.0, abs=1e-6)
+        assert float(distillation_loss(task, truth, prediction, prediction, 2.0)) == pytest.approx(0.0, abs=1e-6)
+
+    @EACH
+    def test_distillation_pulls_only_where_there_is_truth(self, task):
+        (truth, student), (_, teacher) = self.data(task, 0), self.data(task, 1)
+        student = tf.constant(student / task.scale)
+        with tf.GradientTape() as tape:
+            tape.watch(student)
+            loss = distillation_loss(task, truth, student, tf.constant(teacher / task.scale), 2.0)
+        pulled = (tape.gradient(loss, student).numpy() != 0).any(axis=-1)
+        np.testing.assert_array_equal(pulled, has_truth(task, truth))
 
 
 TRUTH = {
@@ -346,7 +366,9 @@ class TestObjective:
             student = compact[task.name].astype("float64")
             teacher = np.mean([one[task.name].astype("float64") for one in (compact, *heads)], axis=0)
             weight = WEIGHTS.get(task.name, 1.0)
-            distillation += weight * distillation_by_hand(task, student, teacher, objective.distillation_temperature)
+            distillation += weight * distillation_by_hand(
+                task, TRUTH[task.name], student, teacher, objective.distillation_temperature
+            )
         assert found["distillation_loss"] == pytest.approx(distillation, rel=1e-4)
         expected = found["compact_loss"] + 0.4 * found["auxiliary_loss"] + 0.7 * found["distillation_loss"]
         assert found["loss"] == pytest.approx(expected, rel=1e-5)
@@ -398,6 +420,16 @@ class TestObjective:
         factors = np.array([1.0, 0.5, 1.0]) * np.exp(-self.LOG_VARIANCES)
         expected = 0.5 - factors * [losses["surface"], losses["height"], losses["kind"]]
         np.testing.assert_allclose(tape.gradient(terms["loss"], logarithms), expected, rtol=1e-4)
+
+    def test_an_auxiliary_moves_no_variance(self):
+        compact, head = (as_tensors(self.prediction(seed)) for seed in (0, 1))
+        logarithms, gradients = tf.constant(self.LOG_VARIANCES), []
+        for outputs in (compact, {"compact": compact, "auxiliary": head}):
+            with tf.GradientTape() as tape:
+                tape.watch(logarithms)
+                terms = Objective().losses(TRUTH, outputs, 0.0, TASKS, uncertainty=logarithms)
+            gradients.append(tape.gradient(terms["loss"], logarithms))
+        np.testing.assert_allclose(*gradients, rtol=1e-6)
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -595,6 +627,14 @@ class TestTrainer:
         expected = metric_by_hand(task, predicted, [truth[:7], truth[7:]])
         metric = {"segmentation": "mean_iou", "regression": "root_mean_squared_error"}.get(task.kind, "accuracy")
         assert found[f"{prefix}{task.name}_{metric}"] == pytest.approx(expected, rel=1e-4)
+
+    def test_heads_are_measured_where_nothing_is_trained(self, measured, images):
+        found, _ = measured
+        batch = next(iter(images.batches(models.Preprocessing(SIZE, SIZE), 8)))
+        trained = self.make(joint_of(tiny())).train_step(batch)
+        of_heads = {name for name in found if name.startswith(("auxiliary_", "joint_"))} - {"auxiliary_loss"}
+        assert len(of_heads) == 2 * len(TASKS)
+        assert set(trained) == set(found) - of_heads
 
     def test_losses_are_means_over_images_and_not_over_batches(self, measured, images):
         found, outputs = measured
