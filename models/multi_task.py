@@ -8,6 +8,7 @@ from auxzoo.tasks import Task
 from .arguments import check_count, check_name, layer_name_of
 from .description import describe, described
 from .heads import CHANNELS, classification_head, dense_head, pyramid
+from .names import branch_tap
 
 
 def MultiTask(backbone, tasks, channels=CHANNELS, name="multi_task"):
@@ -75,7 +76,7 @@ def with_heads(backbone, tasks, channels, name):
         prefix = f"{task.name}_" if len(tasks) > 1 else ""
         if task.is_dense:
             x = pyramid(features, _output_stride(size, features), channels, prefix)
-            taps[f"{prefix}aspp"] = x
+            taps[branch_tap(task.name if prefix else None)] = x
             outputs[task.name] = dense_head(x, size, classes or 1, task.scale, prefix)
         else:
             outputs[task.name] = classification_head(backbone.output, classes, prefix)

@@ -9,6 +9,11 @@ COMPACT_OUTPUT = "compact"
 AUXILIARY_OUTPUT = "auxiliary"
 
 
+def branch_tap(task=None):
+    """Returns the tap at the end of a dense head; `task` is the name of its task where the network has several."""
+    return "aspp" if task is None else f"{task}_aspp"
+
+
 def auxiliary_outputs(outputs):
     """Returns the values of the auxiliary's heads in a joint network's output dict, in their order."""
     return [value for name, value in outputs.items() if name.startswith(AUXILIARY_OUTPUT)]

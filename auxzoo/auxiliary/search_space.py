@@ -87,7 +87,7 @@ class SearchSpace:
 
         Args:
             model: functional Keras model with static shapes.
-            taps: names of taps or layers, from input to output; those of its description if `None`.
+            taps: as of `Structure.default`.
             width_multiplier: channels of a node as a multiple of its tap's, above 0.
             operations: what every node may apply, among `OPERATIONS`.
             relaxation: `Relaxation` of the gates; its default if `None`.

@@ -12,6 +12,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
 from ..models.costs import measure_costs
+from ..models.names import branch_tap
 
 # Of the JSON file; another number means a file that this version cannot read.
 FORMAT = 1
@@ -156,7 +157,8 @@ class Structure:
 
         Args:
             model: functional Keras model with static shapes.
-            taps: for a model that carries no description: names of its layers, from input to output.
+            taps: names of taps or layers, from input to output; if `None` those of the model's description, of which
+                a network with several tasks leaves out the ends of their own branches.
             width_multiplier: channels of a node as a multiple of its tap's, 1 or more.
             supervision: as of the structure.
             tasks: as of the structure.
@@ -277,6 +279,9 @@ class Structure:
 def tap_pairs(model, taps=None):
     """Returns pairs `(tap, layer name)`: those of the model's description, or the given layer names.
 
+    If none are given, and there are several tasks, the ends of the tasks' own branches are left out: a node there would
+    supervise the branch of one task for all of them.
+
     Raises:
         UserError: if `taps` is missing for a model without a description, or names an unknown tap.
     """
@@ -288,7 +293,8 @@ def tap_pairs(model, taps=None):
                 f"`taps` must name layers of {getattr(model, 'name', model)!r}, which carries no description. "
                 "Received: taps=None"
             )
-        return tuple(known.items())
+        own = {branch_tap(task.name) for task in description.tasks} if len(description.tasks) > 1 else ()
+        return tuple((tap, layer) for tap, layer in known.items() if tap not in own)
     taps = tuple(taps)
     if not taps:
         raise UserError("`taps` must name at least one layer. Received: taps=()")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import models
-from auxzoo.auxiliary import Node, Structure
+from auxzoo.auxiliary import Node, SearchSpace, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS, tap_pairs
 from auxzoo.models.names import AUXILIARY_PREFIX, auxiliary_outputs, is_joint
 
@@ -267,6 +267,19 @@ class TestSeveralTasks:
         assert names.count("auxiliary_stage4_operation") == 1
         for task in ("scene", "surface", "depth"):
             assert f"auxiliary_stage4_{task}_predictions" in names
+
+    @pytest.mark.parametrize(
+        ("make", "options"),
+        [(Structure.default, {"tasks": tasks}) for tasks in ("shared", "separate")] + [(SearchSpace.default, {})],
+        ids=["shared", "separate", "searched"],
+    )
+    def test_no_task_is_taught_through_the_branch_of_another(self, network, make, options):
+        assert {"surface_aspp", "depth_aspp"} <= dict(network.description.taps).keys()
+        joint = auxzoo.attach(network, make(network, **options))
+        for head in auxiliary_outputs(joint.output):
+            below = operations_below(*head.values())
+            assert "stage1_block1_add" in below
+            assert not [name for name in below if name.startswith(("surface_aspp", "depth_aspp"))]
 
     def test_separate_auxiliaries_share_no_layer(self, network):
         joint = auxzoo.attach(network, Structure.default(network, tasks="separate"))
