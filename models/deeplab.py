@@ -7,11 +7,12 @@ from .heads import CHANNELS
 from .multi_task import with_heads
 
 
-def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, name="deeplab_lite"):
+def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, low_level=True, name="deeplab_lite"):
     """A segmentation head over a backbone: a light ASPP with image pooling, and bilinear upsampling.
 
     Branches: 1x1 convolution, separable 3x3 convolutions at two atrous rates, image pooling; concatenated,
-    projected by 1x1, classified by 1x1, and upsampled to the size of the input.
+    projected by 1x1, classified by 1x1, added to what a 1x1 convolution sees in finer features, and upsampled to the
+    size of the input.
 
     Args:
         backbone: `Network` without head whose features have an output stride of 16 or 8, such as
@@ -19,6 +20,8 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, name="deepl
         num_classes: `int`, 1 or more.
         labels: names of the classes, `num_classes` of them, or none.
         channels: `int`, width of the ASPP's branches.
+        low_level: whether logits of the features at twice the resolution, or the next finer of the backbone's taps, are
+            added. They cost next to nothing, and what is smaller than a cell of 16 pixels is lost without them.
         name: `str`, name of the network.
 
     Returns:
@@ -28,7 +31,8 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, name="deepl
     Raises:
         UserError: if `backbone` has a head or another output stride, or an argument is wrong.
 
-    Source: arXiv:1706.05587, figure 5; separable branches as in arXiv:1802.02611.
+    Source: arXiv:1706.05587, figure 5; separable branches as in arXiv:1802.02611; logits of low-level features as in
+    arXiv:1905.02244, figure 10.
 
     Example:
         >>> backbone = auxzoo.models.MobileNetV2((96, 96, 3), alpha=0.35, output_stride=16)
@@ -38,4 +42,4 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, name="deepl
     check_count("num_classes", num_classes)
     check_classes(num_classes, labels)
     task = Task("segmentation", "segmentation", labels)
-    return with_heads(backbone, {task: num_classes}, channels, name)
+    return with_heads(backbone, {task: num_classes}, channels, low_level, name)

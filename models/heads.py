@@ -5,6 +5,8 @@ import keras
 # Atrous rates of the separable branches at output stride 16; doubled at 8 (arXiv:1706.05587, table 4, of which
 # the light version keeps two rates).
 RATES = (6, 12)
+# Rows and columns of the features that they are for, of images of 513 px at output stride 16.
+RATES_ARE_FOR = 33
 CHANNELS = 128
 
 
@@ -22,7 +24,9 @@ def pyramid(features, output_stride, channels, prefix=""):
 
     Args:
         features: symbolic tensor `[batch, rows, columns, any]`.
-        output_stride: 16 or 8; at 8 the rates are doubled.
+        output_stride: 16 or 8; at 8 the rates are doubled. On features smaller than those of an image of 513 px they
+            are smaller in proportion, and where both are the same there is one branch: the taps of a rate near the
+            features' size would lie outside, and learn nothing (arXiv:1706.05587, figure 4).
         channels: `int`, width of every branch.
         prefix: `str`, begins the layers' names.
 
@@ -30,8 +34,7 @@ def pyramid(features, output_stride, channels, prefix=""):
     """
     rows, columns = features.shape[1:3]
     branches = [_convolution(features, channels, f"{prefix}aspp_pointwise")]
-    for rate in RATES:
-        rate = rate * 16 // output_stride
+    for rate in _rates(min(rows, columns), output_stride):
         name = f"{prefix}aspp_rate{rate}"
         x = keras.layers.SeparableConv2D(channels, 3, padding="same", dilation_rate=rate, use_bias=False, name=name)(
             features
@@ -48,7 +51,14 @@ def pyramid(features, output_stride, channels, prefix=""):
     return _convolution(x, channels, f"{prefix}aspp_projection")
 
 
-def dense_head(features, size, channels, scale=1.0, prefix=""):
+def _rates(size, output_stride):
+    """Returns the atrous rates for features of which the smaller of rows and columns is `size`."""
+    strides = 16 // output_stride
+    share = min(1.0, size / (RATES_ARE_FOR * strides))
+    return tuple(dict.fromkeys(max(1, round(rate * strides * share)) for rate in RATES))
+
+
+def dense_head(features, size, channels, scale=1.0, prefix="", low_level=None):
     """Returns predictions at every pixel, upsampled bilinearly to the size of the input.
 
     Args:
@@ -57,8 +67,17 @@ def dense_head(features, size, channels, scale=1.0, prefix=""):
         channels: `int`, number of classes; 1 for a regression.
         scale: what the numbers of a regression are multiplied by, so that they come out in the task's unit.
         prefix: `str`, begins the layers' names.
+        low_level: symbolic tensor of more rows and columns, whose own predictions are added at its resolution: what is
+            smaller than a cell of the features is seen there. None are added if `None`.
+
+    Source: predictions of low-level features, added: arXiv:1905.02244, figure 10.
     """
     x = keras.layers.Conv2D(channels, 1, name=f"{prefix}predictions")(features)
+    if low_level is not None:
+        name = f"{prefix}low_level"
+        x = keras.layers.Resizing(*low_level.shape[1:3], interpolation="bilinear", name=f"{name}_upsampling")(x)
+        added = keras.layers.Conv2D(channels, 1, name=f"{name}_predictions")(low_level)
+        x = keras.layers.Add(name=f"{name}_sum")([x, added])
     x = keras.layers.Resizing(*size, interpolation="bilinear", name=f"{prefix}upsampling")(x)
     if scale != 1:
         x = keras.layers.Rescaling(scale, name=f"{prefix}rescaling")(x)

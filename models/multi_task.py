@@ -5,13 +5,13 @@ import dataclasses
 from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
-from .arguments import check_count, check_name, layer_name_of
+from .arguments import check_choice, check_count, check_name, layer_name_of
 from .description import describe, described
 from .heads import CHANNELS, classification_head, dense_head, pyramid
 from .names import branch_tap
 
 
-def MultiTask(backbone, tasks, channels=CHANNELS, name="multi_task"):
+def MultiTask(backbone, tasks, channels=CHANNELS, low_level=True, name="multi_task"):
     """A head for every task over one backbone: classification, segmentation, dense regression, in any mix.
 
     A segmentation has the head of `DeepLabLite`, and a dense regression the same with one number a pixel.
@@ -21,6 +21,7 @@ def MultiTask(backbone, tasks, channels=CHANNELS, name="multi_task"):
             8, such as those of `MobileNetV2(..., output_stride=16)`. Its layers and weights are shared.
         tasks: list of `Task`, each with a name of its own; those with classes must have labels.
         channels: `int`, width of the branches of a dense head.
+        low_level: as of `DeepLabLite`, for every dense head.
         name: `str`, name of the network.
 
     Returns:
@@ -51,22 +52,24 @@ def MultiTask(backbone, tasks, channels=CHANNELS, name="multi_task"):
     for task in tasks:
         if task.kind != "regression" and not task.labels:
             raise UserError(f"`labels` of task {task.name!r} must name its classes. Received: none")
-    return with_heads(backbone, {task: len(task.labels) or None for task in tasks}, channels, name)
+    return with_heads(backbone, {task: len(task.labels) or None for task in tasks}, channels, low_level, name)
 
 
-def with_heads(backbone, tasks, channels, name):
+def with_heads(backbone, tasks, channels, low_level, name):
     """Returns the network of a backbone and a head for every task.
 
     Args:
         backbone: as of `MultiTask`.
         tasks: `dict` of `Task` to its number of classes; of a regression `None`.
         channels: `int`, width of the branches of a dense head.
+        low_level: `bool`, as of `DeepLabLite`.
         name: `str`, name of the network.
     """
     description = describe(backbone)
     if description.tasks:
         raise UserError(f"`backbone` must have no head. Received: {backbone.name!r} for {description.kinds}")
     check_count("channels", channels)
+    check_choice("low_level", low_level, (True, False))
     check_name(name)
     size = backbone.input_shape[1:3]
     # The last tap, not the output: MobileNetV2's 1280 channels are for its classifier only (arXiv:1801.04381, 6.3).
@@ -77,7 +80,8 @@ def with_heads(backbone, tasks, channels, name):
         if task.is_dense:
             x = pyramid(features, _output_stride(size, features), channels, prefix)
             taps[branch_tap(task.name if prefix else None)] = x
-            outputs[task.name] = dense_head(x, size, classes or 1, task.scale, prefix)
+            finer = _low_level_features(backbone, features) if low_level else None
+            outputs[task.name] = dense_head(x, size, classes or 1, task.scale, prefix, finer)
         else:
             outputs[task.name] = classification_head(backbone.output, classes, prefix)
     is_all_dense = all(task.is_dense for task in tasks)
@@ -89,6 +93,18 @@ def with_heads(backbone, tasks, channels, name):
     )
     outputs = outputs if len(outputs) > 1 else next(iter(outputs.values()))
     return described(backbone.input, outputs, described_heads, name)
+
+
+def _low_level_features(backbone, features):
+    """Returns the features of the last tap that has more rows and columns than `features`."""
+    for _, layer in reversed(describe(backbone).taps):
+        tensor = backbone.get_layer(layer).output
+        if tensor.shape[1] > features.shape[1] and tensor.shape[2] > features.shape[2]:
+            return tensor
+    raise UserError(
+        f"`low_level` must be False for a backbone without a tap of more than {features.shape[1]}x{features.shape[2]}. "
+        "Received: low_level=True"
+    )
 
 
 def _output_stride(size, features):

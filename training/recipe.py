@@ -38,6 +38,9 @@ class NetworkSettings(Settings):
     head_channels: int = pydantic.Field(128, ge=1)
     """Width of a head's branches, of tasks at every pixel."""
 
+    low_level: bool = True
+    """Whether such a head adds the predictions of finer features, as of `auxzoo.models.DeepLabLite`."""
+
     @pydantic.model_validator(mode="after")
     def _one_of_both(self):
         if (self.architecture is None) == (self.entry is None):

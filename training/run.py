@@ -202,7 +202,9 @@ def build_compact(recipe, tasks=None):
         network = constructor(**settings.arguments, **head)
     except TypeError as error:
         raise UserError(f"`network.arguments` must be arguments of {settings.architecture}: {error}") from None
-    return models.MultiTask(network, tasks, settings.head_channels, recipe.name) if recipe.data.targets else network
+    if not recipe.data.targets:
+        return network
+    return models.MultiTask(network, tasks, settings.head_channels, settings.low_level, recipe.name)
 
 
 def _placeholders(recipe):

@@ -98,7 +98,9 @@ def _network(arguments):
             backbone = values.pop("backbone", "MobileNetV2")
             if backbone not in architectures[:2]:
                 raise UserError(f"`backbone` must be one of MobileNetV2, ResNet18. Received: {backbone!r}")
-            head = {"num_classes": values.pop("num_classes", 21)}
+            head = {"num_classes": 21} | {
+                key: values.pop(key) for key in ("num_classes", "channels", "low_level") if key in values
+            }
             return models.DeepLabLite(getattr(models, backbone)(**{"output_stride": 16, **values}), **head)
         return getattr(models, arguments.name)(**{"num_classes": 1000, **values})
     except UserError:

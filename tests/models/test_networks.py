@@ -32,6 +32,14 @@ def several(constructor, tasks, size=(64, 48, 3), output_stride=16, **arguments)
     return models.MultiTask(constructor(size, output_stride=output_stride, **arguments), tasks, channels=16)
 
 
+def coarse():
+    """A backbone that has but one tap, its features at output stride 16."""
+    inputs = keras.Input((64, 64, 3), name="image")
+    x = keras.layers.AveragePooling2D(16, name="pooling")(inputs)
+    description = models.Description((("stage1", "pooling"),), models.Preprocessing(64, 64), trunk="pooling")
+    return models.description.described(inputs, x, description, "coarse")
+
+
 def headless():
     inputs = keras.Input((8, 8, 3))
     outputs = keras.layers.ReLU()(inputs)
@@ -140,7 +148,7 @@ class TestEveryNetwork:
         assert "image" in trunk
         heads = [layer.name for layer in network.layers if layer.name not in trunk]
         assert all(
-            any(word in name for word in ("pooling", "predictions", "aspp", "upsampling", "rescaling"))
+            any(word in name for word in ("pooling", "predictions", "aspp", "upsampling", "rescaling", "low_level"))
             for name in heads
         )
         assert not any("aspp" in name or "predictions" in name for name in trunk)
@@ -223,6 +231,44 @@ def test_output_stride_changes_no_weight(constructor, output_stride):
     plain, dilated = constructor((64, 64, 3)), constructor((64, 64, 3), output_stride=output_stride)
     assert [weight.shape for weight in plain.weights] == [weight.shape for weight in dilated.weights]
     assert dilated.output.shape[1] == 64 // output_stride
+
+
+class TestDenseHeads:
+    @pytest.mark.parametrize(
+        ("size", "output_stride", "rates"),
+        [
+            *(((513, 513, 3), 16, (6, 12)), ((513, 600, 3), 8, (12, 24)), ((1024, 1024, 3), 16, (6, 12))),
+            *(((180, 240, 3), 16, (2, 4)), ((128, 128, 3), 8, (3, 6)), ((32, 96, 3), 16, (1,))),
+        ],
+    )
+    def test_atrous_rates_fit_the_features(self, size, output_stride, rates):
+        network = deeplab(models.MobileNetV2, size, output_stride, alpha=0.35)
+        branches = [layer for layer in network.layers if isinstance(layer, keras.layers.SeparableConv2D)]
+        assert tuple(layer.dilation_rate for layer in branches) == tuple((rate, rate) for rate in rates)
+
+    @pytest.mark.parametrize("constructor", [models.MobileNetV2, models.ResNet18])
+    @pytest.mark.parametrize("output_stride", [16, 8])
+    def test_finer_features_have_a_part_in_the_prediction(self, constructor, output_stride, make_random):
+        network = make_random(deeplab(constructor, output_stride=output_stride))
+        predictions, finer = network.get_layer("predictions"), network.get_layer("low_level_predictions")
+        rows = network.get_layer("aspp_projection").output.shape[1]
+        assert finer.input.shape[1] == 2 * rows == 2 * 64 // output_stride
+        for variable in predictions.variables:
+            variable.assign(np.zeros(variable.shape))
+        image = np.random.default_rng(0).normal(size=(1, *network.input_shape[1:])).astype("float32")
+        expected = keras.layers.Resizing(64, 48)(keras.Model(network.input, finer.output)(image))
+        np.testing.assert_allclose(network(image), expected, atol=1e-5)
+        assert np.std(expected) > 0.01
+
+    @pytest.mark.parametrize("is_of_several", [False, True])
+    def test_they_may_be_left_out(self, is_of_several):
+        backbone = models.ResNet18((64, 48, 3), 0.125, output_stride=16)
+        network = (
+            models.MultiTask(backbone, [TASK, HEIGHT], low_level=False)
+            if is_of_several
+            else models.DeepLabLite(backbone, 3, low_level=False)
+        )
+        assert not [layer.name for layer in network.layers if "low_level" in layer.name]
 
 
 def test_resnet18_has_the_published_number_of_parameters():
@@ -337,6 +383,11 @@ def test_describe_refuses_a_foreign_model(foreign_model):
             lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, channels=0),
             r"`channels` must be 1 or more",
         ),
+        (
+            lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, low_level="yes"),
+            r"`low_level` must be one of True, False. Received: low_level='yes'",
+        ),
+        (lambda: models.DeepLabLite(coarse(), 3), r"`low_level` must be False for a backbone without a tap of more"),
         (
             lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), True),
             r"`num_classes` must be 1 or more. Received: num_classes=True",
