@@ -86,14 +86,23 @@ def open_predictor(name, network=None, timeout=SECONDS):
     Raises:
         UserError: if one cannot be opened, or a file's metadata are not right.
     """
-    from auxzoo import models
     from auxzoo.commands.common import load_network
 
     if str(name).endswith((".tflite", ".onnx")):
         return _predictor_of_file(str(name), network, timeout)
-    loaded = load_network(name)
-    predict = tf.function(lambda images: loaded(images, training=False), reduce_retracing=True)
-    return Predictor(predict, models.describe(loaded))
+    return predictor_of(load_network(name))
+
+
+def predictor_of(network):
+    """Returns the `Predictor` of a Keras network that carries a description.
+
+    Raises:
+        UserError: if it carries none.
+    """
+    from auxzoo import models
+
+    predict = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
+    return Predictor(predict, models.describe(network))
 
 
 def _predictor_of_file(path, network, timeout):

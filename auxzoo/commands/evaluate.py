@@ -12,6 +12,7 @@ from auxzoo.commands.common import (
     print_table,
     recipe_targets,
 )
+from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, load_described
 from auxzoo.metric_names import as_text, metric_name
 
 
@@ -19,6 +20,7 @@ def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     add_file_arguments(parser)
+    add_foreign_arguments(parser)
     parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
     parser.add_argument("--split", default="test", help="of the images (default: %(default)s)")
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
@@ -31,23 +33,28 @@ def run(arguments):
     from auxzoo.errors import UserError
 
     is_file = check_network_or_file(arguments)
+    if is_file:
+        check_none_given(arguments)
     if arguments.pictures and not arguments.pictures.endswith(".png"):
         raise UserError(f"`--pictures` must end in .png. Received: {arguments.pictures!r}")
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export.measurement import evaluate_file
     from auxzoo.pictures import MOST_PHOTOGRAPHS
-    from auxzoo.prediction import draw_some, open_predictor
+    from auxzoo.prediction import draw_some, open_predictor, predictor_of
     from auxzoo.training.evaluation import evaluate
     from auxzoo.training.outputs import fitting_images, images_for_tasks
 
     if arguments.pictures and not 1 <= arguments.count <= MOST_PHOTOGRAPHS:
         raise UserError(f"`--count` must be 1 to {MOST_PHOTOGRAPHS}. Received: {arguments.count}")
     # A broken file is told before any image is read.
-    predictor = open_predictor(arguments.name, arguments.network, arguments.timeout) if is_file else None
-    name = arguments.network if is_file else arguments.name
-    network = None if name is None else load_network(name)
-    description = predictor.description if is_file else models.describe(network)
+    if is_file:
+        predictor, name = open_predictor(arguments.name, arguments.network, arguments.timeout), arguments.network
+        network = None if name is None else load_network(name)
+        description = predictor.description
+    else:
+        predictor, name, network = None, arguments.name, load_described(arguments)
+        description = models.describe(network)
     if not description.tasks:
         raise UserError(f"`name` must be a network with a head. Received: {network.name}, {description.kinds}")
     targets = recipe_targets(arguments.recipe, name, description)
@@ -66,7 +73,7 @@ def run(arguments):
         print_table(_table(arguments.name, result, images, description.tasks))
     if arguments.pictures:
         count = min(arguments.count, images.size)
-        predictor = predictor or open_predictor(arguments.name)
+        predictor = predictor or predictor_of(network)
         draw_some(predictor, images, count, arguments.pictures, title=f"{arguments.name}: {images.name}")
         print(f"{count} predictions beside the truth are in {arguments.pictures}")
 

@@ -32,18 +32,47 @@ def load_exportable(arguments):
             describes itself.
     """
     from auxzoo.export.checks import exportable
-    from auxzoo.models.description import Description
-    from auxzoo.models.preprocessing import CONVENTIONS, Preprocessing
 
     network = exportable(load_network(arguments.name))
+    return (network, False) if _tells_of_itself(network, arguments) else _described(network, arguments)
+
+
+def load_described(arguments):
+    """Returns the network that a command names, with a description, as of `load_exportable`; it gives logits.
+
+    Raises:
+        UserError: as of `load_exportable`; but one that describes itself need not be fit for export.
+    """
+    from auxzoo.export.checks import exportable
+
+    network = load_network(arguments.name)
+    return network if _tells_of_itself(network, arguments) else _described(exportable(network), arguments)[0]
+
+
+def check_none_given(arguments):
+    """Raises a `UserError` if an argument of `add_foreign_arguments` is given, for a name that tells of itself."""
     given = [f"--{name}" for name in ("preprocessing", "labels", "task") if getattr(arguments, name) is not None]
-    if isinstance(getattr(network, "description", None), Description):
-        if given:
-            raise UserError(
-                f"`{given[0]}` may be given only for a .keras file that auxzoo did not make. "
-                f"Received: {arguments.name}, which tells of itself"
-            )
-        return network, False
+    if given:
+        raise UserError(
+            f"`{given[0]}` may be given only for a .keras file that auxzoo did not make. "
+            f"Received: {arguments.name}, which tells of itself"
+        )
+
+
+def _tells_of_itself(network, arguments):
+    from auxzoo.models.description import Description
+
+    if not isinstance(getattr(network, "description", None), Description):
+        return False
+    check_none_given(arguments)
+    return True
+
+
+def _described(network, arguments):
+    """Returns a foreign network with the description that the arguments give, and whether it ended in a soft-max."""
+    from auxzoo.models.description import Description, described
+    from auxzoo.models.preprocessing import CONVENTIONS, Preprocessing
+
     if arguments.preprocessing not in CONVENTIONS:
         raise UserError(
             f"`--preprocessing` must be one of {', '.join(CONVENTIONS)} for {arguments.name}, which auxzoo did not "
@@ -56,8 +85,7 @@ def load_exportable(arguments):
     description = Description(
         (), Preprocessing.by_convention(arguments.preprocessing, *size[:2]), _tasks(network, arguments)
     )
-    network.description = description
-    return network, had_softmax
+    return described(network.inputs[0], network.outputs[0], description, network.name), had_softmax
 
 
 def _tasks(network, arguments):

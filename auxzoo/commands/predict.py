@@ -1,6 +1,7 @@
 """`auxzoo predict NAME|FOLDER|FILE IMAGE...`."""
 
 from auxzoo.commands.common import add_file_arguments, check_network_or_file, load_tensorflow, percent
+from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, load_described
 
 
 def add_arguments(parser):
@@ -8,6 +9,7 @@ def add_arguments(parser):
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="photographs: JPEG, PNG, BMP, GIF")
     add_file_arguments(parser)
+    add_foreign_arguments(parser)
     parser.add_argument("--to", metavar="DIR", help="folder of the pictures (default: a new one in predicted/)")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures of the same names")
 
@@ -19,14 +21,19 @@ def run(arguments):
     from auxzoo.errors import UserError
     from auxzoo.files import numbered_folder
 
-    check_network_or_file(arguments)
+    is_file = check_network_or_file(arguments)
+    if is_file:
+        check_none_given(arguments)
     load_tensorflow()
     from auxzoo.data import read_image
     from auxzoo.data.preprocessing import check_padding
     from auxzoo.pictures import draw_prediction
-    from auxzoo.prediction import open_predictor
+    from auxzoo.prediction import open_predictor, predictor_of
 
-    predictor = open_predictor(arguments.name, arguments.network, arguments.timeout)
+    if is_file:
+        predictor = open_predictor(arguments.name, arguments.network, arguments.timeout)
+    else:
+        predictor = predictor_of(load_described(arguments))
     paths = [Path(image) for image in arguments.images]
     stems = [path.stem for path in paths]
     for stem in stems:

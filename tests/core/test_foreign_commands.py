@@ -1,4 +1,4 @@
-"""`auxzoo export` of `.keras` files that auxzoo did not make."""
+"""Commands on `.keras` files that auxzoo did not make."""
 
 import keras
 import numpy as np
@@ -92,6 +92,43 @@ class TestExport:
         outcome = command("quantization-report", "colours.keras", *arguments, "--calibration-count", "100")
         assert outcome.code == 0, outcome.error
         assert "classes" in outcome.output
+
+    @pytest.mark.parametrize("end", ENDS)
+    def test_it_is_measured_and_predicts_without_any_file(self, command, work, pictures, end):
+        network = classifier(end)
+        kernel, bias = network.get_weights()
+        network.set_weights([kernel[:, [LABELS.index(label) for label in sorted(LABELS)]], bias])
+        network.save("colours.keras")
+        arguments = ["--preprocessing", "torch", "--labels", str(pictures / "labels.txt")]
+        outcome = command("evaluate", "colours.keras", *arguments, "--data", f"folder:{pictures}")
+        assert outcome.code == 0, outcome.error
+        assert "100.00 % of 12 images" in outcome.output
+        outcome = command("predict", "colours.keras", str(pictures / "test/green/0.png"), *arguments, "--to", "drawn")
+        assert outcome.code == 0, outcome.error
+        assert outcome.output.startswith("0.png: green ")
+        assert (work / "drawn" / "0.png").exists()
+
+    @pytest.mark.parametrize("kind", ["segmentation", "regression"])
+    def test_an_output_at_every_pixel_is_drawn(self, command, work, pictures, kind):
+        inputs = keras.Input((8, 8, 3))
+        keras.Model(inputs, keras.layers.Conv2D(2 if kind == "segmentation" else 1, 1)(inputs)).save("dense.keras")
+        picture = str(pictures / "test/green/0.png")
+        outcome = command("predict", "dense.keras", picture, "--preprocessing", "none", "--task", kind, "--to", "drawn")
+        assert outcome.code == 0, outcome.error
+        assert ("class" in outcome.output.split("\n")[0]) == (kind == "segmentation")
+
+    @pytest.mark.parametrize("name", ["evaluate", "predict"])
+    def test_what_tells_of_itself_needs_no_arguments(self, command, work, pictures, name):
+        (work / "net.tflite").write_bytes(b"never read")
+        rest = ["--data", f"folder:{pictures}"] if name == "evaluate" else [str(pictures / "test/green/0.png")]
+        for network in ("resnet18_025_cifar10", "net.tflite"):
+            outcome = command(name, network, *rest, "--preprocessing", "tf")
+            assert outcome.code == 2
+            assert "`--preprocessing` may be given only for a .keras file that auxzoo did not make." in outcome.error
+        classifier("none").save("colours.keras")
+        outcome = command(name, "colours.keras", *rest)
+        assert outcome.code == 2
+        assert "`--preprocessing` must be one of tf, torch, unit, none for colours.keras" in outcome.error
 
     def test_an_output_at_every_pixel(self, command, work):
         inputs = keras.Input((8, 8, 3))
