@@ -7,7 +7,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import sha256, write_json, written_aside
 from auxzoo.pictures import COLOUR_MAP, NO_NUMBER, colours_of
 
-from .apart import Apart, FileApart
+from .apart import SECONDS, Apart, FileApart
 from .metadata import check_same, described_by, parse_metadata, tells_all
 from .web_runtime import FILES, PACKAGE, runtime_folder
 
@@ -17,7 +17,7 @@ _PAGE = Path(__file__).parent / "page"
 _PAGE_FILES = ("index.html", "style.css", "page.js", "picture.js", "prediction.js", "measurement.js")
 
 
-def write_page(path, folder, description=None, runtime_from=None, overwrite=False, progress=None):
+def write_page(path, folder, description=None, runtime_from=None, overwrite=False, progress=None, timeout=SECONDS):
     """Writes a folder that any web server can serve: page, runtime, the file, and what the page must know of it.
 
     Args:
@@ -29,6 +29,7 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
         runtime_from: as the `folder` of `runtime_folder`.
         overwrite: whether a folder that such a page was written to is replaced.
         progress: called with a line of text before each step, or `None`.
+        timeout: seconds, within which the file must be loaded.
 
     Returns:
         `Path` of the folder.
@@ -45,7 +46,7 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
     if folder.exists() and not (overwrite and (folder / FACTS_FILE).is_file() and (folder / "page.js").is_file()):
         what = "give --overwrite" if (folder / FACTS_FILE).is_file() else "it must be a new folder"
         raise UserError(f"`{folder}` exists already; {what}.")
-    facts = network_facts(path, description)
+    facts = network_facts(path, description, timeout)
     source, version = runtime_folder(runtime_from, progress)
     with written_aside(folder) as temporary:
         temporary.mkdir()
@@ -68,17 +69,18 @@ def check_path(path):
     Apart.check(path)
 
 
-def network_facts(path, description=None):
+def network_facts(path, description=None, timeout=SECONDS):
     """Returns what the page must know of an ONNX file, as plain JSON types.
 
     Args:
         path: `Path` of the file, which is run once in a child process.
         description: as of `write_page`.
+        timeout: as of `write_page`.
 
     Raises:
         UserError: as of `write_page`.
     """
-    file = FileApart(path)
+    file = FileApart(path, seconds=timeout)
     tensors = file.tensors()
     file.close()
     outputs = tensors.get("outputs") or [tensors["output"]]
@@ -109,6 +111,9 @@ def network_facts(path, description=None):
     facts["input"]["layout"] = layout
     facts["preprocessing"] = vars(preprocessing) | {"scale": [*preprocessing.scale], "offset": [*preprocessing.offset]}
     facts["tasks"] = [_of_task(task, path, outputs, len(description.tasks)) for task in description.tasks]
+    told = {} if metadata is None else {output.task: output.activation or "logits" for output in metadata.outputs}
+    for task in facts["tasks"]:
+        task["gives"] = told.get(task["name"])  # `None` where the file does not tell
     return facts
 
 

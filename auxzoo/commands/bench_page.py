@@ -1,12 +1,14 @@
 """`auxzoo bench-page FILE`."""
 
+from auxzoo.commands.common import add_file_arguments
+
 _PORT = 8765
 
 
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("file", help="an ONNX file that takes one image")
-    parser.add_argument("--network", help="of a file that says nothing of itself: the network it was exported from")
+    add_file_arguments(parser)
     parser.add_argument("--to", metavar="DIR", help="folder of the page (default: a new numbered one in pages/)")
     parser.add_argument("--overwrite", action="store_true", help="replace the page in --to")
     parser.add_argument(
@@ -47,6 +49,7 @@ def run(arguments):
         arguments.runtime_from,
         arguments.overwrite,
         progress=lambda line: print(f"  {line} ...", flush=True),
+        timeout=arguments.timeout,
     )
     if not read_json(folder / FACTS_FILE)["tasks"]:
         print("The file says nothing of its tasks: without --network the page measures latency and runs no pictures.")

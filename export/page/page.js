@@ -1,6 +1,6 @@
 // The page: loads the network, measures it, runs pictures, and keeps the figures.
 
-import { measure, mostThreads, openNetwork, tensorOf } from "./measurement.js";
+import { measure, mostThreads, openNetwork } from "./measurement.js";
 import { decodePicture, preprocess } from "./picture.js";
 import { element, show, showPicture } from "./prediction.js";
 
@@ -8,7 +8,7 @@ const at = (id) => document.getElementById(id);
 const milliseconds = (value) => `${value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(2) : value.toFixed(3)} ms`;
 
 // For the console, and for tests: everything that the page knows.
-const state = { ready: false, facts: null, content: null, session: null, threads: 0, figures: null, predictions: null };
+const state = { ready: false, facts: null, content: null, network: null, figures: null, predictions: null };
 globalThis.auxzoo = state;
 
 function tell(problem) {
@@ -39,13 +39,11 @@ async function fetched(name) {
 }
 
 async function open(threads) {
-  if (state.session && state.threads === threads) return;
-  await state.session?.release();
-  state.session = null;
-  const { session, load_ms } = await openNetwork(state.content, threads);
-  Object.assign(state, { session, threads });
-  state.figures.start.load_ms = load_ms;
-  at("load").textContent = milliseconds(load_ms);
+  if (state.network?.threads === threads) return;
+  await state.network?.close();
+  state.network = null;
+  state.network = await openNetwork(state.content, state.facts.input, threads);
+  at("load").textContent = milliseconds(state.network.load_ms);
 }
 
 function deviceFigures() {
@@ -100,10 +98,11 @@ async function measureLatency() {
   bar.value = 0;
   try {
     await open(Number(at("threads").value));
-    const found = await measure(state.session, state.facts.input, Number(at("runs").value), (share) => {
+    const found = await measure(state.network, state.facts.input, Number(at("runs").value), (share) => {
       bar.value = share;
     });
-    state.figures.latency = { ...found, threads: state.threads, backend: "wasm" };
+    const { threads, load_ms } = state.network;
+    state.figures.latency = { ...found, load_ms, threads, backend: "wasm" };
     at("median").textContent = milliseconds(found.median_ms);
     at("p95").textContent = milliseconds(found.p95_ms);
     at("first-run").textContent = milliseconds(found.first_run_ms);
@@ -121,9 +120,9 @@ async function runPicture(file) {
   const values = preprocess(picture, facts.preprocessing, facts.input.layout);
   await open(Number(at("threads").value));
   const began = performance.now();
-  const outputs = await state.session.run({ [facts.input.name]: tensorOf(values, facts.input.shape) });
+  const outputs = await state.network.run(values);
   const run_ms = performance.now() - began;
-  const shown = facts.tasks.map((task) => show(task, outputs[task.output], picture, facts.preprocessing));
+  const shown = facts.tasks.map((task) => show(task, outputs[task.output], picture, facts));
   at("results").replaceChildren(showPicture(picture, file.name), ...shown.map(({ node }) => node));
   state.predictions = shown.map(({ summary }) => summary);
   // Every pixel of every picture would make the download huge.
@@ -179,6 +178,7 @@ for (const id of ["choose", "photograph"]) {
 try {
   await start();
   await busy(() => open(1));
+  state.figures.start.load_ms = state.network?.load_ms ?? null;
 } catch (problem) {
   console.warn(problem);
   tell(problem);

@@ -1,26 +1,49 @@
-// Pictures as the input of a network: what auxzoo.data.preprocess does in Python, number for number.
+// Pictures as the input of a network: what auxzoo.data.preprocess does in Python, number for number (but where a picture is
+// transparent: a canvas does not keep the colours there).
 
 // A canvas of more pixels is refused by some phones.
 const MOST_PIXELS = 16_000_000;
+const LONGEST_EDGE_SHOWN = 720;
 
-/** Returns {width, height, data} of a picture file: red, green, blue, alpha, 0 to 255; `reduced` where it was too large. */
+/** Returns the size at which a picture is shown. */
+export function sizeShown(picture) {
+  const shrink = Math.min(1, LONGEST_EDGE_SHOWN / Math.max(picture.height, picture.width));
+  const shrunk = (size) => Math.max(1, Math.round(size * shrink));
+  return { height: shrunk(picture.height), width: shrunk(picture.width) };
+}
+
+/**
+ * Returns {width, height, data, canvas} of a picture file: red, green, blue, alpha, 0 to 255, and the picture as it is shown;
+ * `reduced` where it was too large.
+ */
 export async function decodePicture(file) {
   let bitmap;
   try {
-    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+    bitmap = await createImageBitmap(file, {
+      imageOrientation: "from-image",
+      colorSpaceConversion: "none",
+      premultiplyAlpha: "none",
+    });
   } catch {
     throw new Error(`${file.name} is no picture that this browser can read.`);
   }
   const shrink = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)));
   const width = Math.max(1, Math.floor(bitmap.width * shrink));
   const height = Math.max(1, Math.floor(bitmap.height * shrink));
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0, width, height);
+  const whole = drawn(bitmap, { height, width });
   bitmap.close();
-  return { width, height, data: context.getImageData(0, 0, width, height).data, canvas, reduced: shrink < 1 };
+  const { data } = whole.getContext("2d").getImageData(0, 0, width, height);
+  const canvas = drawn(whole, sizeShown({ height, width }));
+  [whole.width, whole.height] = [0, 0]; // phones let a page have so much of them, and no more
+  return { width, height, data, canvas, reduced: shrink < 1 };
+}
+
+/** Returns a canvas of a size with a picture on it. */
+function drawn(picture, { height, width }) {
+  const canvas = document.createElement("canvas");
+  [canvas.height, canvas.width] = [height, width];
+  canvas.getContext("2d", { willReadFrequently: true }).drawImage(picture, 0, 0, width, height);
+  return canvas;
 }
 
 /**

@@ -1,9 +1,8 @@
 // What a network's outputs say, and how it is shown: classes, a mask over the picture, or heights in colours.
 
-import { margins, resize } from "./picture.js";
+import { margins, resize, sizeShown } from "./picture.js";
 
 const OPACITY = 0.55;
-const LONGEST_EDGE = 720;
 
 const numbersOf = (tensor) => (tensor.data instanceof BigInt64Array ? Float32Array.from(tensor.data, Number) : tensor.data);
 
@@ -19,22 +18,25 @@ export function element(kind, className = "", text = "") {
   return made;
 }
 
-/** Returns {summary, node}: what is predicted for a task as plain numbers, and an element that shows it. */
-export function show(task, tensor, picture, preprocessing) {
+/**
+ * Returns {summary, node}: what is predicted for a task as plain numbers, and an element that shows it. `facts` tells the
+ * preprocessing, and by the layout of the input that of dense outputs.
+ */
+export function show(task, tensor, picture, facts) {
   const of = { classification: classification, segmentation: segmentation, regression: regression }[task.kind];
   const node = element("div", "task");
   node.append(element("h3", "", task.name.replaceAll("_", " ")));
-  const summary = of(task, tensor, picture, preprocessing, node);
+  const summary = of(task, tensor, picture, facts, node);
   return { summary: { task: task.name, kind: task.kind, ...summary }, node };
 }
 
-function classification(task, tensor, picture, preprocessing, node) {
+function classification(task, tensor, picture, facts, node) {
   const values = Array.from(numbersOf(tensor));
   if (values.length === 1 && task.labels.length !== 1) {
     node.append(element("p", "", nameOf(task, values[0]))); // a file that gives classes
     return { class: nameOf(task, values[0]), index: values[0] };
   }
-  const shares = sharesOf(values);
+  const shares = sharesOf(values, task.gives);
   const order = shares.map((_, index) => index).sort((one, other) => shares[other] - shares[one] || one - other);
   const top = order.slice(0, 5).map((index) => ({ class: nameOf(task, index), index, share: shares[index] }));
   const list = element("ol", "classes");
@@ -50,18 +52,22 @@ function classification(task, tensor, picture, preprocessing, node) {
   return { top, values };
 }
 
-/** Returns probabilities: the values themselves where they are some already, else their soft-max. */
-function sharesOf(values) {
+/**
+ * Returns probabilities: the values themselves where the file gives some already, else their soft-max. Where the file does
+ * not tell, values that add up to about 1 are probabilities; those of int8 are steps of 1/255.
+ */
+function sharesOf(values, gives) {
   const sum = values.reduce((total, value) => total + value, 0);
-  if (values.every((value) => value >= 0) && Math.abs(sum - 1) < 1e-3) return values;
+  const looksSo = values.every((value) => value >= 0) && Math.abs(sum - 1) < Math.max(1e-3, values.length / 510);
+  if (gives ? gives === "softmax" : looksSo) return values;
   const highest = Math.max(...values);
   const exponentials = values.map((value) => Math.exp(value - highest));
   const total = exponentials.reduce((one, other) => one + other, 0);
   return exponentials.map((value) => value / total);
 }
 
-function segmentation(task, tensor, picture, preprocessing, node) {
-  const { classes, height, width } = classesOf(task, tensor, picture, preprocessing);
+function segmentation(task, tensor, picture, facts, node) {
+  const { classes, height, width } = classesOf(tensor, picture, facts);
   const context = canvasOf(picture, height, width, node, "Mask over the picture");
   const image = context.getImageData(0, 0, width, height);
   const counts = new Array(task.colours.length).fill(0);
@@ -86,8 +92,8 @@ function segmentation(task, tensor, picture, preprocessing, node) {
   return { shares, height, width, classes: Array.from(classes) };
 }
 
-function regression(task, tensor, picture, preprocessing, node) {
-  const { values, height, width } = atSizeShown(tensor, 1, picture, preprocessing);
+function regression(task, tensor, picture, facts, node) {
+  const { values, height, width } = atSizeShown(tensor, picture, facts);
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
     if (value < low) low = value;
@@ -110,9 +116,9 @@ function regression(task, tensor, picture, preprocessing, node) {
 }
 
 /** Returns the class of every pixel that is shown. */
-function classesOf(task, tensor, picture, preprocessing) {
-  if (tensor.type.startsWith("int")) return nearestClasses(tensor, picture, preprocessing); // a file that gives classes
-  const { values, height, width } = atSizeShown(tensor, task.colours.length, picture, preprocessing);
+function classesOf(tensor, picture, facts) {
+  if (tensor.type.startsWith("int")) return nearestClasses(tensor, picture, facts); // a file that gives classes
+  const { values, height, width } = atSizeShown(tensor, picture, facts);
   const count = values.length / (height * width);
   const classes = new Uint8Array(height * width);
   for (let place = 0; place < classes.length; place += 1) {
@@ -126,8 +132,8 @@ function classesOf(task, tensor, picture, preprocessing) {
 }
 
 /** Classes must not be mixed: each pixel takes that of the nearest one. */
-function nearestClasses(tensor, picture, preprocessing) {
-  const own = withoutPadding(channelsLast(tensor, 1), picture, preprocessing);
+function nearestClasses(tensor, picture, facts) {
+  const own = withoutPadding(channelsLast(tensor, facts.input.layout), picture, facts.preprocessing);
   const { height, width } = sizeShown(picture);
   const classes = new Uint8Array(height * width);
   for (let row = 0; row < height; row += 1) {
@@ -141,21 +147,21 @@ function nearestClasses(tensor, picture, preprocessing) {
 }
 
 /** Returns a dense output, without what was put round the picture, at the size in which it is shown. */
-function atSizeShown(tensor, channels, picture, preprocessing) {
-  const own = withoutPadding(channelsLast(tensor, channels), picture, preprocessing);
+function atSizeShown(tensor, picture, facts) {
+  const own = withoutPadding(channelsLast(tensor, facts.input.layout), picture, facts.preprocessing);
   const { height, width } = sizeShown(picture);
   const same = own.height === height && own.width === width;
   return { values: same ? own.data : resize(own, height, width, false), height, width };
 }
 
 /** Returns {data, height, width, channels} of an output [1, rows, columns, channels], [1, channels, ...] or [1, ...]. */
-function channelsLast(tensor, channels) {
+function channelsLast(tensor, layout) {
   const data = numbersOf(tensor);
-  const dims = tensor.dims.length === 3 ? [...tensor.dims, 1] : tensor.dims;
-  if (dims[3] === channels || dims[1] !== channels) {
-    return { data, height: dims[1], width: dims[2], channels: dims[3] };
+  if (layout !== "NCHW" || tensor.dims.length === 3) {
+    const [, height, width, channels = 1] = tensor.dims;
+    return { data, height, width, channels };
   }
-  const [, count, height, width] = dims;
+  const [, count, height, width] = tensor.dims;
   const turned = new Float32Array(data.length);
   for (let channel = 0; channel < count; channel += 1) {
     for (let place = 0; place < height * width; place += 1) {
@@ -175,12 +181,6 @@ function withoutPadding(output, picture, preprocessing) {
     data.set(output.data.subarray(begin, begin + line), row * line);
   }
   return { data, height: picture.height, width: picture.width, channels: output.channels };
-}
-
-function sizeShown(picture) {
-  const shrink = Math.min(1, LONGEST_EDGE / Math.max(picture.height, picture.width));
-  const shrunk = (size) => Math.max(1, Math.round(size * shrink));
-  return { height: shrunk(picture.height), width: shrunk(picture.width) };
 }
 
 /** Puts a canvas with the picture into a node, and returns its context. */
