@@ -1,6 +1,6 @@
 """What the engines and calibration methods make of one network: accuracy and size side by side.
 
-python benchmarks/quantization.py mobilenet_v2_050_cifar10 --data tfds:cifar10_jpeg --data-dir DIR
+python benchmarks/quantization.py mobilenet_v2_050_cifar10 --data tfds:cifar10_jpeg --data-dir DIR --json FILE
 """
 
 import argparse
@@ -12,9 +12,10 @@ from auxzoo.files import write_json
 
 
 def main():
-    """Measures every pair and writes them beside this file."""
+    """Measures every pair, prints it and writes it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help="a published network, a folder of one, or a .keras file")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
     add_data_arguments(parser)
     arguments = parser.parse_args()
     load_tensorflow()
@@ -36,6 +37,10 @@ def main():
                     calibration_method=method,
                     engine=engine,
                 )
+            if "refused" in record:
+                rows.append({"engine": engine, "calibration_method": method, "refused": record["refused"]})
+                print(f"{engine:18} {method:15} refused: {record['refused']}", flush=True)
+                continue
             kept = (
                 "bytes",
                 "accuracy",
@@ -49,7 +54,8 @@ def main():
             rows.append({key: record[key] for key in kept})
             accuracy, error = percent(record["accuracy"]["accuracy"]), record["parity"]["mean_difference"]
             print(f"{engine:18} {method:15} {record['bytes']:>10,} bytes {accuracy:>6} % {error:.4f}", flush=True)
-    write_json(Path(__file__).with_suffix(".json"), {"network": arguments.name, "rows": rows})
+    if arguments.json:
+        write_json(Path(arguments.json), {"network": arguments.name, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -152,11 +152,15 @@ def timed(step, steps):
 
 
 def make_bare(network, images, labels, compilation):
-    """The least that a step is: forward, cross-entropy, backward, the same optimiser. No metrics, no callbacks."""
+    """The least that a step is: forward, cross-entropy, backward, the same optimiser. No metrics, no callbacks.
+
+    Batch-norm is that of our loop, or the comparison would be one of two batch-norms.
+    """
     import keras
     import tensorflow as tf
 
     from auxzoo.training import Objective, Optimization
+    from auxzoo.training.normalization import fused_normalization
 
     variables = network.trainable_variables
     optimizer = Optimization().build(1000, variables)
@@ -165,7 +169,7 @@ def make_bare(network, images, labels, compilation):
 
     @tf.function(jit_compile=compilation == "xla")
     def step(images, labels):
-        with tf.GradientTape() as tape:
+        with fused_normalization(network), tf.GradientTape() as tape:
             loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)(
                 tf.one_hot(labels, CLASSES), network(images, training=True)
             )
