@@ -24,7 +24,8 @@ class Objective(Settings):
     an auxiliary only the first term is left, so the same objective serves both arms of a comparison.
 
     Source: an auxiliary loss beside the main one, removed at inference: arXiv:1909.02214, 1:1 in
-    arXiv:1903.11236. Distillation with temperature: arXiv:1503.02531; the teacher is the mean of all heads.
+    arXiv:1903.11236. Distillation with temperature: arXiv:1503.02531; the teacher is the mean of all heads, and only
+    what has truth is taught.
 
     Example:
         >>> Objective(auxiliary_schedule="decay_to_zero").auxiliary_weight
@@ -36,7 +37,8 @@ class Objective(Settings):
 
     class_weights: dict[str, list[float] | Literal["median_frequency"]] = pydantic.Field(default_factory=dict)
     """Of a task with classes, by its name: a weight of every class; `median_frequency` takes those that make a class as
-    frequent in the training images as the median one (arXiv:1411.4734, section 6.3.2). 1 each if not named."""
+    frequent in the training images as the median one (arXiv:1411.4734, section 6.3.2). 1 each if not named. They hold
+    for every head and for distillation."""
 
     task_weights: dict[str, float] = pydantic.Field(default_factory=dict)
     """Weight of a task's losses, by its name; 1 if not named."""
