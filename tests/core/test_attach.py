@@ -19,12 +19,12 @@ PROPERTY = settings(derandomize=True, deadline=None, max_examples=12, suppress_h
 
 def foreign():
     """A network of `keras.applications` that this project has never seen."""
-    return keras.applications.EfficientNetB0(
-        weights=None, input_shape=(33, 47, 3), classes=4, classifier_activation=None
+    return keras.applications.MobileNet(
+        weights=None, input_shape=(33, 47, 3), alpha=0.25, classes=4, classifier_activation=None
     )
 
 
-FOREIGN_TAPS = ("stem_activation", "block2b_add", "block4c_add", "block6d_add", "top_activation")
+FOREIGN_TAPS = ("conv1_relu", "conv_pw_3_relu", "conv_pw_5_relu", "conv_pw_11_relu", "conv_pw_13_relu")
 # name -> (function that builds the network, taps of a foreign one)
 NETWORKS = {
     "mobilenet_v2": (lambda: models.MobileNetV2((32, 32, 3), 0.35, total_stride=16, num_classes=4), None),
@@ -47,7 +47,7 @@ NETWORKS = {
         ),
         None,
     ),
-    "efficientnet_b0": (foreign, FOREIGN_TAPS),
+    "mobilenet_of_keras": (foreign, FOREIGN_TAPS),
 }
 
 
