@@ -50,12 +50,11 @@ def load_described(arguments):
 
 
 def check_none_given(arguments):
-    """Raises a `UserError` if an argument of `add_foreign_arguments` is given, for a name that tells of itself."""
+    """Raises a `UserError` if an argument of `add_foreign_arguments` is given, for another file or network."""
     given = [f"--{name}" for name in ("preprocessing", "labels", "task") if getattr(arguments, name) is not None]
     if given:
         raise UserError(
-            f"`{given[0]}` may be given only for a .keras file that auxzoo did not make. "
-            f"Received: {arguments.name}, which tells of itself"
+            f"`{given[0]}` may be given only for a .keras file that auxzoo did not make. Received: {arguments.name}"
         )
 
 

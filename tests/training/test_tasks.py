@@ -57,8 +57,8 @@ def log_softmax(logits):
 
 def cross_entropy_of_each(truth, logits, smoothing):
     """Returns the loss of every image or pixel with truth, in a row, and their classes."""
-    has_truth = (truth != VOID) & (truth != MISSING)
-    classes, logarithms = truth[has_truth], log_softmax(logits[has_truth].astype("float64"))
+    counts = (truth != VOID) & (truth != MISSING)
+    classes, logarithms = truth[counts], log_softmax(logits[counts].astype("float64"))
     targets = np.eye(logits.shape[-1])[classes] * (1 - smoothing) + smoothing / logits.shape[-1]
     return -(targets * logarithms).sum(axis=-1), classes
 
