@@ -110,7 +110,7 @@ def _predictor_of_file(path, network, timeout):
     from auxzoo.commands.common import load_network
     from auxzoo.export.metadata import check_same, classes_of, described_by, parse_metadata, tells_all
 
-    runner = FileApart(path, seconds=timeout)
+    runner = FileApart(path, timeout=timeout)
     metadata = parse_metadata(path)
     given = None if network is None else models.describe(load_network(network))
     if given is not None and not tells_all(metadata):

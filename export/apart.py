@@ -34,22 +34,22 @@ class Apart:
 
     Args:
         path: `str` or `Path` of the file that it shall run; messages name it.
-        seconds: limit of a request, above 0.
+        timeout: seconds, the limit of a request, above 0.
 
     Raises:
-        UserError: if `path` is no file or has another suffix, or if `seconds` is not so.
+        UserError: if `path` is no file or has another suffix, or if `timeout` is not so.
 
     Example:
         >>> with Apart("flowers.onnx") as child:
         ...     child.ask("load", "flowers.onnx", 1)
     """
 
-    def __init__(self, path, seconds=SECONDS):
+    def __init__(self, path, timeout=SECONDS):
         self.path = Path(path)
         self.check(self.path)
-        if not (is_real(seconds) and 0 < seconds < math.inf):
-            raise UserError(f"`seconds` must be above 0. Received: {seconds!r}")
-        self.seconds = seconds
+        if not (is_real(timeout) and 0 < timeout < math.inf):
+            raise UserError(f"`timeout` must be a number of seconds above 0. Received: {timeout!r}")
+        self.timeout = timeout
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `_end`)
         self._connection, theirs = Pipe()
         with theirs:
@@ -86,7 +86,7 @@ class Apart:
             UserError: if the file cannot be run, kills the child, or runs longer than the limit. Of a child that was
                 killed no further request is answered.
         """
-        seconds = self.seconds if seconds is None else seconds
+        seconds = self.timeout if seconds is None else seconds
         try:
             self._connection.send((request, arguments, seconds))
             is_in_time = self._connection.poll(seconds)
@@ -135,7 +135,7 @@ class FileApart:
     Args:
         path: `str` or `Path`, ending in `.tflite` or `.onnx`.
         threads: `int`, threads of an operator.
-        seconds: limit of opening it, and of each image.
+        timeout: seconds, the limit of opening it, and of each image.
 
     Raises:
         UserError: as `open_file` does; and if the file kills the runtime or does not answer in time.
@@ -144,8 +144,8 @@ class FileApart:
         >>> logits = FileApart("downloaded.tflite").predict(images)
     """
 
-    def __init__(self, path, threads=1, seconds=SECONDS):
-        self._child = Apart(path, seconds)
+    def __init__(self, path, threads=1, timeout=SECONDS):
+        self._child = Apart(path, timeout)
         self._tensors, self._operators = self._child.ask("open", str(path), threads)
 
     def predict(self, images):

@@ -80,7 +80,7 @@ def network_facts(path, description=None, timeout=SECONDS):
     Raises:
         UserError: as of `write_page`.
     """
-    file = FileApart(path, seconds=timeout)
+    file = FileApart(path, timeout=timeout)
     tensors = file.tensors()
     file.close()
     outputs = tensors.get("outputs") or [tensors["output"]]

@@ -34,7 +34,7 @@ def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS):
     Example:
         >>> evaluate_file("flowers_int8.tflite", test, auxzoo.describe(compact).preprocessing)["accuracy"]
     """
-    runner = FileApart(path, seconds=timeout)
+    runner = FileApart(path, timeout=timeout)
     scores, done = Scores(images, preprocessing), 0
     # Logits at every pixel of many images would not fit in memory.
     for batch, _ in images.batches(preprocessing, 250 if images.is_labelled else 8):

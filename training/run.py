@@ -58,6 +58,9 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     keras.utils.set_random_seed(recipe.seed)
     train_images, validation_images, test_images = open_data(recipe)
     compact = build_compact(recipe, train_images.tasks)
+    # The recipe that goes out has the name of the file alone.
+    pretrained = Path(str(recipe.network.arguments.get("weights"))).expanduser()
+    pretrained_sha256 = sha256(pretrained) if pretrained.is_file() else None
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
     augmentation = Augmentation(**recipe.data.augmentation)
@@ -121,6 +124,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
                 "compilation": progress.settings["compilation"],
                 **describe_compute(),
             },
+            "pretrained_sha256": pretrained_sha256,
             "weights_sha256": sha256(folder / zoo.WEIGHTS_FILE),
         }
         write_json(folder / METRICS_FILE, metrics)  # last: it marks the run as finished

@@ -108,10 +108,10 @@ class TestGoodFiles:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "10", True])
-    def test_a_limit_that_is_none(self, tiny, seconds):
-        with pytest.raises(UserError, match="`seconds` must be above 0"):
-            FileApart(tiny.files["onnx"], seconds=seconds)
+    @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "10", True])
+    def test_a_limit_that_is_none(self, tiny, timeout):
+        with pytest.raises(UserError, match="`timeout` must be a number of seconds above 0"):
+            FileApart(tiny.files["onnx"], timeout=timeout)
 
     def test_a_missing_file_one_of_no_size_and_another_suffix(self, tmp_path):
         for size, message in ((0, "is empty"), (2**31, "must be smaller than 2 GiB. Received: 2,147,483,648 bytes")):
@@ -148,7 +148,7 @@ class TestTrouble:
     def test_a_file_that_hangs_is_ended_in_time(self, endless_file):
         before, began = children(), time.monotonic()
         with pytest.raises(UserError, match=r"endless.onnx` cannot be run: no answer within 1 s"):
-            FileApart(endless_file, seconds=1)
+            FileApart(endless_file, timeout=1)
         assert time.monotonic() - began < 6  # the start of the child counts as well
         assert children() == before
 
@@ -218,7 +218,7 @@ class Probe:
         """Returns "works", or what the `UserError` says."""
         try:
             if self.child is None:
-                self.child = Apart(path, seconds=3)
+                self.child = Apart(path, timeout=3)
             self.child.path = path
             self.child.ask(self.request, str(path), 1)
             return "works"

@@ -222,7 +222,7 @@ class TestBadInput:
             ({"rounds": 0}, "`rounds` must be a whole number, 1 or more. Received: 0"),
             ({"runs": 1.5}, "`runs` must be a whole number, 1 or more. Received: 1.5"),
             ({"warm_up": -1}, "`warm_up` must be a whole number, 0 or more. Received: -1"),
-            ({"timeout": 0}, "`seconds` must be above 0. Received: 0"),
+            ({"timeout": 0}, "`timeout` must be a number of seconds above 0. Received: 0"),
         ],
     )
     def test_arguments(self, tiny, arguments, message):
@@ -292,7 +292,7 @@ class TestCommand:
             (["--threads", "one"], "`--threads` must be whole numbers with commas between. Received: 'one'"),
             (["--threads", "0"], "`threads` must be different whole numbers above 0"),
             (["--plot", "plot.gif"], "`--plot` must end in .png or .svg. Received: 'plot.gif'"),
-            (["--timeout", "-1"], "`seconds` must be above 0"),
+            (["--timeout", "-1"], "`timeout` must be a number of seconds above 0"),
         ],
     )
     def test_mistakes_are_told(self, tiny, arguments, message):

@@ -102,6 +102,7 @@ class TestFinishedRun:
         assert metrics["auxiliary"] is (finished_run.name == "auxiliary")
         assert metrics["images"] == {"train": 36, "validation": 12, "test": 24}
         assert metrics["weights_sha256"] == sha256(finished_run / "model.weights.h5")
+        assert metrics["pretrained_sha256"] is None
         assert metrics["training_seconds"] > 0
         assert metrics["broken_images_left_out"] == []
         made_with = metrics["made_with"]
@@ -378,6 +379,20 @@ class TestNothingIsLeftBehind:
         # What is left does not stand in the way of the next try.
         monkeypatch.undo()
         assert claim_folder(tmp_path / "run", recipe).is_dir()
+
+
+def test_pretrained_weights_are_told_by_their_checksum(recipe_file, tmp_path):
+    trunk = tmp_path / "trunk.weights.h5"
+    keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, include_top=False, weights=None).save_weights(trunk)
+    arguments = f"{{input_shape: [16, 16, 3], alpha: 0.35, total_stride: 8, weights: {trunk}}}"
+    overrides = [
+        "network.architecture=MobileNetV2",
+        f"network.arguments={arguments}",
+        "auxiliary.structure=none",
+        "epochs=1",
+    ]
+    folder = train(read_recipe(recipe_file, overrides), tmp_path / "run", verbose=0)
+    assert read_json(folder / "metrics.json")["pretrained_sha256"] == sha256(trunk)
 
 
 @pytest.fixture(scope="module")
