@@ -148,12 +148,13 @@ class FileApart:
         self._child = Apart(path, timeout)
         self._tensors, self._operators = self._child.ask("open", str(path), threads)
 
-    def predict(self, images):
+    def predict(self, images, batch=1):
         """Returns the outputs for float32 images `[count, height, width, 3]`, as the files of `open_file` do."""
         images = np.asarray(images, np.float32)
         if images.ndim == 0 or len(images) == 0:
-            return self._child.ask("predict", images)  # which refuses it
-        results = [self._child.ask("predict", image[None]) for image in images]
+            return self._child.ask("predict", images, batch)  # which refuses it
+        starts = range(0, len(images), batch)
+        results = [self._child.ask("predict", images[start : start + batch], batch) for start in starts]
         if isinstance(results[0], dict):
             return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
         return np.concatenate(results)
@@ -166,9 +167,19 @@ class FileApart:
         """Returns names, shapes and number types of input and outputs."""
         return self._tensors
 
+    def latency(self, runs=50, warm_up=10):
+        """Returns how long single runs take, as `measure_latency` does; within the limit of as many images."""
+        return self._child.ask("latency", runs, warm_up, seconds=(runs + warm_up) * self._child.timeout)
+
     def close(self):
         """Ends the child."""
         self._child.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def _end(child, connection, log):
@@ -241,12 +252,19 @@ def _answer_open(state, path, threads):
     return file.tensors(), file.operators()
 
 
-def _answer_predict(state, images):
-    answer = state["file"].predict(images)
+def _answer_predict(state, images, batch):
+    # A TFLite file takes one image.
+    answer = state["file"].predict(images) if batch == 1 else state["file"].predict(images, batch)
     size = sum(value.nbytes for value in (answer.values() if isinstance(answer, dict) else [answer]))
     if size > _LARGEST_ANSWER:
         raise ValueError(f"it gives {size:,} bytes for an image, more than {_LARGEST_ANSWER:,}")
     return answer
+
+
+def _answer_latency(state, runs, warm_up):
+    from .measurement import measure_latency
+
+    return measure_latency(state["file"], runs, warm_up)
 
 
 def _answer_load(state, path, threads):

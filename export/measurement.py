@@ -9,9 +9,8 @@ from auxzoo.errors import UserError
 from auxzoo.scores import Scores
 
 from .apart import SECONDS, FileApart
-from .runtime import open_file
 
-_PARITY_IMAGES = 256
+PARITY_IMAGES = 256
 _BATCHES = (2, 3, 5)  # at once, of a file that takes any number
 
 
@@ -34,23 +33,27 @@ def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS):
     Example:
         >>> evaluate_file("flowers_int8.tflite", test, auxzoo.describe(compact).preprocessing)["accuracy"]
     """
-    runner = FileApart(path, timeout=timeout)
+    with FileApart(path, timeout=timeout) as file:
+        return evaluate_opened(file, images, preprocessing, progress)
+
+
+def evaluate_opened(file, images, preprocessing, progress=None):
+    """Measures a file that is opened: as `evaluate_file`, of what `open_file` returned, or of a `FileApart`."""
     scores, done = Scores(images, preprocessing), 0
     # Logits at every pixel of many images would not fit in memory.
     for batch, _ in images.batches(preprocessing, 250 if images.is_labelled else 8):
-        scores.update(runner.predict(batch.numpy()), done)
+        scores.update(file.predict(batch.numpy()), done)
         done += len(batch)
         if progress is not None:
             progress(done)
-    runner.close()
     return {"images": done, **scores.result(), "source": images.name}
 
 
-def measure_parity(path, images, expected, outputs):
+def measure_parity(file, images, expected, outputs):
     """Compares a file's outputs with the Keras network's.
 
     Args:
-        path: the file.
+        file: what `open_file` returned, or a `FileApart`.
         images: float32 `[count, height, width, 3]`, preprocessed.
         expected: `dict` of the outputs' names to the Keras network's output for them, activation done.
         outputs: list of `Output`.
@@ -60,7 +63,7 @@ def measure_parity(path, images, expected, outputs):
         `same_prediction`, the share of images (or pixels) whose highest value, or class, is the same, not of a
         regression. Of a file with several outputs a `dict` of these each, by name, and the largest difference of all.
     """
-    received = open_file(path).predict(images)
+    received = file.predict(images)
     received = received if len(outputs) > 1 else {outputs[0].name: received}
     found = {output.name: _compared(received[output.name], expected[output.name], output) for output in outputs}
     if len(found) == 1:
@@ -69,18 +72,17 @@ def measure_parity(path, images, expected, outputs):
     return {"images": len(images), **({"largest_difference": max(differences)} if differences else {}), **found}
 
 
-def check_batches(path, images):
+def check_batches(file, images):
     """Raises a `UserError` unless an ONNX file of an open batch gives several images the same as one after the other.
 
     Args:
-        path: the file.
+        file: what `open_file` returned, or a `FileApart`.
         images: float32 `[count, height, width, 3]`, preprocessed.
     """
-    runner = open_file(path)
     images = np.resize(images, (max(_BATCHES), *images.shape[1:]))
-    alone = runner.predict(images)
+    alone = file.predict(images)
     for batch in _BATCHES:
-        together = runner.predict(images, batch)
+        together = file.predict(images, batch)
         for name, values in alone.items() if isinstance(alone, dict) else [("", alone)]:
             received = together[name] if name else together
             # An int8 step, and a class where two are equal, may fall to the other side.
@@ -99,29 +101,32 @@ def _compared(received, expected, output):
     return found
 
 
-def measure_latency(path, runs=50, warm_up=10, threads=1):
+def measure_latency(file, runs=50, warm_up=10):
     """Times single runs of a file.
 
+    Args:
+        file: what `open_file` returned.
+        runs: `int`, how many are counted.
+        warm_up: `int`, how many before them are not.
+
     Returns:
-        `dict`: `median_ms`, `p95_ms`, `runs`, `threads`.
+        `dict`: `median_ms`, `p95_ms`, `runs`.
     """
-    runner = open_file(path, threads)
     for _ in range(warm_up):
-        runner.run_once()
+        file.run_once()
     milliseconds = []
     for _ in range(runs):
         start = time.perf_counter()
-        runner.run_once()
+        file.run_once()
         milliseconds.append((time.perf_counter() - start) * 1e3)
     return {
         "median_ms": round(statistics.median(milliseconds), 3),
         "p95_ms": round(statistics.quantiles(milliseconds, n=20, method="inclusive")[-1], 3),
         "runs": runs,
-        "threads": threads,
     }
 
 
-def parity_images(images, preprocessing):
-    """Returns the first images of a set, preprocessed, for `measure_parity`."""
-    count = min(_PARITY_IMAGES, images.size)
+def parity_images(images, preprocessing, most=PARITY_IMAGES):
+    """Returns the first images of a set, at most `most`, preprocessed, for `measure_parity`."""
+    count = min(most, images.size)
     return next(iter(images.batches(preprocessing, count)))[0].numpy()

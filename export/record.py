@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import math
 import platform
 
 import keras
@@ -13,13 +14,16 @@ from auxzoo.files import sha256
 from auxzoo.machine import processor_name
 from auxzoo.scores import Scores
 
+from .apart import FileApart
 from .formats import FORMATS
-from .measurement import evaluate_file, measure_latency, measure_parity, parity_images
+from .measurement import PARITY_IMAGES, check_batches, evaluate_opened, measure_parity, parity_images
 from .model_file import read_model_file
-from .runtime import open_file
 from .target_checks import check_targets
 
 _NOISE_IMAGES = 16
+_LARGEST_OUTPUTS = 2**28  # bytes, of all parity images: those of two networks are held at a time
+_KERAS_BATCH = 16
+_PATIENCE = 600.0  # seconds for an image: these files are our own, and may be as large as the user wants
 # Differences of a file to Keras, as shares of the largest value of an output.
 _FLOAT32_LIMIT, _FLOAT16_LIMIT = 0.01, 0.1
 _TOOLS = ("auxzoo", "tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
@@ -60,9 +64,18 @@ def record_of(export, form, path, layouts, converted, reference):
 
     Returns:
         `dict` of plain JSON types.
+
+    Raises:
+        UserError: if the runtime refuses the file or is killed by it.
     """
     model_file, measured, preprocessing = read_model_file(path), export.measured, export.metadata.preprocessing
-    parity = measure_parity(path, reference.images, reference.outputs, export.outputs)
+    # In a child: a file that kills the runtime is refused, and the others are written.
+    with FileApart(path, timeout=_PATIENCE) as file:
+        if path.suffix == ".onnx" and export.onnx.is_dynamic:
+            check_batches(file, reference.images)
+        parity = measure_parity(file, reference.images, reference.outputs, export.outputs)
+        accuracy = evaluate_opened(file, measured, preprocessing) if measured is not None else None
+        latency, tensors = file.latency(), file.tensors()
     return {
         "file": path.name,
         "format": form,
@@ -75,14 +88,14 @@ def record_of(export, form, path, layouts, converted, reference):
         "metadata": {"layouts": layouts, "weights_sha256": export.metadata.weights_sha256},
         "calibration": export.manifest if FORMATS[form].needs_calibration else None,
         "quantization": _quantization_of(form, converted, export.onnx),
-        **open_file(path).tensors(),
+        **tensors,
         "operators": model_file.operator_counts(),
         "targets": check_targets(model_file),
         "parity": {"source": reference.source, **parity},
-        "accuracy": evaluate_file(path, measured, preprocessing) if measured is not None else None,
+        "accuracy": accuracy,
         "keras_accuracy": reference.scores and reference.scores.get("accuracy"),
         "keras_scores": reference.scores,
-        "latency": measure_latency(path),
+        "latency": {**latency, "threads": 1},
     }
 
 
@@ -133,10 +146,12 @@ def _quantization_of(form, converted, onnx):
 
 def images_to_compare(export):
     """Returns the best images there are for comparing an export's files with Keras, and where they come from."""
+    size = sum(4 * math.prod(output.shape[1:]) for output in export.model.outputs)  # bytes, float32
+    most = min(PARITY_IMAGES, max(1, _LARGEST_OUTPUTS // size))
     if export.evaluation is not None:
-        return parity_images(export.evaluation, export.metadata.preprocessing), export.evaluation.name
+        return parity_images(export.evaluation, export.metadata.preprocessing, most), export.evaluation.name
     if export.calibration is not None:
-        return export.calibration, "calibration images"
+        return export.calibration[:most], "calibration images"
     low, high = (-1, 1) if export.metadata.embedded_preprocessing is None else (0, 255)
     noise = np.random.default_rng(0).uniform(low, high, (_NOISE_IMAGES, *export.model.inputs[0].shape[1:]))
     return noise.astype(np.float32), f"uniform noise from {low} to {high}, seed 0"
@@ -162,7 +177,9 @@ def keras_reference(model, outputs, images, evaluation=None, preprocessing=None)
             values = predict(batch)
             scores.update(values if len(outputs) > 1 else values[outputs[0].name], done)
             done += len(batch)
-    return {name: values.numpy() for name, values in predict(images).items()}, scores and scores.result()
+    parts = [predict(images[start : start + _KERAS_BATCH]) for start in range(0, len(images), _KERAS_BATCH)]
+    results = {output.name: np.concatenate([part[output.name] for part in parts]) for output in outputs}
+    return results, scores and scores.result()
 
 
 def _activated(values, output):

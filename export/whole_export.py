@@ -16,7 +16,6 @@ from .embedding import with_scaling_inside
 from .fitting import check_size
 from .folding import fold_batch_normalization
 from .formats import FORMATS
-from .measurement import check_batches
 from .metadata import Metadata, write_metadata
 from .model_file import read_model_file
 from .onnx_options import OnnxOptions
@@ -98,20 +97,23 @@ class Export:
             layouts = {form: write_metadata(path, self.metadata) for form, path in written.items()}
             if self.target is not None:
                 refuse_misfits({path.name: read_model_file(path) for path in written.values()}, self.target)
-            reference = self._compute_reference(model, written)
+            reference = self._compute_reference(model)
             records = {}
             moves = {path: self.paths[form] for form, path in written.items()}
             for form, path in made.items():
-                if form in converted.refused:
-                    records[form] = refusal(form, path, converted.refused[form])
-                else:
+                if form not in converted.refused:
                     self._tell(f"measuring {path.name}")
-                    records[form] = record_of(self, form, path, layouts[form], converted, reference)
-                    reason = difference_too_large(form, records[form]["parity"], reference)
+                    try:
+                        records[form] = record_of(self, form, path, layouts[form], converted, reference)
+                        reason = difference_too_large(form, records[form]["parity"], reference)
+                    except UserError as error:  # of the runtime; where the file lies now is not where it would
+                        reason = str(error).replace(str(path), path.name)
                     if reason is not None:
-                        converted.refused[form], records[form] = reason, refusal(form, path, reason)
+                        converted.refused[form] = reason
                         del moves[path]
                         self._check_one_is_left(converted)
+                if form in converted.refused:
+                    records[form] = refusal(form, path, converted.refused[form])
                 record_path = path.with_name(f"{path.name}.json")
                 write_json(record_path, records[form])
                 moves[record_path] = self.paths[form].with_name(record_path.name)
@@ -137,13 +139,9 @@ class Export:
             form, reason = next(iter(converted.refused.items()))
             raise UserError(f"`{self.paths[form].name}` cannot be made: {reason}")
 
-    def _compute_reference(self, model, written):
-        """Returns the `Reference` of the files, which take any number of images if they shall."""
+    def _compute_reference(self, model):
+        """Returns the `Reference` of the files."""
         images, source = images_to_compare(self)
-        if self.onnx.is_dynamic:
-            for path in written.values():
-                if path.suffix == ".onnx":
-                    check_batches(path, images)
         if self.measured is not None:
             self._tell(f"measuring the Keras network on {self.measured.size} images")
         preprocessing = self.metadata.preprocessing

@@ -73,6 +73,10 @@ class StudySettings(Settings):
     improvements: list[Improvement] = pydantic.Field(default_factory=list)
     """Arms with several tasks, against arms of one task each."""
 
+    keep_networks: bool = False
+    """Whether the folder of a finished run is kept, under `networks/`, to be evaluated, drawn or exported; else its
+    record alone is."""
+
     designs_tried: int | None = pydantic.Field(None, ge=0)
     """How many designs were tried on validation before this study: the table says it."""
 

@@ -33,7 +33,8 @@ def summarize(study, records, costs, metric="accuracy"):
         `arms`, a list of `dict` with `arm`, `seeds`, `values`, `mean`, `joint_mean`, `auxiliary_mean` (of the other
         predictions of the joint network, or `None`), `difference` and `half_width` (against the best baseline, or
         `None`), `step_cost` (against the first baseline's step), `training_seconds` (steps times seconds a step), and
-        `search_seconds` (what finding the structure took, or `None`). And `comparisons`, a list of `dict` with `arm`,
+        `search_seconds` (what finding the structure took, or `None`), and of a metric of masks `iou_of_classes`, label
+        to mean over the seeds, in per cent. And `comparisons`, a list of `dict` with `arm`,
         `against`, `difference` and `half_width`.
 
     Example:
@@ -81,6 +82,8 @@ def summarize(study, records, costs, metric="accuracy"):
                 "search_seconds": _search_seconds(one["structure"]),
             }
         )
+        if metric.endswith(("mean_iou", "iou_of_classes")):
+            rows[-1]["iou_of_classes"] = _iou_of_classes(of_arm.values(), split, metric)
     comparisons = []
     for comparison in study.settings.comparisons:
         if not {comparison.arm, *comparison.against} <= set(values):
@@ -108,11 +111,7 @@ def _value(record, split, metric, prefix, classes):
     Raises:
         UserError: if one of `classes` is none that the record knows.
     """
-    scores, settings = record["metrics"][split], record["settings"]
-    value = scores.get(f"{prefix}{metric}")
-    tasks = settings["network"].get("tasks") or list(settings.get("data", {}).get("targets", {}))
-    if value is None and len(tasks) == 1:
-        value = scores.get(f"{prefix}{metric.removeprefix(f'{tasks[0]}_')}")
+    value = _score(record, split, metric, prefix)
     if isinstance(value, dict):
         for label in classes or ():
             if label not in value:
@@ -121,6 +120,28 @@ def _value(record, split, metric, prefix, classes):
             iou for label, iou in value.items() if iou is not None and (classes is None or label in classes)
         )
     return value if value is None else 100 * value if is_share(metric) else value
+
+
+def _score(record, split, metric, prefix=""):
+    """Returns a score as the record has it: with the task's name, or without it where there is one task."""
+    scores, settings = record["metrics"][split], record["settings"]
+    value = scores.get(f"{prefix}{metric}")
+    tasks = settings["network"].get("tasks") or list(settings.get("data", {}).get("targets", {}))
+    if value is None and len(tasks) == 1:
+        value = scores.get(f"{prefix}{metric.removeprefix(f'{tasks[0]}_')}")
+    return value
+
+
+def _iou_of_classes(records, split, metric):
+    """Returns label -> mean IoU over the records, in per cent, `None` of a class that is in no image; `None` if there
+    are none."""
+    found = [_score(record, split, metric.replace("mean_iou", "iou_of_classes")) for record in records]
+    if None in found:
+        return None
+    return {
+        label: None if iou is None else 100 * statistics.fmean(one[label] for one in found)
+        for label, iou in found[0].items()
+    }
 
 
 def improvements(study, records):
@@ -256,9 +277,23 @@ def write_markdown(path, study, summaries, found=()):
         rows = [columns, ("---",) * len(columns), *table_rows(summary)]
         lines += [caption(study, summary), "", *[f"| {' | '.join(row)} |" for row in rows], ""]
         lines += [*[f"- {line}" for line in comparison_lines(summary)], ""] if summary["comparisons"] else []
+        lines += _class_table(summary)
     lines += [f"- {line}" for line in improvement_lines(found)]
     lines = lines if lines[-1] else lines[:-1]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _class_table(summary):
+    """Returns the lines of a table of every class's IoU; none of a metric of other things."""
+    rows = [row for row in summary["arms"] if row.get("iou_of_classes")]
+    if not rows:
+        return []
+    labels = list(rows[0]["iou_of_classes"])
+    cells = [
+        [row["arm"], *("" if iou is None else f"{iou:.1f}" for iou in row["iou_of_classes"].values())] for row in rows
+    ]
+    table = [["IoU %", *labels], ["---"] * (len(labels) + 1), *cells]
+    return [*[f"| {' | '.join(row)} |" for row in table], ""]
 
 
 def plot(path, study, summary):

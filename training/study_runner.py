@@ -23,6 +23,7 @@ from .study import completed_settings, make_record, read_record
 COSTS_FILE = "costs.json"
 RECORDS_FOLDER = "records"
 RUNS_FOLDER = "runs"
+NETWORKS_FOLDER = "networks"
 _POLL_SECONDS = 2.0
 
 
@@ -35,7 +36,7 @@ def run_study(study, folder, *, processes=2, progress=print):
 
     First a step of every arm is timed, in turn, with nothing beside it. Each run is a child process, in
     `folder/runs/ARM-seedN`, resumed if it was cut off; what it measured is kept in `folder/records/ARM-seedN.json`,
-    and the folder of the run is removed.
+    and the folder of the run is removed, or moved to `folder/networks/ARM-seedN` where the study keeps its networks.
 
     Args:
         study: `Study`.
@@ -60,7 +61,7 @@ def run_study(study, folder, *, processes=2, progress=print):
     failures = []
     watch = _Watch(folder, len(missing), progress)
     with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-        futures = {pool.submit(_carry_out, run, folder, watch): run for run in missing}
+        futures = {pool.submit(_carry_out, run, folder, watch, study.settings.keep_networks): run for run in missing}
         try:
             waiting = set(futures)
             while waiting:
@@ -87,7 +88,7 @@ def _record_file(folder, run):
     return folder / RECORDS_FOLDER / f"{run.name}.json"
 
 
-def _carry_out(run, folder, watch):
+def _carry_out(run, folder, watch, keep):
     """Trains in a child process, by the same command that a user would type; returns the record."""
     work = folder / RUNS_FOLDER / run.name
     settings = run.recipe.model_dump(mode="json")
@@ -112,6 +113,11 @@ def _carry_out(run, folder, watch):
             watch.stop(run)
             raise
     record = make_record(run, read_json(metrics_file))
+    if keep:
+        kept = folder / NETWORKS_FOLDER / run.name
+        shutil.rmtree(kept, ignore_errors=True)  # of a run whose record was deleted since
+        kept.parent.mkdir(exist_ok=True)
+        (work / "run").rename(kept)
     write_json(_record_file(folder, run), record)
     shutil.rmtree(work)
     watch.end(run, record)

@@ -15,7 +15,8 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.command_line import main
 from auxzoo.errors import UserError
-from auxzoo.export import export_files, open_file, read_metadata, to_onnx, to_tflite, whole_export
+from auxzoo.export import export_files, open_file, read_metadata, record, to_onnx, to_tflite, whole_export
+from auxzoo.export.apart import FileApart
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.outputs import outputs_of
 from auxzoo.export.record import keras_reference
@@ -115,6 +116,24 @@ def test_a_format_that_is_wrong_is_refused_and_the_others_are_written(tiny, tmp_
 
 
 OTHER = {"onnx": "it is something else"}
+
+
+@pytest.mark.slow
+def test_a_file_that_kills_the_runtime_is_refused_and_the_others_are_written(tiny, tmp_path, monkeypatch):
+    class Killed(FileApart):
+        def latency(self):
+            if self._child.path.suffix == ".onnx":
+                self._child._child.kill()
+            return super().latency()
+
+    monkeypatch.setattr(record, "FileApart", Killed)
+    records = export_files(tiny.network, tmp_path, ["tflite_float32", "onnx"], description=tiny.description, name="net")
+    refused = "`net.onnx` cannot be run: it kills the runtime (SIGKILL)"
+    assert [record.get("refused") for record in records] == [None, refused]
+    assert contents(tmp_path) == ["net.onnx.json", "net_float32.tflite", "net_float32.tflite.json"]
+    with pytest.raises(UserError, match=r"`net.onnx` cannot be made: `net.onnx` cannot be run: it kills the runtime"):
+        export_files(tiny.network, tmp_path / "alone", ["onnx"], description=tiny.description, name="net")
+    assert not (tmp_path / "alone").exists() or contents(tmp_path / "alone") == []
 
 
 @pytest.mark.slow

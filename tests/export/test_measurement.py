@@ -9,6 +9,7 @@ import pytest
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 from auxzoo.export import evaluate_file, measurement, open_file
+from auxzoo.export.apart import FileApart
 from auxzoo.export.measurement import measure_latency, measure_parity
 from auxzoo.export.outputs import outputs_of
 
@@ -52,7 +53,7 @@ def test_parity_is_the_difference_to_what_is_expected(tiny, form):
     images[0, ..., 0], images[1, ..., 1], images[2, ..., 2], images[3, ..., 0] = 1, 1, 1, 0.5
     expected = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0]], "float32")
     outputs = outputs_of(tiny.network)
-    exact = measure_parity(tiny.files[form], images, {"logits": expected}, outputs)
+    exact = measure_parity(open_file(tiny.files[form]), images, {"logits": expected}, outputs)
     assert exact == {
         "images": 4,
         "largest_difference": pytest.approx(0, abs=1e-6),
@@ -60,7 +61,7 @@ def test_parity_is_the_difference_to_what_is_expected(tiny, form):
         "same_prediction": 1.0,
     }
     expected[3] = [0.5, 0.75, -0.25]  # differences 0, 0.75, 0.25, and green instead of red
-    assert measure_parity(tiny.files[form], images, {"logits": expected}, outputs) == {
+    assert measure_parity(open_file(tiny.files[form]), images, {"logits": expected}, outputs) == {
         "images": 4,
         "largest_difference": pytest.approx(0.75, abs=1e-6),
         "mean_difference": pytest.approx(1 / 12, abs=1e-6),
@@ -75,6 +76,7 @@ def test_parity_images_are_the_first_256(tiny):
     np.testing.assert_allclose(chosen[:, 0, 0, 0], np.arange(256) / 127.5 - 1, atol=1e-6)
     few = measurement.parity_images(pictures_of([(0, 0, 0)] * 3, [0] * 3), tiny.preprocessing)
     assert few.shape == (3, 4, 6, 3)
+    assert measurement.parity_images(images, tiny.preprocessing, most=7).shape == (7, 4, 6, 3)
 
 
 def test_latency_is_that_of_single_runs_after_the_warm_up(tiny, monkeypatch):
@@ -83,20 +85,22 @@ def test_latency_is_that_of_single_runs_after_the_warm_up(tiny, monkeypatch):
     readings = itertools.chain.from_iterable(
         (100 + index, 100 + index + ms / 1e3) for index, ms in enumerate(durations)
     )
+    file = open_file(tiny.files["onnx"])
     with monkeypatch.context() as patch:
         patch.setattr(measurement.time, "perf_counter", lambda: next(readings))
-        latency = measure_latency(tiny.files["onnx"], runs=5, warm_up=3, threads=2)
+        latency = measure_latency(file, runs=5, warm_up=3)
     # 95 % of the way through five sorted values: 0.8 from the fourth, 4, to the fifth, 10.
-    assert latency == {"median_ms": 3.0, "p95_ms": 8.8, "runs": 5, "threads": 2}
+    assert latency == {"median_ms": 3.0, "p95_ms": 8.8, "runs": 5}
     assert list(readings) == []
 
 
 @pytest.mark.parametrize("form", ALL)
 def test_latency_is_measured_on_every_kind_of_file(tiny, form):
-    latency = measure_latency(tiny.files[form], runs=20, warm_up=1)
+    with FileApart(tiny.files[form]) as file:
+        latency = file.latency(runs=20, warm_up=1)
     # A run of so small a network may be shorter than a tick of the clock.
     assert 0 <= latency["median_ms"] <= latency["p95_ms"] < 1000
-    assert (latency["runs"], latency["threads"]) == (20, 1)
+    assert latency["runs"] == 20
 
 
 class TestBadInput:
@@ -114,8 +118,6 @@ class TestBadInput:
     def test_missing_file(self, tiny, tmp_path):
         with pytest.raises(UserError, match="is not a file"):
             evaluate_file(tmp_path / "gone.onnx", pictures_of([(0, 0, 0)], [0]), tiny.preprocessing)
-        with pytest.raises(UserError, match="is not a file"):
-            measure_latency(tmp_path / "gone.onnx")
 
     def test_file_changed_after_opening_does_not_matter(self, tiny, tmp_path):
         """The bytes that were opened are those that are measured and inspected."""

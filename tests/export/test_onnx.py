@@ -14,6 +14,7 @@ from keras import layers
 from auxzoo import models
 from auxzoo.errors import UserError
 from auxzoo.export import OnnxOptions, export_files, open_file, to_onnx
+from auxzoo.export.apart import FileApart
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.measurement import check_batches
@@ -310,9 +311,12 @@ class TestReading:
             make.make_node("Sub", ["x", "m"], ["y"]),
         ]
         images = np.random.default_rng(0).normal(size=(4, 4, 6, 3)).astype("float32")
-        check_batches(self.write(tmp_path / "good.onnx", ["n", 4, 6, 3]), images)
-        with pytest.raises(UserError, match="`batch` cannot be dynamic: the file gives 2 images something else"):
-            check_batches(self.write(tmp_path / "bad.onnx", ["n", 4, 6, 3], nodes), images)
+        check_batches(open_file(self.write(tmp_path / "good.onnx", ["n", 4, 6, 3])), images)
+        with (
+            FileApart(self.write(tmp_path / "bad.onnx", ["n", 4, 6, 3], nodes)) as bad,
+            pytest.raises(UserError, match="`batch` cannot be dynamic: the file gives 2 images something else"),
+        ):
+            check_batches(bad, images)
 
 
 @pytest.mark.slow

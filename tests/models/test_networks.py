@@ -11,6 +11,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import auxzoo
 from auxzoo import models
+from auxzoo.models.heads import dense_head
 from auxzoo.models.mobilenet_v2 import ALPHAS
 from auxzoo.tasks import Kind
 
@@ -259,6 +260,25 @@ class TestDenseHeads:
         expected = keras.layers.Resizing(64, 48)(keras.Model(network.input, finer.output)(image))
         np.testing.assert_allclose(network(image), expected, atol=1e-5)
         assert np.std(expected) > 0.01
+
+    @pytest.mark.parametrize(("size", "cells"), [((180, 240), (12, 15)), ((36, 45), (5, 6)), ((64, 48), (4, 3))])
+    def test_a_cell_comes_to_lie_where_it_was_seen(self, size, cells):
+        features = keras.Input((*cells, 1))
+        head = keras.Model(features, dense_head(features, size, 1))
+        head.get_layer("predictions").set_weights([np.ones((1, 1, 1, 1)), np.zeros(1)])
+        stride = -(-size[0] // cells[0])
+        stride = 2 ** (stride - 1).bit_length()
+        for axis, (count, pixels) in enumerate(zip(cells, size, strict=True)):
+            places = np.arange(count, dtype="float32").reshape((count, 1) if axis == 0 else (1, count))
+            found = head(np.broadcast_to(places, cells)[None, ..., None])[0, ..., 0].numpy()
+            found = found.take(0, axis=1 - axis)
+            # The middle of a cell is the middle of its pixels; outside the outermost middles nothing is known.
+            expected = np.clip((np.arange(pixels) + 0.5) / stride - 0.5, 0, count - 1)
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    def test_cells_of_no_stride_are_stretched(self):
+        features = keras.Input((17, 17, 1))
+        assert dense_head(features, (35, 35), 2).shape == (None, 35, 35, 2)
 
     @pytest.mark.parametrize("is_of_several", [False, True])
     def test_they_may_be_left_out(self, is_of_several):

@@ -549,7 +549,9 @@ class TestProgress:
 def finished_study(recipe_file, finished_runs, tmp_path_factory):
     """A study of three arms and two seeds that was carried out by the command: its file, folder, and the outcome."""
     parent = tmp_path_factory.mktemp("study")
-    path = write_files(parent / "study", recipe_file, finished_runs, {"seeds": [0, 1], "designs_tried": 7})
+    path = write_files(
+        parent / "study", recipe_file, finished_runs, {"seeds": [0, 1], "designs_tried": 7, "keep_networks": True}
+    )
     outcome = study_command(path, "--to", parent / "found")
     assert outcome.code == 0, outcome
     return types.SimpleNamespace(path=path, folder=parent / "found", outcome=outcome)
@@ -569,12 +571,19 @@ class TestRealRuns:
     def test_leave_records_and_results_and_no_runs(self, finished_study):
         folder = finished_study.folder
         assert {path.name for path in folder.iterdir()} == {
-            *("records", "runs", "costs.json", "results.json", "results.md", "results.png")
+            *("records", "runs", "networks", "costs.json", "results.json", "results.md", "results.png")
         }
         assert not list((folder / "runs").iterdir())
         names = {f"{arm}-seed{seed}" for arm, seed in itertools.product(ARMS, (0, 1))}
         assert {path.name for path in (folder / "records").iterdir()} == {f"{name}.json" for name in names}
         assert not [name for name in files_in(folder) if Path(name).name.startswith(".")]
+
+    def test_leave_their_networks_where_they_shall(self, finished_study, finished_runs):
+        networks = finished_study.folder / "networks"
+        assert {path.name for path in networks.iterdir()} == {f"{arm}-seed{seed}" for arm in ARMS for seed in (0, 1)}
+        kept, trained = (auxzoo.load(path) for path in (networks / "hierarchical-seed0", finished_runs["auxiliary"]))
+        for one, other in zip(kept.get_weights(), trained.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
 
     @pytest.mark.parametrize(("arm", "run"), [("plain", "plain"), ("hierarchical", "auxiliary")])
     def test_are_what_train_does_with_the_same_settings(self, finished_study, finished_runs, arm, run):
@@ -1135,6 +1144,19 @@ class TestSeveralMetrics:
         changes = {"baselines": ["surface"], "metrics": [metric], "iou_classes": labels}
         _, rows = summary_of(metric, scores, **changes)
         assert [row["mean"] for row in rows.values()] == pytest.approx([expected] * 2)
+
+    def test_every_class_has_a_column(self, tmp_path):
+        worse = {label: iou and iou - 0.2 for label, iou in self.CLASSES.items()}
+        scores = {"surface": {seed: {"mean_iou": 0.5, "iou_of_classes": dict(self.CLASSES)} for seed in (0, 1)}}
+        scores["both"] = {
+            seed: {MIOU: 0.5, "surface_iou_of_classes": classes} for seed, classes in ((0, self.CLASSES), (1, worse))
+        }
+        study = several_study(baselines=["surface"], metrics=[MIOU])
+        summary, _ = summary_of(MIOU, scores, baselines=["surface"], metrics=[MIOU])
+        write_markdown(tmp_path / "results.md", study, [summary])
+        lines = (tmp_path / "results.md").read_text().splitlines()
+        assert {"| IoU % | water | grass | rock | snow |", "| both | 80.0 | 50.0 | 20.0 |  |"} < set(lines)
+        assert "| surface | 90.0 | 60.0 | 30.0 |  |" in lines
 
     def test_a_class_that_no_run_knows_is_refused(self):
         scores = {"surface": {0: {"iou_of_classes": dict(self.CLASSES)}}}
