@@ -5,6 +5,7 @@ or why there is none; the parent moves them to their places when all are there.
 """
 
 import dataclasses
+import itertools
 import json
 import pickle
 import sys
@@ -52,7 +53,8 @@ class Converted:
 
     Attributes:
         refused: `dict` of format name to why it has no file.
-        quantization: what a record tells of the settings of TFLite files that compute in whole numbers.
+        quantization: what a record tells of the settings of TFLite files that compute in whole numbers, by the type
+            of their activations.
     """
 
     refused: dict
@@ -134,19 +136,28 @@ def _write_tflite(conversion, names, folder):
     saved_model, calibration = folder / "saved_model", conversion.calibration
     save_for_tflite(conversion.network, conversion.outputs, saved_model)
     quantization, search = conversion.quantization, conversion.search
-    refused, told, kept, quantizer = {}, dataclasses.asdict(quantization), quantization.keep_float, None
-    whole = [name for name in names if FORMATS[name].activations]
+    refused, told, quantizer = {}, {}, None
+    whole = {}  # activations -> names of formats
+    for name in names:
+        if FORMATS[name].activations:
+            whole.setdefault(FORMATS[name].activations, []).append(name)
+            told[FORMATS[name].activations] = dataclasses.asdict(quantization)
     if whole and (search is not None or not quantization.is_default):
         try:
             with refusing():
                 tell_parent(folder, "finding the ranges of activations")
                 quantizer = open_quantizer(quantization, saved_model, calibration, conversion.network)
-                if search is not None:
-                    found = find_float_layers(search, quantizer, FORMATS[whole[0]], kept, folder)
-                    kept = found["keep_float"]
-                    told = told | {"keep_float": kept, "search": found}
         except Refused as reason:
-            refused = dict.fromkeys(whole, str(reason))
+            refused = dict.fromkeys(itertools.chain.from_iterable(whole.values()), str(reason))
+    if quantizer is not None and search is not None:
+        # What in/out are makes no difference to the layers; the activations do.
+        for activations, formats in whole.items():
+            try:
+                with refusing():
+                    found = find_float_layers(search, quantizer, FORMATS[formats[0]], quantization.keep_float, folder)
+                told[activations] |= {"keep_float": found["keep_float"], "search": found}
+            except Refused as reason:
+                refused |= dict.fromkeys(formats, str(reason))
     for name in names:
         form = FORMATS[name]
         if name in refused:
@@ -159,7 +170,7 @@ def _write_tflite(conversion, names, folder):
                 elif quantizer is None:
                     content = tflite_content(saved_model, form, calibration)
                 else:
-                    content = quantizer.content(form, kept)
+                    content = quantizer.content(form, told[form.activations]["keep_float"])
             if form.activations is not None:
                 check_allocation(content, form)
             (folder / name).write_bytes(content)
@@ -173,7 +184,8 @@ def _write_onnx(conversion, names, folder):
     from .onnx_conversion import onnx_content
     from .onnx_quantization import int8_onnx_content
 
-    content, method, refused = None, conversion.onnx.calibration_method, {}
+    content, refused = None, {}
+    settings = (conversion.onnx.calibration_method, conversion.quantization.keep_float)
     for name in names:
         tell_parent(folder, f"converting {name}")
         try:
@@ -181,7 +193,9 @@ def _write_onnx(conversion, names, folder):
                 if content is None:
                     content = onnx_content(conversion.network, conversion.outputs, conversion.onnx)
                 is_int8 = FORMATS[name].activations is not None
-                made = int8_onnx_content(content, conversion.calibration, folder, method) if is_int8 else content
+                made = content
+                if is_int8:
+                    made = int8_onnx_content(content, conversion.calibration, folder, *settings)
             (folder / name).write_bytes(made)
         except Refused as reason:
             refused[name] = str(reason)

@@ -97,6 +97,7 @@ def to_onnx(
     calibration_count=COUNT,
     calibration_source=None,
     calibration_method="min_max",
+    keep_float=(),
     licence=None,
     embed_preprocessing=False,
 ):
@@ -116,12 +117,14 @@ def to_onnx(
         calibration: as of `to_tflite`, channels last whatever the layout; and so `calibration_count` and
             `calibration_source`.
         calibration_method: how the ranges of activations are found, `"min_max"` or `"percentile"` (99.99).
+        keep_float: as of `to_tflite`.
 
     Returns:
         `Path` of the file; its record, with parity but no accuracy, lies beside it as `FILE.json`.
 
     Raises:
-        UserError: if `model` cannot be exported (a joint network among others) or an argument is wrong.
+        UserError: if `model` cannot be exported (a joint network among others), an argument is wrong, or the runtime
+            refuses the file; the message says why.
         ChildFailed: if the converter fails.
 
     Example:
@@ -131,7 +134,8 @@ def to_onnx(
     options = OnnxOptions(opset, layout, batch, calibration_method)
     model, outputs, metadata = _told_of_one(model, activation, description, licence, embed_preprocessing, calibration)
     path = _checked_path(path, ".onnx")
-    export = Export(model, outputs, metadata, {form: path}, onnx=options)
+    settings = Quantization(keep_float=keep_float)
+    export = Export(model, outputs, metadata, {form: path}, quantization=settings, onnx=options)
     export.with_calibration(calibration, calibration_count, calibration_source).run()
     return path
 

@@ -30,11 +30,11 @@ def layer_operators(content, layers, last=None):
     found = {}
     for operator in (graph.Operators(index) for index in range(graph.OperatorsLength())):
         names = [graph.Tensors(operator.Outputs(index)).Name().decode() for index in range(operator.OutputsLength())]
-        of_operator = _layers_of(names, layers)
+        of_operator = layers_of(names, layers)
         if not of_operator:
             # The last one's output is called after the function; its weights tell whose it is.
             inputs = [operator.Inputs(index) for index in range(1, operator.InputsLength())]
-            of_operator = _layers_of([graph.Tensors(index).Name().decode() for index in inputs if index >= 0], layers)
+            of_operator = layers_of([graph.Tensors(index).Name().decode() for index in inputs if index >= 0], layers)
         if not of_operator and of_output.get(operator.Outputs(0)) not in found:
             of_operator = [layer for layer in [of_output.get(operator.Outputs(0))] if layer in layers]
         for layer in of_operator:
@@ -70,10 +70,15 @@ def _layers_of_outputs(model, last):
     return {output.TensorIndex(): last.get("", last.get(output.Name().decode())) for output in outputs}
 
 
-def _layers_of(tensor_names, layers):
-    """Returns the layers that names such as `net_1/conv_relu_1/Relu;net_1/conv_1/BiasAdd` tell of, in their order."""
+def layers_of(names, layers):
+    """Returns the layers that names such as `net_1/conv_relu_1/Relu;net_1/conv_1/BiasAdd` tell of, in their order.
+
+    Args:
+        names: of tensors of a TFLite file, or of nodes of an ONNX file, that was made by way of TensorFlow.
+        layers: set of the names of Keras layers.
+    """
     found = []
-    for part in ";".join(tensor_names).split(";"):
+    for part in ";".join(names).split(";"):
         # The innermost scope that is a layer; its last part is the operation's own name.
         for scope in reversed(part.split("/")[:-1]):
             # TensorFlow numbers a scope that it opens again, as it does for every one here.

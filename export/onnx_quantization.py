@@ -3,13 +3,15 @@
 import numpy as np
 
 from .formats import INPUT_NAME
+from .layer_operators import layers_of
 from .onnx_options import CALIBRATION_METHODS, LAYOUT_KEY
+from .refused import no_operator_of
 
 _PERCENTILE = 99.99
 _AT_ONCE = 10  # images whose every activation is held in memory at a time
 
 
-def int8_onnx_content(content, calibration, folder, calibration_method="min_max"):
+def int8_onnx_content(content, calibration, folder, calibration_method="min_max", keep_float=()):
     """Returns the bytes of the int8 file of a float32 one: input and output stay float32.
 
     Weights are int8 per channel, activations int8 per tensor, written as pairs of QuantizeLinear and DequantizeLinear
@@ -21,6 +23,10 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
         folder: `Path` for what the quantiser writes.
         calibration_method: how the ranges of activations are found, a name among `CALIBRATION_METHODS`: of all values
             or of 99.99 % of them.
+        keep_float: names of Keras layers whose operators stay float32.
+
+    Raises:
+        Refused: if such a layer has no operator in the file.
     """
     import onnx
     import onnxruntime.quantization as quantization
@@ -36,6 +42,7 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
     source.write_bytes(content)
     # Its symbolic inference is of transformers, and wants sympy; ours has all shapes.
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    kept = _nodes_of(onnx.load(prepared).graph, keep_float)
     # The calibrator keeps every activation of what it is given at once; parts must be of one size.
     at_once = max(size for size in range(1, _AT_ONCE + 1) if len(calibration) % size == 0)
     quantization.quantize_static(
@@ -46,16 +53,55 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
         per_channel=True,
         activation_type=quantization.QuantType.QInt8,
         weight_type=quantization.QuantType.QInt8,
+        nodes_to_exclude=kept,
         calibrate_method=getattr(quantization.CalibrationMethod, CALIBRATION_METHODS[calibration_method]),
         extra_options={"CalibStridedMinMax": at_once}
         | ({"CalibPercentile": _PERCENTILE} if calibration_method == "percentile" else {}),
     )
     model = onnx.load(quantized)
+    _keep_weights(model.graph, kept)
     drop_unused_domains(model)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, properties)
     check_strictly(model)
     return model.SerializeToString()
+
+
+def _nodes_of(graph, layers):
+    """Returns the names of the nodes that Keras layers became."""
+    found = {layer: [node.name for node in graph.node if layer in layers_of([node.name], {layer})] for layer in layers}
+    for layer, nodes in found.items():
+        if not nodes:
+            raise no_operator_of(layer)
+    return [node for nodes in found.values() for node in nodes]
+
+
+def _keep_weights(graph, names):
+    """Keeps onnxruntime from quantising the weights of the nodes that stay float.
+
+    From 1.21 on it does so, with one scale a tensor, where a convolution or a matrix product reads what was just
+    dequantised (WeightBiasQuantization). A Clip to the range that the numbers have anyway stands between.
+    """
+    from onnx import helper, numpy_helper
+
+    producers = {output: node for node in graph.node for output in node.output}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    clipped = {}
+    for node in list(graph.node):
+        producer = producers.get(node.input[0]) if node.name in names else None
+        if producer is None or producer.op_type != "DequantizeLinear":
+            continue
+        source = node.input[0]
+        if source not in clipped:
+            scale, zero_point = (constants[name] for name in producer.input[1:])
+            limits = (np.array([-128, 127]) - zero_point.astype(int)) * scale
+            clipped[source] = f"{source}_in_range"
+            ends = [f"{source}_{end}" for end in ("lowest", "highest")]
+            for end, limit in zip(ends, limits, strict=True):
+                graph.initializer.append(numpy_helper.from_array(np.float32(limit), end))
+            clip = helper.make_node("Clip", [source, *ends], [clipped[source]], name=clipped[source])
+            graph.node.insert(list(graph.node).index(node), clip)
+        node.input[0] = clipped[source]
 
 
 def _images_reader(images):

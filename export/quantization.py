@@ -22,7 +22,7 @@ ENGINES = ("tensorflow", "ai-edge-quantizer")
 
 @dataclasses.dataclass(frozen=True)
 class Quantization:
-    """How the files that compute in whole numbers are made.
+    """How the files that compute in whole numbers are made; of ONNX files `keep_float` alone counts.
 
     Attributes:
         engine: `"tensorflow"` (its converter) or `"ai-edge-quantizer"` (the extra `auxzoo[quantizer]`).
@@ -76,11 +76,13 @@ class Quantization:
                     f"`keep_float` must be layers of the network, whose batch-norm is in its convolutions. "
                     f"Received: {name!r}; there are {', '.join(near)}, ..."
                 )
-        tflite = [FORMATS[form] for form in formats if form.startswith("tflite")]
-        whole = [form.activations for form in tflite if form.activations]
-        if not whole and not self.is_default:
+        whole = {form: FORMATS[form].activations for form in formats if FORMATS[form].activations}
+        if self.keep_float and not whole:
+            raise UserError(f"`keep_float` is of int8 and int16 files. Received: formats {', '.join(formats)}")
+        whole = [activations for form, activations in whole.items() if form.startswith("tflite")]
+        if not whole and not dataclasses.replace(self, keep_float=()).is_default:
             raise UserError(
-                "`keep_float`, `engine` and `calibration_method` are of int8 and int16 TFLite files. "
+                "`engine` and `calibration_method` are of int8 and int16 TFLite files. "
                 f"Received: formats {', '.join(formats)}"
             )
         if self.engine == "tensorflow" and "int16" in whole and not (self.is_default and not is_searched):

@@ -34,6 +34,11 @@ def onnx_errors():
     return (ValidationError, InferenceError, *[kind for kind in of_runtime if issubclass(kind, Exception)])
 
 
+def no_operator_of(layer):
+    """Returns the `Refused` of a layer that shall stay float and is nowhere in the file."""
+    return Refused(f"the layer {layer!r} has no operator of its own in the file, so none can stay float")
+
+
 def short(error):
     """Returns the beginning of what a converter says; it goes on with the graph."""
     text = " ".join(str(error).split())

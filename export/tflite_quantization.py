@@ -11,7 +11,7 @@ import keras
 from .activation_ranges import activation_ranges
 from .formats import FORMATS, INPUT_NAME
 from .layer_operators import last_layers, layer_operators
-from .refused import Refused, short
+from .refused import Refused, no_operator_of, short
 from .tflite_conversion import tflite_content, whole_number_converter
 
 _LEVELS = {"int8": 2**8, "int16": 2**16}
@@ -51,7 +51,7 @@ class Quantizer:
         """
         for layer in keep_float:
             if layer not in self.operators:
-                raise Refused(f"the layer {layer!r} has no operator of its own in the file, so none can stay float")
+                raise no_operator_of(layer)
         kept = dict.fromkeys(name for layer in keep_float for name in self.operators[layer])
         return bytes(self._content(form, list(kept)))
 

@@ -140,12 +140,17 @@ def run(arguments):
         figures = list(main_figures(made[0]["keras_scores"]))
         keras = ", ".join(f"{measure} {text}" if len(figures) > 1 else text for measure, text in figures)
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")
-    searches = [record["quantization"]["search"] for record in made if "search" in (record["quantization"] or ())]
-    for search in searches[:1]:  # one for all files
+    searches = {
+        FORMATS[record["format"]].activations: record["quantization"]["search"]
+        for record in made
+        if "search" in (record["quantization"] or ())
+    }
+    for activations, search in searches.items():
         kept = ", ".join(search["keep_float"]) or "none"
         print(
-            f"Layers that stay float for a drop of at most {search['max_drop']} points: {kept}; on the tuning images "
-            f"{search['drop']:.2f} points, {search['int8_drop']:.2f} without any, {search['trials']} files tried."
+            f"Layers that stay float in {activations} files for a drop of at most {search['max_drop']} points: {kept}; "
+            f"on the tuning images {search['drop']:.2f} points, {search['int8_drop']:.2f} without any, "
+            f"{search['trials']} files tried."
         )
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")

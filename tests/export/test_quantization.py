@@ -1,10 +1,12 @@
 """Files that compute in whole numbers: number types, engines, ranges of activations, layers that stay float."""
 
+import importlib.util
 import json
 import types
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
@@ -239,7 +241,11 @@ class TestArguments:
             ),
             (["block_2_expand_BN"], "int8", "whose batch-norm is in its convolutions. Received: 'block_2_expand_BN'"),
             (["block_2_expand"], "int16", "of int16 files need the engine ai-edge-quantizer"),
-            (["block_2_expand"], "float16", "are of int8 and int16 TFLite files. Received: formats tflite_float16"),
+            (
+                ["block_2_expand"],
+                "float16",
+                "`keep_float` is of int8 and int16 files. Received: formats tflite_float16",
+            ),
         ],
     )
     def test_layers_and_formats(self, keep_float, quantization, message, tmp_path, monkeypatch):
@@ -386,6 +392,42 @@ class TestWhichLayers:
         }
         assert sorted(kernels(path.read_bytes()).values()) == ["FLOAT32", "INT8", "INT8", "INT8"]
         assert record["calibration"]["count"] == 100
+
+    def test_layers_by_name_of_an_onnx_file(self, make_case, tmp_path):
+        network, description, images, evaluation = make_case()
+        arguments = {"calibration": images, "evaluation": evaluation, "description": description}
+        (spoiled,) = export_files(network, tmp_path / "all", ["onnx_int8"], **arguments)
+        (kept,) = export_files(network, tmp_path / "kept", ["onnx_int8"], keep_float=["spoiled"], **arguments)
+        assert kept["quantization"]["keep_float"] == ["spoiled"] != spoiled["quantization"]["keep_float"]
+        assert kept["accuracy"]["accuracy"] > spoiled["accuracy"]["accuracy"] + 0.1
+        # The weights and the bias of one layer of four, and nothing else, are not quantised.
+        (one,), (other,) = ((tmp_path / name).glob("*.onnx") for name in ("all", "kept"))
+        weights = [
+            {
+                node.input[1].removesuffix("_DequantizeLinear_Output")
+                for node in onnx.load(path).graph.node
+                if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1].endswith("_DequantizeLinear_Output")
+            }
+            for path in (one, other)
+        ]
+        assert len(weights[0]) == 4
+        assert weights[1] < weights[0]
+        assert len(weights[1]) == 3
+
+    @pytest.mark.skipif(importlib.util.find_spec("ai_edge_quantizer") is None, reason="ai-edge-quantizer is missing")
+    def test_search_is_of_each_kind_of_activations(self, make_case, tmp_path):
+        network, description, images, _ = make_case()
+        arguments = {"calibration": images, "description": description, "name": "net", "engine": "ai-edge-quantizer"}
+        formats = ["tflite_int16", "tflite_int8"]
+        of_16, of_8 = export_files(network, tmp_path, formats, max_drop=3.0, tuning_count=100, **arguments)
+        # Weights are int8 in both, and it is those of the layer that are spoiled.
+        assert of_16["quantization"]["keep_float"] == of_8["quantization"]["keep_float"] == ["spoiled"]
+        saved = [
+            {one["layer"]: one["error_saved"] for one in record["quantization"]["search"]["layers"]}
+            for record in (of_16, of_8)
+        ]
+        assert saved[0].keys() == saved[1].keys()
+        assert saved[0] != saved[1]
 
 
 @pytest.mark.slow
