@@ -24,7 +24,7 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
     Args:
         images: an `ImageSet`, of which `count` are taken by a fixed seed; a `tf.data.Dataset` of preprocessed
             `(images, ...)` batches, of which the first are taken; or such an array `[size, height, width, 3]`. Of a
-            smaller set all are taken.
+            smaller set all are taken, and the record tells how many; 100 or more are advised.
         input_shape: `(height, width, channels)` of the network.
         preprocessing: `auxzoo.models.Preprocessing`, for an `ImageSet`; of others the range is checked by it.
         count: `int`, 100 to 500.
@@ -100,11 +100,16 @@ def _check_pictures(array):
 
 
 def _check_range(array, preprocessing):
-    """Raises a `UserError` if values lie outside what pixels become, as those of forgotten preprocessing do."""
+    """Raises a `UserError` if values are not what pixels become, as those of other preprocessing are not.
+
+    Outside of it, or all in its upper half: there lie values of 0 to 1 where -1 to 1 is right, and those of -1 to 1
+    seen in 0 to 255 span next to nothing of it.
+    """
     ends = np.outer([0, 255], preprocessing.scale) + preprocessing.offset
     low, high = float(ends.min()), float(ends.max())
     slack = _RANGE_SLACK * (high - low)
-    if array.min() < low - slack or array.max() > high + slack:
+    is_outside = array.min() < low - slack or array.max() > high + slack
+    if is_outside or array.min() >= (low + high) / 2 or array.max() - array.min() < slack:
         raise UserError(
             f"`calibration` must be preprocessed images, with values from {low:.4g} to {high:.4g}. "
             f"Received: values from {array.min():.4g} to {array.max():.4g}"

@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
+from auxzoo.errors import UserError
 from auxzoo.files import sha256
 
 from .memory_plan import plan_memory
@@ -11,6 +12,7 @@ from .metadata import read_metadata
 from .model_file import read_model_file
 from .target_checks import check_target
 from .targets import TARGETS
+from .tflite_metadata_layout import read_standard
 
 
 def inspect_file(path):
@@ -21,9 +23,10 @@ def inspect_file(path):
 
     Returns:
         `dict`, fit for JSON: `file`, `kind`, `version`, `opsets`, `made_by`, `bytes`, `sha256`, `parameters`;
-        `metadata` (what `read_metadata` gives), `operators` (name, version, whether custom, count), `inputs` and
-        `outputs` (name, shape, type, quantisation), `tensors` (all of them), `memory` (what `plan_memory` finds, in
-        names), `targets` (of each of the file's kind, the violations, none where it fits).
+        `metadata` (what `read_metadata` gives), `standard_metadata` (of a TFLite file, what `read_standard` gives),
+        `metadata_problem` (why one of both cannot be read, or `None`), `operators` (name, version, whether custom,
+        count), `inputs` and `outputs` (name, shape, type, quantisation), `tensors` (all of them), `memory` (what
+        `plan_memory` finds, in names), `targets` (of each of the file's kind, the violations, none where it fits).
 
     Raises:
         UserError: if it is neither of both, or damaged.
@@ -34,6 +37,7 @@ def inspect_file(path):
     """
     path = Path(path)
     model_file = read_model_file(path)
+    metadata, standard, problem = _told_by(path, model_file)
     counts = Counter((operator.name, operator.version, operator.is_custom) for operator in model_file.operators)
     plan = plan_memory(model_file)
     at = None if plan.operator is None else f"{plan.operator} {model_file.operators[plan.operator].name}"
@@ -46,7 +50,9 @@ def inspect_file(path):
         "bytes": model_file.size,
         "sha256": sha256(path),
         "parameters": model_file.parameters,
-        "metadata": read_metadata(path),
+        "metadata": metadata,
+        "standard_metadata": standard,
+        "metadata_problem": problem,
         "operators": [
             {"name": name, "version": version, "is_custom": is_custom, "count": count}
             for (name, version, is_custom), count in sorted(counts.items())
@@ -65,6 +71,24 @@ def inspect_file(path):
             if target.kind == model_file.kind
         },
     }
+
+
+def _told_by(path, model_file):
+    """Returns what a file says of itself, in our words and in the standard layout, and what is wrong with that.
+
+    A file may be of a later auxzoo, or damaged there and nowhere else: then the rest is told all the same.
+    """
+    metadata = standard = problem = None
+    try:
+        metadata = read_metadata(path)
+    except UserError as error:
+        problem = str(error)
+    if model_file.kind == "tflite":
+        try:
+            standard = read_standard(path.read_bytes())
+        except ValueError as error:
+            problem = problem or f"`{path}` is damaged: {error}"
+    return metadata, standard, problem
 
 
 def _described(model_file, place):

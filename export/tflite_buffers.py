@@ -13,7 +13,7 @@ _MOST_ENTRIES = 1000  # a file has a handful
 _LARGEST_FILE = 2**31 - 1
 _ALIGNMENT = 16
 # What `flatbuffers` raises where an offset leads astray.
-_ASTRAY = (struct.error, TypeError, IndexError, ValueError, OverflowError, AttributeError)
+ASTRAY = (struct.error, TypeError, IndexError, ValueError, OverflowError, AttributeError)
 
 
 def add_buffers(content, buffers):
@@ -63,7 +63,7 @@ def read_buffer(content, name):
             if entry.Buffer() >= model.BuffersLength():
                 raise ValueError("no such buffer")
             return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
-    except _ASTRAY:
+    except ASTRAY:
         raise ValueError("it leads to places that it does not have") from None
     return None
 

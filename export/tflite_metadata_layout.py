@@ -15,9 +15,14 @@ from pathlib import Path
 
 import flatbuffers
 
+from .tflite_buffers import ASTRAY, read_buffer
+
 _SCHEMA_FILE = ("tasks", "metadata", "metadata_schema_py_generated.py")
 # All that is written here was in the schema from the beginning.
 _PARSER_VERSION, _IDENTIFIER = "1.0.0", b"M001"
+_NAME = "TFLITE_METADATA"
+_MOST = 100  # of tensors and files that are told of
+_LONGEST = 1000  # characters of a text
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
 
 
@@ -52,6 +57,84 @@ def standard_metadata(content, metadata):
     builder = flatbuffers.Builder(0)
     builder.Finish(whole.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
+
+
+def read_standard(content):
+    """Returns what a TFLite file, anyone's, tells in the standard layout.
+
+    Args:
+        content: `bytes` of the file, not to be trusted.
+
+    Returns:
+        `dict`: of the flatbuffer `name`, `description`, `version`, `author`, `licence` (what there is of them),
+        `inputs` and `outputs` (`name`, `description`, `mean` and `std` of the normalisation, `files`), where
+        the extra `auxzoo[metadata]` is installed; and `files`, name to bytes, of the archive at the end. `None` if
+        there is neither.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    packed, files = read_buffer(content, _NAME), _archived(content)
+    if packed is None:
+        return {"files": files} if files else None
+    if not is_available():
+        return {"files": files}
+    try:
+        return {**_unpacked(packed), "files": files}
+    except ASTRAY:
+        raise ValueError(f"its {_NAME} lead to places that they do not have") from None
+
+
+def _archived(content):
+    """Returns name -> bytes of the files in a zip at the end of a TFLite file."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {part.filename[:_LONGEST]: part.file_size for part in archive.infolist()[:_MOST]}
+    except (zipfile.BadZipFile, *ASTRAY):
+        return {}
+
+
+def _unpacked(packed):
+    """Returns the flatbuffer's texts, of each tensor and of the whole."""
+    whole = _schema().ModelMetadata.GetRootAs(packed, 0)
+    found = _texts(
+        name=whole.Name(),
+        description=whole.Description(),
+        version=whole.Version(),
+        author=whole.Author(),
+        licence=whole.License(),
+    )
+    if whole.SubgraphMetadataLength():
+        graph = whole.SubgraphMetadata(0)
+        found["inputs"] = [
+            _tensor(graph.InputTensorMetadata(place)) for place in range(min(_MOST, graph.InputTensorMetadataLength()))
+        ]
+        found["outputs"] = [
+            _tensor(graph.OutputTensorMetadata(place))
+            for place in range(min(_MOST, graph.OutputTensorMetadataLength()))
+        ]
+    return found
+
+
+def _tensor(tensor):
+    schema, found = _schema(), _texts(name=tensor.Name(), description=tensor.Description())
+    for place in range(min(_MOST, tensor.ProcessUnitsLength())):
+        unit = tensor.ProcessUnits(place)
+        if unit.OptionsType() == schema.ProcessUnitOptions.NormalizationOptions:
+            options, table = schema.NormalizationOptions(), unit.Options()
+            options.Init(table.Bytes, table.Pos)
+            found["mean"] = [options.Mean(number) for number in range(min(_MOST, options.MeanLength()))]
+            found["std"] = [options.Std(number) for number in range(min(_MOST, options.StdLength()))]
+    files = [tensor.AssociatedFiles(place) for place in range(min(_MOST, tensor.AssociatedFilesLength()))]
+    return {**found, **({"files": [_text(file.Name()) for file in files]} if files else {})}
+
+
+def _texts(**values):
+    return {name: _text(value) for name, value in values.items() if value is not None}
+
+
+def _text(value):
+    return (value or b"").decode(errors="replace")[:_LONGEST]
 
 
 def labels_archive(metadata):

@@ -43,6 +43,10 @@ def _print_file(found, arguments):
     print(_summary(found))
     if found["metadata"] is not None:
         print(_metadata(found["metadata"]))
+    if found["standard_metadata"] is not None:
+        print(_standard_metadata(found["standard_metadata"]))
+    if found["metadata_problem"] is not None:
+        print(_wrapped(_plain(f"What it says of itself cannot be read: {found['metadata_problem']}")))
     print_table(_operators(found))
     print_table(_tensors("inputs and outputs", [*found["inputs"], *found["outputs"]], len(found["inputs"])))
     if arguments.tensors:
@@ -78,6 +82,22 @@ def _metadata(metadata):
         named = f", {len(labels)} classes: {', '.join(labels[:_LABELS])}{', ...' * (len(labels) > _LABELS)}"
         lines.append(_wrapped(_plain(f"task: {task['name']}, {task['kind']}{named * bool(labels)}"), "  "))
     return "\n".join(lines)
+
+
+def _standard_metadata(standard):
+    """Returns in words what a TFLite file tells in the layout that Android and MediaPipe read."""
+    told = [f"{key} {standard[key]!r}" for key in ("name", "version", "author", "licence") if standard.get(key)]
+    lines = [f"Standard metadata: {', '.join(told) or 'read with the extra auxzoo[metadata]'}"]
+    for end in ("inputs", "outputs"):
+        for tensor in standard.get(end, ()):
+            normalised = ""
+            if "mean" in tensor:
+                normalised = f", normalised by mean {tensor['mean']}, std {tensor['std']}"
+            files = f", labels in {', '.join(tensor['files'])}" if "files" in tensor else ""
+            description = f" ({tensor['description']})" if tensor.get("description") else ""
+            lines.append(f"{end[:-1]} {tensor.get('name', '')}{description}{normalised}{files}")
+    lines += [f"file {name}, {size:,} bytes" for name, size in standard["files"].items()]
+    return "\n".join(_wrapped(_plain(line), "  " * bool(place)) for place, line in enumerate(lines))
 
 
 def _operators(found):

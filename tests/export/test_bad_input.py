@@ -218,6 +218,10 @@ CALIBRATIONS = {
         np.linspace(0, 255, 80).reshape(1, 8, 10, 1) * np.ones((2, *SHAPE)),
         "`calibration` must be preprocessed images, with values from -1 to 1. Received: values from 0 to 255",
     ),
+    "pixels of another range": (
+        np.linspace(0, 1, 80).reshape(1, 8, 10, 1) * np.ones((2, *SHAPE)),
+        "`calibration` must be preprocessed images, with values from -1 to 1. Received: values from 0 to 1",
+    ),
     "array from nowhere": (
         np.linspace(-1, 1, 80).reshape(1, 8, 10, 1) * np.ones((2, *SHAPE)),
         "`calibration_source` must tell where the images of a ndarray are from. Received: None",

@@ -1,8 +1,10 @@
 """What a file says of itself: the same as was given, enough to predict with, and never trusted."""
 
+import contextlib
 import copy
 import importlib.util
 import json
+import re
 import types
 import zipfile
 
@@ -15,9 +17,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import auxzoo
-from auxzoo import UserError, models
-from auxzoo.export import export_files, open_file, read_metadata, to_onnx, to_tflite, weights_checksum
+from auxzoo import UserError, command_line, models
+from auxzoo.export import (
+    export_files,
+    open_file,
+    read_metadata,
+    tflite_metadata_layout,
+    to_onnx,
+    to_tflite,
+    weights_checksum,
+)
 from auxzoo.export.bench_page import network_facts
+from auxzoo.export.inspection import inspect_file
 from auxzoo.export.metadata import (
     TFLITE_BUFFER,
     described_by,
@@ -174,6 +185,71 @@ class TestEveryFormat:
                 read = {name: tuple(archive.read(name).decode().splitlines()) for name in archive.namelist()}
             assert read.keys() == files.keys()
             assert sorted(read.values()) == sorted(labels.values())
+            # And as `inspect` tells them.
+            told = inspect_file(path)
+            assert told["metadata_problem"] is None
+            told = told["standard_metadata"]
+            assert (told["name"], told["licence"], told["version"]) == ("net", "CC-BY-4.0 ©", auxzoo.__version__)
+            assert [output["name"].encode() for output in told["outputs"]] == order
+            np.testing.assert_allclose(told["inputs"][0]["std"], options.std)
+            np.testing.assert_allclose(told["inputs"][0]["mean"], options.mean)
+            assert {name for output in told["outputs"] for name in output.get("files", ())} == set(told["files"])
+            assert set(told["files"]) == set(files)
+
+
+class TestInspecting:
+    """What a file says of itself is told where it can be read, and nothing else suffers where it cannot."""
+
+    def with_buffers(self, tiny, tmp_path, buffers):
+        path = tmp_path / "a.tflite"
+        path.write_bytes(add_buffers(tiny.files["tflite_float32"].read_bytes(), buffers))
+        return path
+
+    @pytest.mark.parametrize(
+        ("buffers", "problem"),
+        [
+            ({"AUXZOO_METADATA": b'{"schema_version": 99}'}, "The metadata of `.*` are not right:"),
+            ({"AUXZOO_METADATA": b"\xff"}, "The metadata of `.*` are not right:"),
+            ({"TFLITE_METADATA": b"\x10\0\0\0M001" + b"\xff" * 40}, "is damaged: its TFLITE_METADATA lead"),
+        ],
+        ids=["of a later version", "no text", "astray"],
+    )
+    def test_what_cannot_be_read(self, tiny, tmp_path, buffers, problem, capsys):
+        if "TFLITE_METADATA" in buffers and not tflite_metadata_layout.is_available():
+            pytest.skip("needs the extra auxzoo[metadata]")
+        path = self.with_buffers(tiny, tmp_path, buffers)
+        found = inspect_file(path)
+        assert re.search(problem, found["metadata_problem"])
+        assert found["metadata"] is found["standard_metadata"] is None
+        assert [operator["name"] for operator in found["operators"]] == ["FULLY_CONNECTED", "MEAN"]
+        assert command_line.main(["inspect", str(path)]) == 0
+        printed = capsys.readouterr().out
+        assert "What it says of itself cannot be read:" in printed
+        assert "FULLY_CONNECTED" in printed
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def test_damaged_standard_metadata_are_told_or_refused(self, tiny, data):
+        if not tflite_metadata_layout.is_available():
+            pytest.skip("needs the extra auxzoo[metadata]")
+        content = tiny.files["tflite_float32"].read_bytes()
+        metadata = metadata_of(tiny.network, outputs_of(tiny.network, None, tiny.description), tiny.description)
+        packed = bytearray(tflite_metadata_layout.standard_metadata(content, metadata))
+        for place, byte in data.draw(
+            st.lists(st.tuples(st.integers(0, len(packed) - 1), st.integers(0, 255)), min_size=1, max_size=8)
+        ):
+            packed[place] = byte
+        changed = add_buffers(content, {"TFLITE_METADATA": bytes(packed)})
+        # What it leads to may be told, or is refused in these words; nothing else comes of it.
+        with contextlib.suppress(ValueError):
+            json.dumps(tflite_metadata_layout.read_standard(changed))
+
+    def test_labels_of_others_are_told_without_the_extra(self, tiny, tmp_path, monkeypatch):
+        path = self.with_buffers(tiny, tmp_path, {"TFLITE_METADATA": b"nobody reads this"})
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("labels.txt", "red\ngreen\nblue\n")
+        monkeypatch.setattr(tflite_metadata_layout, "is_available", lambda: False)
+        assert inspect_file(path)["standard_metadata"] == {"files": {"labels.txt": 15}}
 
 
 class TestInsideTheFile:
