@@ -53,6 +53,15 @@ def exportable(model):
             raise UserError(
                 f"`model` must be made of Keras' own layers. Received: {layer.name!r} of class {type(layer).__name__}"
             )
+        if getattr(getattr(layer, "activation", None), "__name__", "") == "<lambda>":
+            foreign = "a lambda"  # for which Keras writes no configuration that it reads
+        else:
+            foreign = None if isinstance(layer, keras.Model) else _foreign_part(layer.get_config())
+        if foreign is not None:
+            raise UserError(
+                f"`model` must be made of Keras' own parts. Received: {layer.name!r} with {foreign}; the child process "
+                "that converts knows no functions and classes of yours"
+            )
         if layer.compute_dtype not in ("float32", "int32", "string"):
             raise UserError(
                 f"`model` must compute in float32; rebuild it so and load the weights. Received: layer "
@@ -64,6 +73,18 @@ def exportable(model):
                 f"`model` must compute as at inference. Received: layer {layer.name!r}, called with training=True"
             )
     return model
+
+
+def _foreign_part(config):
+    """Returns the name of a function or class in a layer's configuration that Keras does not have; `None` without."""
+    if isinstance(config, dict):
+        module = config.get("module", "keras") if "class_name" in config and "config" in config else "keras"
+        if config.get("class_name") == "function":
+            return f"the function {config['config']!r}"
+        if module is not None and module.split(".")[0] != "keras":
+            return f"{module}.{config['class_name']}"
+    parts = config.values() if isinstance(config, dict) else config if isinstance(config, (list, tuple)) else ()
+    return next((found for found in map(_foreign_part, parts) if found is not None), None)
 
 
 def check_takes_pictures(model, why):

@@ -9,6 +9,7 @@ import itertools
 import json
 import pickle
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from .formats import FORMATS
 from .onnx_options import OnnxOptions
 from .quantization import Quantization
 from .refused import Refused, onnx_errors, refusing
+from .timing import peak_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +57,14 @@ class Converted:
         refused: `dict` of format name to why it has no file.
         quantization: what a record tells of the settings of TFLite files that compute in whole numbers, by the type
             of their activations.
+        seconds: `float`, that it took, the child's start included.
+        peak_bytes: `int`, the most memory that the child held.
     """
 
     refused: dict
     quantization: dict
+    seconds: float = 0.0
+    peak_bytes: int = 0
 
 
 def convert(conversion, progress=None):
@@ -74,9 +80,11 @@ def convert(conversion, progress=None):
     Raises:
         ChildFailed: if the child fails or is killed.
     """
+    start = time.perf_counter()
     with temporary_folder() as folder:
         run_converter("auxzoo.export.conversion", folder, conversion, progress)
         converted = Converted(**json.loads((folder / "converted.json").read_text()))
+        converted = dataclasses.replace(converted, seconds=round(time.perf_counter() - start, 1))
         paths = conversion.paths
         move_together({folder / name: path for name, path in paths.items() if name not in converted.refused})
     return converted
@@ -124,6 +132,7 @@ def main(folder):
     onnx_formats = [name for name in conversion.paths if name.startswith("onnx")]
     if onnx_formats:
         converted.refused.update(_write_onnx(conversion, onnx_formats, folder))
+    converted = dataclasses.replace(converted, peak_bytes=peak_memory())
     (folder / "converted.json").write_text(json.dumps(dataclasses.asdict(converted)))
 
 

@@ -67,7 +67,7 @@ def refuse_misfits(model_files, target):
     lines = [
         f"  {name}: {line}"
         for name, model_file in model_files.items()
-        for line in summarize(check_target(model_file, target))
+        for line in summarize(check_target(model_file, target), most=None)
     ]
     if lines:
         title = f"The files do not fit {target} ({find_target(target).title}), so none was written:"
@@ -75,14 +75,20 @@ def refuse_misfits(model_files, target):
 
 
 def summarize(violations, most=3):
-    """Returns a line for each reason, with the first of those that it concerns, and how many more there are."""
+    """Returns a line for each reason, with the first of those that it concerns, and how many more there are.
+
+    Args:
+        violations: list of `Violation`.
+        most: how many are told; all if `None`.
+    """
     by_reason = {}
     for violation in violations:
         by_reason.setdefault(violation.reason, []).append(violation.subject)
-    return [
-        f"{reason} ({', '.join(subjects[:most])}{f' and {len(subjects) - most} more' if len(subjects) > most else ''})"
-        for reason, subjects in by_reason.items()
-    ]
+    lines = []
+    for reason, subjects in by_reason.items():
+        rest = len(subjects[most:]) if most is not None else 0
+        lines.append(f"{reason} ({', '.join(subjects[:most])}{f' and {rest} more' if rest else ''})")
+    return lines
 
 
 _KINDS = {"tflite": "TFLite", "onnx": "ONNX"}

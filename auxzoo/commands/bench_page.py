@@ -81,9 +81,11 @@ def _description(network):
 def _print_invitation(address):
     import segno
 
-    print(f"Open to everyone in the local network: {address}")
-    if not address.startswith(("http://127.", "http://[::1]")):
+    if address.startswith(("http://127.", "http://[::1]")):
+        print(f"On this machine: {address}")
+    else:
         import sys
 
+        print(f"Open to everyone in the local network: {address}")
         segno.make(address, error="m").terminal(sys.stdout, compact=True)
     print("Over plain HTTP a browser gives the page one thread, no WebGPU and no live camera.")

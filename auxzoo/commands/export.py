@@ -140,6 +140,10 @@ def run(arguments):
         figures = list(main_figures(made[0]["keras_scores"]))
         keras = ", ".join(f"{measure} {text}" if len(figures) > 1 else text for measure, text in figures)
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")
+    conversion = made[0]["conversion"]
+    print(
+        f"Converted in {conversion['seconds']:.0f} s, with {conversion['peak_bytes'] / 1e6:,.0f} MB of memory at most."
+    )
     searches = {
         FORMATS[record["format"]].activations: record["quantization"]["search"]
         for record in made
@@ -154,6 +158,7 @@ def run(arguments):
         )
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")
+    report.unlink(missing_ok=True)  # an older one would tell of other files, should this be cut off
     _write_report(report, network, records, folder, evaluation)
     print(f"All of it{'' if evaluation is None else ', with predictions,'} is in {report}")
     return 1 if refused else 0

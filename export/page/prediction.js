@@ -120,7 +120,7 @@ function classesOf(tensor, picture, facts) {
   if (tensor.type.startsWith("int")) return nearestClasses(tensor, picture, facts); // a file that gives classes
   const { values, height, width } = atSizeShown(tensor, picture, facts);
   const count = values.length / (height * width);
-  const classes = new Uint8Array(height * width);
+  const classes = new Uint16Array(height * width);
   for (let place = 0; place < classes.length; place += 1) {
     let best = 0;
     for (let index = 1; index < count; index += 1) {
@@ -135,7 +135,7 @@ function classesOf(tensor, picture, facts) {
 function nearestClasses(tensor, picture, facts) {
   const own = withoutPadding(channelsLast(tensor, facts.input.layout), picture, facts.preprocessing);
   const { height, width } = sizeShown(picture);
-  const classes = new Uint8Array(height * width);
+  const classes = new Uint16Array(height * width);
   for (let row = 0; row < height; row += 1) {
     const from = Math.min(own.height - 1, Math.floor(((row + 0.5) * own.height) / height));
     for (let column = 0; column < width; column += 1) {

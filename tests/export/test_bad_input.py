@@ -82,6 +82,18 @@ def not_functional():
     return Network()
 
 
+def doubled(values):
+    return 2 * values
+
+
+class Halved(keras.regularizers.Regularizer):
+    def __call__(self, values):
+        return 0.5 * keras.ops.sum(values)
+
+    def get_config(self):
+        return {}
+
+
 HAND_OVER = r"`model` must be the compact network. Received: .*auxiliary; hand over the compact one, `auxzoo.detach"
 MODELS = {
     "joint": (joint, HAND_OVER),
@@ -134,6 +146,18 @@ MODELS = {
     "custom layer": (
         lambda: network_of(lambda x: flat(Sharpen(name="sharp")(x))),
         "`model` must be made of Keras' own layers. Received: 'sharp' of class Sharpen",
+    ),
+    "activation of a lambda": (
+        lambda: network_of(lambda x: flat(layers.Activation(lambda y: y * 2, name="twice")(x))),
+        "`model` must be made of Keras' own parts. Received: 'twice' with a lambda; the child process",
+    ),
+    "activation of one's own": (
+        lambda: network_of(lambda x: flat(layers.Conv2D(3, 3, activation=doubled, name="twice")(x))),
+        "`model` must be made of Keras' own parts. Received: 'twice' with the function 'doubled'",
+    ),
+    "regulariser of one's own": (
+        lambda: network_of(lambda x: flat(layers.Conv2D(3, 3, kernel_regularizer=Halved(), name="held")(x))),
+        "`model` must be made of Keras' own parts. Received: 'held' with .*Halved",
     ),
     "mixed_float16": (
         half_precision,

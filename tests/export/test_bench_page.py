@@ -322,7 +322,12 @@ class TestCommand:
             assert (tmp_path / f"pages/net-{number}/network.onnx").exists()
 
     @pytest.mark.parametrize(
-        ("host", "said"), [(None, "On this machine: http://127.0.0.1:"), ("0.0.0.0", "Open to everyone in the local")]
+        ("host", "said"),
+        [
+            (None, "On this machine: http://127.0.0.1:"),
+            ("0.0.0.0", "Open to everyone in the local"),
+            ("127.0.0.1", "On this machine: http://127.0.0.1:"),
+        ],
     )
     def test_serves_until_it_is_interrupted(self, unpacked, tmp_path, monkeypatch, host, said):
         def interrupted(_):
@@ -336,7 +341,7 @@ class TestCommand:
         )
         assert (code, error) == (0, "")
         assert said in output
-        assert ("▄" in output or "█" in output) == bool(host), "the QR code"
+        assert ("▄" in output or "█" in output) == (host == "0.0.0.0"), "the QR code"
         assert ("one thread, no WebGPU and no live camera" in output) == bool(host)
 
     def test_host_without_serve(self, tmp_path):

@@ -118,6 +118,16 @@ def test_a_format_that_is_wrong_is_refused_and_the_others_are_written(tiny, tmp_
 OTHER = {"onnx": "it is something else"}
 
 
+@pytest.mark.parametrize(("share", "is_refused"), [(1.0, False), (0.95, False), (0.5, True)])
+def test_classes_that_are_others_than_keras_are_refused(share, is_refused):
+    classes = np.arange(20).reshape(2, 10)
+    reference = record.Reference(np.zeros((2, 4, 4, 3)), "made", {"logits": classes}, None)
+    reason = record.difference_too_large("onnx", {"images": 2, "same_prediction": share}, reference)
+    assert (reason is not None) == is_refused
+    if is_refused:
+        assert reason.endswith("50% of the classes are those of Keras")
+
+
 @pytest.mark.slow
 def test_a_file_that_kills_the_runtime_is_refused_and_the_others_are_written(tiny, tmp_path, monkeypatch):
     class Killed(FileApart):

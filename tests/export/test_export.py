@@ -43,7 +43,19 @@ QUANTIZED = ["tflite_dynamic", *(name for name, form in FORMATS.items() if form.
 INT16 = [name for name, form in FORMATS.items() if form.activations == "int16"]
 # What README and `auxzoo.export` say a record holds, and one of a format that was refused.
 RECORD = {
-    *("file", "format", "sha256", "bytes", "made", "tools", "python", "processor", "metadata", "calibration"),
+    *(
+        "file",
+        "format",
+        "sha256",
+        "bytes",
+        "made",
+        "conversion",
+        "tools",
+        "python",
+        "processor",
+        "metadata",
+        "calibration",
+    ),
     *("quantization", "input", "operators", "targets", "parity", "accuracy", "keras_accuracy", "keras_scores"),
     "latency",
 }

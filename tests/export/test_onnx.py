@@ -55,7 +55,7 @@ OPTIONS = {
     "plain": OnnxOptions(13),
     "nchw": OnnxOptions(15, layout="nchw"),
     "dynamic": OnnxOptions(18, batch="dynamic"),
-    "both": OnnxOptions(13, layout="nchw", batch="dynamic"),
+    "both": OnnxOptions(16, layout="nchw", batch="dynamic"),
 }
 
 

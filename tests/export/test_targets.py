@@ -206,6 +206,9 @@ class TestChecks:
         violations = [Violation(f"operator {place}", "A is no B") for place in range(5)]
         lines = summarize([*violations, Violation("x", "float32, must be int8")])
         assert lines == ["A is no B (operator 0, operator 1, operator 2 and 2 more)", "float32, must be int8 (x)"]
+        assert summarize(violations, most=None) == [
+            f"A is no B ({', '.join(f'operator {place}' for place in range(5))})"
+        ]
 
 
 class TestOwnFiles:
