@@ -184,6 +184,7 @@ class _Scorer:
                 case.gates,
                 **recipe.fit_arguments(),
                 epochs=epochs,
+                validation_every=epochs,  # only the end is looked at
                 folder=work,
                 compilation=case.compilation,
                 verbose=0,

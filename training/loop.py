@@ -123,7 +123,7 @@ def fit(
         **data.settings(),
     }
 
-    with optimization.frozen(network), _labels_told():
+    with optimization.frozen(network, description), _labels_told():
         trainer = Trainer(network, objective, total_steps)
         averaging = None
         if optimization.ema_momentum is not None:
@@ -141,11 +141,12 @@ def fit(
             callbacks=lambda progress: callbacks,
             validation_every=validation_every,
             verbose=verbose,
+            rates=optimization.rates(network, description),
         )
 
 
 def run_trainer(
-    trainer, optimization, data, *, epochs, settings, state_file, averaging, callbacks, validation_every, verbose
+    trainer, optimization, data, *, epochs, settings, state_file, averaging, callbacks, validation_every, verbose, rates
 ):
     """Compiles a trainer and runs it from where its state file, if there is one, stopped.
 
@@ -160,11 +161,11 @@ def run_trainer(
         callbacks: function of the `Progress` that returns more Keras callbacks.
         validation_every: `int`, validates after every so manieth epoch.
         verbose: as of `keras.Model.fit`.
+        rates: what `optimization.rates` returned.
 
     Returns:
         `dict` of metric name to a list of floats, one an epoch.
     """
-    rates = optimization.rates(trainer.network)
     optimizer = optimization.build(trainer.total_steps, trainer.trained_variables, rates)
     optimizer.build(trainer.trained_variables)
     trainer.compile(optimizer=optimizer, jit_compile=settings["compilation"] == "xla")

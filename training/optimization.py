@@ -89,13 +89,17 @@ class Optimization(Settings):
     """`freeze` leaves batch-norm of the trunk, parameters and statistics, as it came: for batches of a few images."""
 
     @contextlib.contextmanager
-    def frozen(self, network):
-        """Freezes, as long as the block lasts, what shall not be trained: batch-norm of the trunk, if so."""
+    def frozen(self, network, description=None):
+        """Freezes, as long as the block lasts, what shall not be trained: batch-norm of the trunk, if so.
+
+        Args:
+            network: as of `rates`, and so `description`.
+        """
         layers = []
         if self.trunk_normalization == "freeze":
             layers = [
                 layer
-                for layer in trunk_layers(network)
+                for layer in trunk_layers(network, description)
                 if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
             ]
         try:
@@ -106,11 +110,12 @@ class Optimization(Settings):
             for layer in layers:
                 layer.trainable = True
 
-    def rates(self, network):
+    def rates(self, network, description=None):
         """Returns by what the learning rate of a network's variables is multiplied: `dict` of their `id`, where not 1.
 
         Args:
             network: compact or joint network; its description names the end of the trunk if the trunk has its own.
+            description: `Description` of a network that carries none.
         """
         rates = {}
         if self.auxiliary_rate != 1:
@@ -118,7 +123,7 @@ class Optimization(Settings):
                 if layer.name.startswith(AUXILIARY_PREFIX):
                     rates |= {id(variable): self.auxiliary_rate for variable in layer.trainable_variables}
         if self.trunk_rate != 1:
-            for layer in trunk_layers(network):
+            for layer in trunk_layers(network, description):
                 rates |= {id(variable): self.trunk_rate for variable in layer.trainable_variables}
         return rates
 

@@ -173,6 +173,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
             callbacks=lambda progress: [_GateHistory(progress), *callbacks],
             validation_every=1,
             verbose=verbose,
+            rates=recipe.optimization.rates(network),
         )
     run_progress = read_progress(state_file)
     history = {

@@ -94,12 +94,13 @@ class SearchCase:
         """Returns the structure of the links, made cheaper until its step fits the budget.
 
         Args:
-            links: list of pairs `(node, tap)`; the first stays, and the last goes first.
+            links: list of pairs `(node, tap)`; the last goes first, and the first stays, or gives its place to the
+                cheapest of all if it takes too much alone.
             operations: `dict` of node to operation.
             progress: function of a line of text.
 
         Raises:
-            UserError: if the first link alone takes too much.
+            UserError: if the cheapest link and operation take too much.
         """
         links, operations = list(links), dict(operations)
         while not self.is_affordable(structure := self.space.structure(links, operations)):
@@ -117,6 +118,10 @@ class SearchCase:
             elif len(links) > 1:
                 node, tap = links.pop()
                 progress(f"Over the budget of step time: {node} goes without {tap}.")
+            elif links != [cheapest := self._cheapest_link(self.shares)]:
+                progress(f"Over the budget of step time: {cheapest} alone, in the place of {links[0]}.")
+                links = [cheapest]
+                operations |= _cheapest_operations(self.shares)
             else:
                 raise UserError(
                     f"`search.step_cost` cannot be met: the cheapest structure takes {self.step_cost(structure):.2f}. "
@@ -163,12 +168,23 @@ class SearchCase:
                 for node, of_node in found["operations"].items()
             },
         )
-        link = min((link for link in self.space.links if self.space.can_keep([link])), key=shares.links.get)
-        cheapest = {node: min(of_node, key=of_node.get) for node, of_node in shares.operations.items()}
-        cost = self.step_cost(self.space.structure([link], cheapest))
+        cost = self.step_cost(self.space.structure([self._cheapest_link(shares)], _cheapest_operations(shares)))
         if cost > self.recipe.search.step_cost:
             raise UserError(
                 f"`search.step_cost` must be at least {cost:.2f}, what the cheapest structure of the search space "
                 f"costs here. Received: step_cost={self.recipe.search.step_cost}"
             )
         return shares
+
+    def _cheapest_link(self, shares):
+        """Returns the link that with its node makes the cheapest structure."""
+        operations = _cheapest_operations(shares)
+
+        def share(link):
+            return shares.links[link] + shares.operations[link[0]][operations[link[0]]]
+
+        return min((link for link in self.space.links if self.space.can_keep([link])), key=share)
+
+
+def _cheapest_operations(shares):
+    return {node: min(of_node, key=of_node.get) for node, of_node in shares.operations.items()}

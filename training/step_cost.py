@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from auxzoo.auxiliary import LinkGate, OperationChoice
 
-from ..models.names import AUXILIARY_PREFIX
+from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX
 from .noise import noise_batch, without_frequencies
+from .normalization import fused_normalization
 from .trainer import Trainer
 
 ROUNDS, STEPS = 8, 3
@@ -43,7 +44,7 @@ class StepShares:
 
     Attributes:
         links: `dict` of pair `(node, tap)` to share.
-        operations: `dict` of node to `dict` of operation to share.
+        operations: `dict` of node to `dict` of operation to share, with the node's head where it has one.
     """
 
     links: dict
@@ -51,7 +52,7 @@ class StepShares:
 
 
 def seconds_of_parts(network, batch_size):
-    """Times every link and every operation of a super-network by itself, forward and backward, in turn.
+    """Times every link, operation and head of a super-network by itself, forward and backward, in turn.
 
     Args:
         network: what `attach(compact, SearchSpace)` returned; its batch-norm statistics are of no use after.
@@ -62,10 +63,15 @@ def seconds_of_parts(network, batch_size):
     """
     gates = [layer for layer in network.layers if isinstance(layer, LinkGate)]
     choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
+    heads = {choice.node: _head(network, choice) for choice in choices}
+    heads = {node: head for node, head in heads.items() if head is not None}
     parts = [_link(gate) for gate in gates] + [branch for choice in choices for branch in choice.branches]
-    seconds = iter(_fastest([_pass(part, batch_size) for part in parts]))
+    seconds = iter(_fastest([_pass(part, batch_size) for part in (*parts, *heads.values())]))
     links = {gate.link: next(seconds) for gate in gates}
     operations = {choice.node: {name: next(seconds) for name in choice.operations} for choice in choices}
+    for node in heads:
+        of_head = next(seconds)
+        operations[node] = {name: value + of_head for name, value in operations[node].items()}
     return StepShares(links, operations)
 
 
@@ -75,6 +81,12 @@ def _link(gate):
     while (operation := tensor._keras_history.operation).name.startswith(AUXILIARY_PREFIX):
         tensor = operation.input
     return keras.Model(tensor, gate.input)
+
+
+def _head(network, choice):
+    """Returns the network from a node to what its heads predict; `None` where it has none."""
+    predictions = network.output.get(f"{AUXILIARY_OUTPUT}_{choice.node}")
+    return None if predictions is None else keras.Model(choice.output, keras.tree.flatten(predictions))
 
 
 def _fastest(functions, rounds=ROUNDS, steps=STEPS):
@@ -96,9 +108,9 @@ def _pass(part, batch_size):
 
     @tf.function
     def forward_and_backward():
-        with tf.GradientTape() as tape:
+        with fused_normalization(part), tf.GradientTape() as tape:
             tape.watch(inputs)
-            result = tf.reduce_sum(part(inputs, training=True))
+            result = tf.add_n([tf.reduce_sum(output) for output in keras.tree.flatten(part(inputs, training=True))])
         return tape.gradient(result, [inputs, *[variable.value for variable in part.trainable_variables]])
 
     return forward_and_backward

@@ -192,12 +192,18 @@ def _quiet_absl():
 def _labelled(target, labels, colours=()):
     """Returns a target whose task has labels and colours of its own, or else these.
 
+    Sets name what is void too, as a rule at the end: there it is no class.
+
     Raises:
         UserError: if neither has names for its classes.
     """
     task = target.task
     if task.kind == "regression":
         return target
+    count = len(labels)
+    while count - 1 in target.void:
+        count -= 1
+    labels = labels[:count]
     if not (task.labels or labels):
         raise UserError(f"`labels` of task {task.name!r} must name its classes. Received: none")
     labels = task.labels or tuple(labels)

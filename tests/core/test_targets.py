@@ -458,6 +458,14 @@ class TestFolderThatIsWrong:
         with pytest.raises(auxzoo.UserError, match="`labels` of task 'mask' must name its classes. Received: none"):
             self.open(folder, Target(Task("mask", "segmentation")))
 
+    @pytest.mark.parametrize(
+        ("void", "labels"), [((), ("a", "b", "c", "d")), ((3,), ("a", "b", "c")), ((2, 3), ("a", "b")), ((0,), "abcd")]
+    )
+    def test_names_of_what_is_void_at_the_end_are_no_classes(self, folder, void, labels):
+        (folder / "mask.txt").write_text("a\nb\nc\nd\n")
+        images = self.open(folder, Target(Task("mask", "segmentation"), void=void))
+        assert images.tasks[0].labels == tuple(labels)
+
     @pytest.mark.parametrize("content", [b"\xff\xfe\xfa", None], ids=["no text", "a folder"])
     def test_names_that_cannot_be_read_are_told(self, folder, content):
         path = folder / "mask.txt"

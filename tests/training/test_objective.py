@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import auxzoo
+from auxzoo import models
 from auxzoo.training import Objective, Optimization
 from auxzoo.training.step_cost import seconds_per_step
 
@@ -196,3 +197,27 @@ class TestOptimization:
     def test_rates_of_a_trunk_need_one(self, foreign_model):
         with pytest.raises(auxzoo.UserError, match="`model` must be a network that carries a description"):
             Optimization(trunk_rate=0.5).rates(foreign_model)
+
+    def test_the_trunk_of_a_foreign_network_is_that_of_its_description(self, make_images):
+        inputs = keras.Input((8, 8, 3))
+        x = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(4, 3, name="trunk")(inputs))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="rest")(x))
+        network = keras.Model(inputs, keras.layers.Dense(2)(x))
+        before = {layer.name: layer.get_weights() for layer in network.layers}
+        auxzoo.fit(
+            network,
+            make_images(24, size=8, classes=2),
+            epochs=1,
+            batch_size=12,
+            verbose=0,
+            optimization=Optimization(trunk_rate=0, trunk_normalization="freeze", weight_decay=0),
+            description=models.Description((), models.Preprocessing(8, 8), trunk="norm"),
+        )
+        is_same = {
+            layer.name: all(
+                np.array_equal(one, other) for one, other in zip(layer.get_weights(), before[layer.name], strict=True)
+            )
+            for layer in network.layers
+            if layer.weights
+        }
+        assert (is_same["trunk"], is_same["norm"], is_same["rest"]) == (True, True, False)

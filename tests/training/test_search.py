@@ -17,7 +17,7 @@ from auxzoo import models
 from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, SearchSpace, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.files import read_json
-from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box, search_case
+from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box, search_case, step_cost
 from auxzoo.training import search as search_module
 from auxzoo.training.black_box import mutate
 from auxzoo.training.gate_trainer import Gates, GateTrainer
@@ -345,6 +345,25 @@ class TestStepTime:
         assert [node.operation for node in structure.nodes] == ["identity"] * 2
         assert [node.links for node in structure.nodes] == [("stem", "stage1"), ()]
 
+    def test_then_the_cheapest_link_takes_the_place_of_the_last(self, make_recipe, tmp_path, monkeypatch):
+        # Nodes read taps alone; one whose link is made of many channels takes 0.5 s, and the others 0.1 s.
+        overrides = ("search.supervision=deep", "search.links=1")
+        links = {("stage1", "stem"): 0.1, ("stage1", "stage1"): 0.1}
+        links |= {("stage2", tap): 0.5 for tap in ("stem", "stage1", "stage2")}
+        operations = {key: {"convolution_1x1": 0.3, "identity": 0.1} for key in ("stage1", "stage2")}
+
+        def seconds_of(network):
+            names = [layer.name for layer in network.layers]
+            seconds = sum(0.5 if "stage2_from" in name else 0.1 for name in names if name.endswith("_adapter"))
+            return 1 + seconds + 0.3 * sum(name.endswith("_operation") for name in names)
+
+        monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: [seconds_of(one) for one, _ in cases])
+        monkeypatch.setattr(search_case, "seconds_of_parts", lambda *arguments: StepShares(links, operations))
+        case = SearchCase(make_recipe(*overrides, "search.step_cost=1.25"), tmp_path / "step_costs.json")
+        structure = case.within_budget([("stage2", "stage2")], {"stage2": "identity"}, lambda line: None)
+        assert [(node.name, node.operation) for node in structure.nodes] == [("stage1", "identity")]
+        assert case.step_cost(structure) <= 1.25
+
     @pytest.mark.parametrize("with_parent", [False, True])
     def test_what_is_tried_is_made_cheaper_too(self, case, with_parent):
         found, generator = case(1.25), random.Random(0)
@@ -386,6 +405,20 @@ def test_parts_are_timed_by_themselves(make_recipe, tmp_path):
     assert list(parts.operations) == ["stage1", "stage2"]
     assert all(sorted(of_node) == ["convolution_1x1", "identity"] for of_node in parts.operations.values())
     assert min(parts.links.values()) > 0
+
+
+def test_a_node_with_a_head_takes_the_time_of_the_head_too(make_recipe, tmp_path, monkeypatch):
+    case = SearchCase(make_recipe("search.supervision=deep"), tmp_path / "step_costs.json")
+    timed = []
+    monkeypatch.setattr(step_cost, "_fastest", lambda passes: timed.extend(passes) or [1.0] * len(passes))
+    parts = seconds_of_parts(auxzoo.attach(case.compact(), case.space), batch_size=12)
+    # An operation, and the head behind it.
+    assert parts.operations == {key: {"convolution_1x1": 2.0, "identity": 2.0} for key in ("stage1", "stage2")}
+    assert set(parts.links.values()) == {1.0}
+    for part in timed[-2:]:
+        gradients = part()
+        assert len(gradients) == 3  # of the features, and of the head's kernel and bias
+        assert all(np.abs(gradient).max() > 0 for gradient in gradients)
 
 
 class TestChoice:
