@@ -320,18 +320,16 @@ class TestReading:
 
 
 @pytest.mark.slow
-def test_a_network_of_keras_applications(make_pictures):
-    """By the command whose table is committed; smaller, and this one alone.
-
-    MobileNetV3 goes through the common test case, and blocks like those of ResNet50V2 through that of the converter.
-    """
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2"])
+def test_a_network_of_keras_applications(make_pictures, name):
+    """By the command whose table is committed, smaller; a third, MobileNetV3, goes through the common test case."""
     path = Path(__file__).parents[2] / "benchmarks" / "keras_applications.py"
     if not path.exists():
         pytest.skip("needs the source tree")
     specification = importlib.util.spec_from_file_location("keras_applications", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    network, preprocessing = module.build("MobileNet", 64, make_pictures(32, seed=0))
+    network, preprocessing = module.build(name, 64, make_pictures(32, seed=0))
     images = next(iter(make_pictures(8, seed=1).batches(preprocessing, 8)))[0]
     expected = network(images).numpy()
     assert expected.std(axis=0).max() > 1e-3
@@ -344,7 +342,8 @@ def test_a_network_of_keras_applications(make_pictures):
     )
     for form in ("tflite_float32", "onnx"):
         assert found[form]["largest_difference"] < 1e-3 * np.abs(expected).max()
-    assert found["tflite_int8"]["mean_difference"] < 2 * expected.std()
+    # The answers to another image are 1.13 deviations away.
+    assert found["tflite_int8"]["mean_difference"] < 0.7 * expected.std(axis=0).mean()
 
 
 def test_gelu_is_that_of_keras(tmp_path):
