@@ -1,10 +1,12 @@
 """What a link is worth: the compact network's validation loss after some steps of training without it."""
 
 import math
+import time
 
 import tensorflow as tf
 
 from auxzoo.auxiliary import LinkGate, OperationChoice, detach
+from auxzoo.files import read_json, write_json
 
 from .callbacks import TrainingDiverged
 from .normalization import fused_normalization
@@ -118,6 +120,51 @@ class Perturbation:
             variable.assign(value)
 
 
+class KeptRounds:
+    """A `Perturbation` whose rounds are kept in a file, so that a search that is cut off measures none twice.
+
+    Args:
+        perturbation: `Perturbation`.
+        file: `Path`, of the search that this is part of; it need not exist.
+
+    Attributes:
+        steps: `int`, training steps of all rounds.
+        seconds: `float`, that they took.
+    """
+
+    def __init__(self, perturbation, file):
+        self._perturbation, self._file = perturbation, file
+        self._rounds, self._asked = read_json(file) if file.exists() else [], 0
+
+    @property
+    def steps(self):
+        """Training steps of the rounds that were asked for."""
+        return sum(one["steps"] for one in self._rounds[: self._asked])
+
+    @property
+    def seconds(self):
+        """Seconds that these took."""
+        return sum(one["seconds"] for one in self._rounds[: self._asked])
+
+    def worths(self, links):
+        """Returns what `Perturbation.worths` does, once measured for a round."""
+        kept = self._rounds[self._asked] if self._asked < len(self._rounds) else None
+        names = [list(link) for link in links]
+        if kept is None or kept["links"] != names:
+            start, before = time.monotonic(), self._perturbation.steps
+            worths = self._perturbation.worths(links)
+            kept = {
+                "links": names,
+                "worths": list(worths.values()),
+                "steps": self._perturbation.steps - before,
+                "seconds": round(time.monotonic() - start, 1),
+            }
+            self._rounds[self._asked :] = [kept]
+            write_json(self._file, self._rounds)
+        self._asked += 1
+        return dict(zip(links, kept["worths"], strict=True))
+
+
 def links_to_measure(probabilities, budget, space):
     """Returns the links that the gates favour, half as many again as the budget, at least two more.
 
@@ -145,7 +192,7 @@ def choose_links(perturbation, links, budget, space, progress=print):
     same hide each other's worth.
 
     Args:
-        perturbation: `Perturbation`.
+        perturbation: `Perturbation` or `KeptRounds`.
         links: list of pairs `(node, tap)`, as of `links_to_measure`.
         budget: `int`, links that stay.
         space: `SearchSpace`; the best link of its essential node stays, whatever it is worth.

@@ -25,11 +25,12 @@ TENSORBOARD_FOLDER = "tensorboard"
 GATES_PICTURE = "gates.png"
 STRUCTURE_PICTURES = ("structure.png", "structure.svg")
 STEP_COSTS_FILE = "step_costs.json"
+PERTURBATION_FILE = "perturbation.json"
 CANDIDATES_FOLDER = "candidates"
 # All that a run or search writes, and so all that `--overwrite` may delete; the marker goes last.
 _OWN_FILES = (
     *(METRICS_FILE, RUN_STATE_FILE, COMPUTE_FILE, CONFIG_FILE, WEIGHTS_FILE, STRUCTURE_FILE),
-    *(GATES_PICTURE, *STRUCTURE_PICTURES, STEP_COSTS_FILE, RECIPE_FILE),
+    *(GATES_PICTURE, *STRUCTURE_PICTURES, STEP_COSTS_FILE, PERTURBATION_FILE, RECIPE_FILE),
 )
 _OWN_FOLDERS = (TENSORBOARD_FOLDER, CANDIDATES_FOLDER)
 

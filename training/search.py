@@ -19,10 +19,11 @@ from .compilation import COMPUTE_FILE
 from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer
 from .loop import RUN_STATE_FILE, run_trainer
-from .perturbation import Perturbation, choose_links, links_to_measure, number_of_trainings
+from .perturbation import KeptRounds, Perturbation, choose_links, links_to_measure, number_of_trainings
 from .run_folder import (
     GATES_PICTURE,
     METRICS_FILE,
+    PERTURBATION_FILE,
     STEP_COSTS_FILE,
     STRUCTURE_FILE,
     STRUCTURE_PICTURES,
@@ -183,7 +184,6 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     operations = {
         choice.node: choice.operations[int(keras.ops.argmax(choice.logits))] for choice in trainer.gates.choices
     }
-    start = time.monotonic()
     budget = recipe.search.links
     probabilities = {gate.link: float(gate.probability_open()) for gate in trainer.gates.links}
     links = links_to_measure(probabilities, budget, case.space)
@@ -191,13 +191,15 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     with recipe.optimization.frozen(network):
         uncertainty = None if trainer.uncertainty is None else trainer.uncertainty.numpy()
         perturbation = Perturbation(network, operations, case, objective, max(steps_each, 1), uncertainty)
-        links, rounds = choose_links(perturbation, links, budget, case.space, progress)
+        kept = KeptRounds(perturbation, folder / PERTURBATION_FILE)
+        links, rounds = choose_links(kept, links, budget, case.space, progress)
+    start = time.monotonic()
     structure = case.within_budget(links, operations, progress)
     cost = {
-        "steps": steps + perturbation.steps,
+        "steps": steps + kept.steps,
         "gate_steps": sum(step % recipe.search.every == 0 for step in range(trainer.warm_up_steps, steps)),
-        "perturbation_steps": perturbation.steps,
-        "seconds": round(run_progress.seconds + time.monotonic() - start, 1),
+        "perturbation_steps": kept.steps,
+        "seconds": round(run_progress.seconds + kept.seconds + time.monotonic() - start, 1),
     }
     found = {
         "link_worths": [

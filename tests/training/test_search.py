@@ -1,6 +1,7 @@
 """The search: its loop, what it leaves behind, that it resumes bit-identically, and what it refuses."""
 
 import dataclasses
+import json
 import random
 import shutil
 import types
@@ -21,7 +22,7 @@ from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box
 from auxzoo.training import search as search_module
 from auxzoo.training.black_box import mutate
 from auxzoo.training.gate_trainer import Gates, GateTrainer
-from auxzoo.training.perturbation import Perturbation, choose_links, links_to_measure, number_of_trainings
+from auxzoo.training.perturbation import KeptRounds, Perturbation, choose_links, links_to_measure, number_of_trainings
 from auxzoo.training.recipe import Recipe
 from auxzoo.training.recipe_file import read_settings
 from auxzoo.training.search import search
@@ -426,10 +427,11 @@ class TestChoice:
 
     class MadeUp:
         def __init__(self, worths, doubles=()):
-            self.made_up, self.doubles, self.asked = worths, doubles, []
+            self.made_up, self.doubles, self.asked, self.steps = worths, doubles, [], 0
 
         def worths(self, links):
             self.asked.append(list(links))
+            self.steps += len(links)
             hidden = {one for pair in self.doubles if set(pair) <= set(links) for one in pair}
             return {link: 0.0 if link in hidden else self.made_up[link] for link in links}
 
@@ -468,6 +470,33 @@ class TestChoice:
         assert len(made_up.asked) > 1
         # Taken out all at once, both of the pair would have gone.
         assert links[1] in doubles[0]
+
+    def test_a_search_that_is_cut_off_measures_no_round_twice(self, tmp_path):
+        worths, file = dict(zip(self.LINKS, [1, 5, 4, 3, 2, 0], strict=True)), tmp_path / "perturbation.json"
+
+        def choose(made_up):
+            kept = KeptRounds(made_up, file)
+            found = choose_links(kept, self.LINKS, 2, self.SPACE, progress=lambda line: None)
+            return found, kept.steps
+
+        undisturbed = choose(self.MadeUp(worths))
+        assert len(json.loads(file.read_text())) == 4
+        file.unlink()
+
+        class CutOff(self.MadeUp):
+            def worths(self, links):
+                if len(self.asked) == 2:
+                    raise KeyboardInterrupt
+                return super().worths(links)
+
+        with pytest.raises(KeyboardInterrupt):
+            choose(CutOff(worths))
+        rest = self.MadeUp(worths)
+        assert choose(rest) == undisturbed
+        assert [len(links) for links in rest.asked] == [4, 3]
+        # Of another search nothing is taken.
+        file.write_text(json.dumps([{"links": [["b", "1"]], "worths": [7], "steps": 1, "seconds": 1}]))
+        assert choose(self.MadeUp(worths)) == undisturbed
 
     def test_gates_choose_what_is_looked_at(self):
         probabilities = [0.1, 0.9, 0.8, 0.7, 0.2, 0.1]
