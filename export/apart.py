@@ -26,7 +26,7 @@ from .model_file import check_size
 SECONDS = 8.0  # and the start of the child: ten in all
 _START_SECONDS = 120  # to import a runtime on a busy machine; no file is read so early
 _GRACE_SECONDS = 5
-_LARGEST_ANSWER = 2**28  # bytes for an image: those for several must fit into the parent's memory
+LARGEST_ANSWER = 2**28  # bytes for an image: those for several must fit into the parent's memory
 
 
 class Apart:
@@ -136,6 +136,7 @@ class FileApart:
         path: `str` or `Path`, ending in `.tflite` or `.onnx`.
         threads: `int`, threads of an operator.
         timeout: seconds, the limit of opening it, and of each image.
+        largest_answer: bytes, the limit of what it gives for an image.
 
     Raises:
         UserError: as `open_file` does; and if the file kills the runtime or does not answer in time.
@@ -144,9 +145,9 @@ class FileApart:
         >>> logits = FileApart("downloaded.tflite").predict(images)
     """
 
-    def __init__(self, path, threads=1, timeout=SECONDS):
+    def __init__(self, path, threads=1, timeout=SECONDS, largest_answer=LARGEST_ANSWER):
         self._child = Apart(path, timeout)
-        self._tensors, self._operators = self._child.ask("open", str(path), threads)
+        self._tensors, self._operators = self._child.ask("open", str(path), threads, largest_answer)
 
     def predict(self, images, batch=1):
         """Returns the outputs for float32 images `[count, height, width, 3]`, as the files of `open_file` do."""
@@ -167,9 +168,9 @@ class FileApart:
         """Returns names, shapes and number types of input and outputs."""
         return self._tensors
 
-    def latency(self, runs=50, warm_up=10):
-        """Returns how long single runs take, as `measure_latency` does; within the limit of as many images."""
-        return self._child.ask("latency", runs, warm_up, seconds=(runs + warm_up) * self._child.timeout)
+    def time_runs(self, runs, warm_up):
+        """Returns the milliseconds of single runs, after others, within half of the limit of an image."""
+        return self._child.ask("time_opened", runs, warm_up, self._child.timeout / 2)
 
     def close(self):
         """Ends the child."""
@@ -243,10 +244,10 @@ def _answer_start(state, suffix):
     return time.perf_counter() - began
 
 
-def _answer_open(state, path, threads):
+def _answer_open(state, path, threads, largest_answer):
     from .runtime import open_file
 
-    state["path"] = path
+    state["path"], state["largest"] = path, largest_answer
     file = state["file"] = open_file(path, threads)
     file.run_once()
     return file.tensors(), file.operators()
@@ -256,15 +257,16 @@ def _answer_predict(state, images, batch):
     # A TFLite file takes one image.
     answer = state["file"].predict(images) if batch == 1 else state["file"].predict(images, batch)
     size = sum(value.nbytes for value in (answer.values() if isinstance(answer, dict) else [answer]))
-    if size > _LARGEST_ANSWER:
-        raise ValueError(f"it gives {size:,} bytes for an image, more than {_LARGEST_ANSWER:,}")
+    limit = state["largest"] * len(images)
+    if size > limit:
+        raise ValueError(f"it gives {size:,} bytes, more than {limit:,}")
     return answer
 
 
-def _answer_latency(state, runs, warm_up):
-    from .measurement import measure_latency
+def _answer_time_opened(state, runs, warm_up, seconds):
+    from .timing import time_runs
 
-    return measure_latency(state["file"], runs, warm_up)
+    return time_runs(state["file"].run_once, runs, warm_up, seconds)
 
 
 def _answer_load(state, path, threads):

@@ -109,9 +109,11 @@ def _check_range(array, preprocessing):
     low, high = float(ends.min()), float(ends.max())
     slack = _RANGE_SLACK * (high - low)
     is_outside = array.min() < low - slack or array.max() > high + slack
-    if is_outside or array.min() >= (low + high) / 2 or array.max() - array.min() < slack:
+    is_a_part = array.min() >= (low + high) / 2 or array.max() - array.min() < slack
+    if is_outside or is_a_part:
         raise UserError(
-            f"`calibration` must be preprocessed images, with values from {low:.4g} to {high:.4g}. "
+            f"`calibration` must be preprocessed images, with values from {low:.4g} to {high:.4g}"
+            f"{', dark ones and bright ones' * (not is_outside)}. "
             f"Received: values from {array.min():.4g} to {array.max():.4g}"
         )
 

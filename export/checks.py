@@ -53,10 +53,7 @@ def exportable(model):
             raise UserError(
                 f"`model` must be made of Keras' own layers. Received: {layer.name!r} of class {type(layer).__name__}"
             )
-        if getattr(getattr(layer, "activation", None), "__name__", "") == "<lambda>":
-            foreign = "a lambda"  # for which Keras writes no configuration that it reads
-        else:
-            foreign = None if isinstance(layer, keras.Model) else _foreign_part(layer.get_config())
+        foreign = None if isinstance(layer, keras.Model) else _foreign_part_of(layer)
         if foreign is not None:
             raise UserError(
                 f"`model` must be made of Keras' own parts. Received: {layer.name!r} with {foreign}; the child process "
@@ -75,14 +72,26 @@ def exportable(model):
     return model
 
 
+def _foreign_part_of(layer):
+    """Returns in words what a layer holds that Keras does not have; `None` if it holds no such thing."""
+    if getattr(getattr(layer, "activation", None), "__name__", "") == "<lambda>":
+        return "a lambda"  # for which Keras writes no configuration that it reads
+    try:
+        return _foreign_part(layer.get_config())
+    except (TypeError, ValueError):  # a `functools.partial`, say
+        return "a part that cannot be written down"
+
+
 def _foreign_part(config):
-    """Returns the name of a function or class in a layer's configuration that Keras does not have; `None` without."""
-    if isinstance(config, dict):
-        module = config.get("module", "keras") if "class_name" in config and "config" in config else "keras"
-        if config.get("class_name") == "function":
+    if isinstance(config, dict) and "class_name" in config and "config" in config:
+        name, module = config["class_name"], config.get("module")
+        if name == "__lambda__":
+            return "a lambda"
+        if name == "function":
             return f"the function {config['config']!r}"
-        if module is not None and module.split(".")[0] != "keras":
-            return f"{module}.{config['class_name']}"
+        # Where the module is unknown, it is that of the user's own program.
+        if name not in ("__tensor__", "__numpy__", "__typespec__") and (module or "").split(".")[0] != "keras":
+            return f"an object of class {name}"
     parts = config.values() if isinstance(config, dict) else config if isinstance(config, (list, tuple)) else ()
     return next((found for found in map(_foreign_part, parts) if found is not None), None)
 

@@ -111,13 +111,14 @@ def take_over(folder):
     import keras
 
     from ..models import description  # noqa: F401  (a network of ours may be a layer: its class must be known)
-    from .traced import dilate_in_one_operator, inline_compiled_functions
+    from .traced import crop_in_one_operator, dilate_in_one_operator, inline_compiled_functions
 
     network = keras.models.load_model(folder / "network.keras", compile=False)
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             # As tensors they would become inputs of the ONNX file.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
+    crop_in_one_operator()
     dilate_in_one_operator()
     inline_compiled_functions()
     return dataclasses.replace(pickle.loads((folder / "conversion.pickle").read_bytes()), network=network)
@@ -194,7 +195,8 @@ def _write_onnx(conversion, names, folder):
     from .onnx_quantization import int8_onnx_content
 
     content, refused = None, {}
-    settings = (conversion.onnx.calibration_method, conversion.quantization.keep_float)
+    layers = [layer.name for layer in conversion.network._flatten_layers(include_self=False)]
+    settings = (conversion.onnx.calibration_method, conversion.quantization.keep_float, layers)
     for name in names:
         tell_parent(folder, f"converting {name}")
         try:

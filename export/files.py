@@ -181,8 +181,8 @@ def export_files(
         progress: called with a line of text before each step, or `None`.
         calibration_count: as of `to_tflite`, and so `calibration_method`, `engine` and `keep_float`.
         max_drop: `float`, points of accuracy or mean IoU (of the task that loses most) that files of whole numbers may
-            lose against float32. The fewest and lightest layers that must stay float for it are searched, by the first
-            such format, on `tuning_count` images of `calibration` that are not calibrated on. `None`: no search.
+            lose against float32. Few and light layers that stay float for it are searched, of int8 and int16 each
+            for itself, on `tuning_count` images of `calibration` that are not calibrated on. `None`: no search.
         tuning_count: `int`, images for that; a half of the set where it is small.
         source: `str` for the files' metadata, what the network was loaded from.
         licence: as of `to_tflite`, and so `embed_preprocessing`.

@@ -1,7 +1,6 @@
 """What is measured on an exported file: parity with Keras, accuracy, latency."""
 
 import statistics
-import time
 
 import numpy as np
 
@@ -102,27 +101,22 @@ def _compared(received, expected, output):
 
 
 def measure_latency(file, runs=50, warm_up=10):
-    """Times single runs of a file.
+    """Times single runs of a file on one thread.
 
     Args:
-        file: what `open_file` returned.
-        runs: `int`, how many are counted.
+        file: `FileApart`.
+        runs: `int`, how many are counted at most.
         warm_up: `int`, how many before them are not.
 
     Returns:
-        `dict`: `median_ms`, `p95_ms`, `runs`.
+        `dict`: `median_ms`, `p95_ms`, `runs`, `threads`.
     """
-    for _ in range(warm_up):
-        file.run_once()
-    milliseconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        file.run_once()
-        milliseconds.append((time.perf_counter() - start) * 1e3)
+    milliseconds = file.time_runs(runs, warm_up)
     return {
         "median_ms": round(statistics.median(milliseconds), 3),
         "p95_ms": round(statistics.quantiles(milliseconds, n=20, method="inclusive")[-1], 3),
-        "runs": runs,
+        "runs": len(milliseconds),
+        "threads": 1,
     }
 
 

@@ -11,7 +11,7 @@ _PERCENTILE = 99.99
 _AT_ONCE = 10  # images whose every activation is held in memory at a time
 
 
-def int8_onnx_content(content, calibration, folder, calibration_method="min_max", keep_float=()):
+def int8_onnx_content(content, calibration, folder, calibration_method="min_max", keep_float=(), layers=()):
     """Returns the bytes of the int8 file of a float32 one: input and output stay float32.
 
     Weights are int8 per channel, activations int8 per tensor, written as pairs of QuantizeLinear and DequantizeLinear
@@ -24,6 +24,7 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
         calibration_method: how the ranges of activations are found, a name among `CALIBRATION_METHODS`: of all values
             or of 99.99 % of them.
         keep_float: names of Keras layers whose operators stay float32.
+        layers: names of all the network's layers, by which the operators' names are understood.
 
     Raises:
         Refused: if such a layer has no operator in the file.
@@ -42,7 +43,7 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
     source.write_bytes(content)
     # Its symbolic inference is of transformers, and wants sympy; ours has all shapes.
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    kept = _nodes_of(onnx.load(prepared).graph, keep_float)
+    kept = _nodes_of(onnx.load(prepared).graph, keep_float, set(layers))
     # The calibrator keeps every activation of what it is given at once; parts must be of one size.
     at_once = max(size for size in range(1, _AT_ONCE + 1) if len(calibration) % size == 0)
     quantization.quantize_static(
@@ -67,13 +68,13 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
     return model.SerializeToString()
 
 
-def _nodes_of(graph, layers):
-    """Returns the names of the nodes that Keras layers became."""
-    found = {layer: [node.name for node in graph.node if layer in layers_of([node.name], {layer})] for layer in layers}
-    for layer, nodes in found.items():
-        if not nodes:
+def _nodes_of(graph, kept, layers):
+    """Returns the names of the nodes that the layers `kept` became."""
+    of_node = {node.name: layers_of([node.name], layers) for node in graph.node}
+    for layer in kept:
+        if not any(layer in found for found in of_node.values()):
             raise no_operator_of(layer)
-    return [node for nodes in found.values() for node in nodes]
+    return [name for name, found in of_node.items() if set(found) & set(kept)]
 
 
 def _keep_weights(graph, names):

@@ -16,7 +16,14 @@ from auxzoo.scores import Scores
 
 from .apart import FileApart
 from .formats import FORMATS
-from .measurement import PARITY_IMAGES, check_batches, evaluate_opened, measure_parity, parity_images
+from .measurement import (
+    PARITY_IMAGES,
+    check_batches,
+    evaluate_opened,
+    measure_latency,
+    measure_parity,
+    parity_images,
+)
 from .model_file import read_model_file
 from .target_checks import check_targets
 
@@ -71,12 +78,12 @@ def record_of(export, form, path, layouts, converted, reference):
     """
     model_file, measured, preprocessing = read_model_file(path), export.measured, export.metadata.preprocessing
     # In a child: a file that kills the runtime is refused, and the others are written.
-    with FileApart(path, timeout=_PATIENCE) as file:
+    with FileApart(path, timeout=_PATIENCE, largest_answer=math.inf) as file:
         if path.suffix == ".onnx" and export.onnx.is_dynamic:
             check_batches(file, reference.images)
         parity = measure_parity(file, reference.images, reference.outputs, export.outputs)
         accuracy = evaluate_opened(file, measured, preprocessing) if measured is not None else None
-        latency, tensors = file.latency(), file.tensors()
+        latency, tensors = measure_latency(file), file.tensors()
     return {
         "file": path.name,
         "format": form,
@@ -97,7 +104,7 @@ def record_of(export, form, path, layouts, converted, reference):
         "accuracy": accuracy,
         "keras_accuracy": reference.scores and reference.scores.get("accuracy"),
         "keras_scores": reference.scores,
-        "latency": {**latency, "threads": 1},
+        "latency": latency,
     }
 
 
@@ -164,7 +171,8 @@ def images_to_compare(export):
     if export.calibration is not None:
         return export.calibration[:most], "calibration images"
     low, high = (-1, 1) if export.metadata.embedded_preprocessing is None else (0, 255)
-    noise = np.random.default_rng(0).uniform(low, high, (_NOISE_IMAGES, *export.model.inputs[0].shape[1:]))
+    count = min(_NOISE_IMAGES, most)
+    noise = np.random.default_rng(0).uniform(low, high, (count, *export.model.inputs[0].shape[1:]))
     return noise.astype(np.float32), f"uniform noise from {low} to {high}, seed 0"
 
 

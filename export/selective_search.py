@@ -1,4 +1,4 @@
-"""Searching the fewest and lightest layers that must stay float32. For the child process that converts."""
+"""Searching few and light layers that stay float32 for a file to lose little. For the child process that converts."""
 
 import dataclasses
 
@@ -65,7 +65,7 @@ def find_float_layers(search, quantizer, form, kept, folder):
             "keep_float": [*kept, *layers],
             "max_drop": search.max_drop,
             "drop": round(drop(layers), 4),
-            "int8_drop": round(drop(()), 4),
+            "drop_without": round(drop(()), 4),
             "float": points(trials.float["scores"]),
             "trials": len(measured),
             "images": search.subset.images.manifest(),

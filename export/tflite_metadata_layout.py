@@ -15,14 +15,16 @@ from pathlib import Path
 
 import flatbuffers
 
+from .model_file import LARGEST_METADATA
 from .tflite_buffers import ASTRAY, read_buffer
 
 _SCHEMA_FILE = ("tasks", "metadata", "metadata_schema_py_generated.py")
 # All that is written here was in the schema from the beginning.
 _PARSER_VERSION, _IDENTIFIER = "1.0.0", b"M001"
 _NAME = "TFLITE_METADATA"
-_MOST = 100  # of tensors and files that are told of
-_LONGEST = 1000  # characters of a text
+_MOST = 20  # of tensors and files that are told of
+_LONGEST = 1000  # bytes of a text
+_TAIL = 2**20  # bytes of a file, in which the list of its archive must be
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same network gives the same bytes
 
 
@@ -75,10 +77,10 @@ def read_standard(content):
         ValueError: if it is damaged.
     """
     packed, files = read_buffer(content, _NAME), _archived(content)
-    if packed is None:
+    if packed is None or not is_available():
         return {"files": files} if files else None
-    if not is_available():
-        return {"files": files}
+    if len(packed) > LARGEST_METADATA:
+        raise ValueError(f"its {_NAME} are larger than {LARGEST_METADATA:,} bytes")
     try:
         return {**_unpacked(packed), "files": files}
     except ASTRAY:
@@ -88,9 +90,9 @@ def read_standard(content):
 def _archived(content):
     """Returns name -> bytes of the files in a zip at the end of a TFLite file."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(io.BytesIO(content[-_TAIL:])) as archive:
             return {part.filename[:_LONGEST]: part.file_size for part in archive.infolist()[:_MOST]}
-    except (zipfile.BadZipFile, *ASTRAY):
+    except (zipfile.BadZipFile, NotImplementedError, *ASTRAY):
         return {}
 
 
@@ -134,7 +136,7 @@ def _texts(**values):
 
 
 def _text(value):
-    return (value or b"").decode(errors="replace")[:_LONGEST]
+    return (value or b"")[:_LONGEST].decode(errors="replace")
 
 
 def labels_archive(metadata):

@@ -37,6 +37,23 @@ def dilate_in_one_operator():
     tf.nn.depthwise_conv2d, tf.nn.separable_conv2d = depthwise_conv2d, separable_conv2d
 
 
+def crop_in_one_operator():
+    """Lets TensorFlow write a crop as a Slice, in this process: LiteRT's 8-bit specification has no StridedSlice."""
+    import keras
+    import tensorflow as tf
+
+    call_of_keras = keras.layers.Cropping2D.call
+
+    def call(layer, inputs):
+        if layer.data_format != "channels_last":
+            return call_of_keras(layer, inputs)
+        (top, bottom), (left, right) = layer.cropping
+        rows, columns = inputs.shape[1:3]
+        return tf.slice(inputs, [0, top, left, 0], [-1, rows - top - bottom, columns - left - right, -1])
+
+    keras.layers.Cropping2D.call = call
+
+
 def inline_compiled_functions():
     """Lets Keras' grouped convolutions stand in the graph as they are, in this process.
 

@@ -34,7 +34,7 @@ class Export:
         outputs: list of `Output`.
         metadata: `Metadata` of all files.
         paths: `dict` of format name to the `Path` of its file.
-        quantization: `Quantization` of the TFLite files.
+        quantization: `Quantization`.
         onnx: `OnnxOptions` of the ONNX files.
         calibration: float32 `[count, height, width, 3]`, what `with_calibration` chose, or `None`.
         manifest: what records tell of these images, or `None`.

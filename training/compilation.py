@@ -20,14 +20,14 @@ from auxzoo.files import temporary_folder
 COMPUTE_FILE = "compute.json"  # where a run keeps what was measured
 
 
-def choose_compilation(network, batch_size, objective, optimization):
+def choose_compilation(network, batch_size, objective, optimization, description=None):
     """Returns `"xla"` or `"graph"`, whichever moves more images a second on this machine.
 
     Where the copy cannot be made or timed (a network with layers that only the caller's process knows), the
     answer is `"graph"` and the log says why.
     """
     try:
-        rates = measure_compilations(network, batch_size, objective, optimization)
+        rates = measure_compilations(network, batch_size, objective, optimization, description)
     except (ChildFailed, ValueError) as error:
         logging.warning("Steps could not be timed in a child process, so they are not compiled: %s", error)
         return "graph"
@@ -35,7 +35,7 @@ def choose_compilation(network, batch_size, objective, optimization):
     return max(rates, key=rates.get)
 
 
-def measure_compilations(network, batch_size, objective, optimization):
+def measure_compilations(network, batch_size, objective, optimization, description=None):
     """Times training steps of a copy of `network` in a child process, with as many threads as this one has.
 
     Args:
@@ -43,6 +43,7 @@ def measure_compilations(network, batch_size, objective, optimization):
         batch_size: `int`, images a step.
         objective: `Objective`.
         optimization: `Optimization`.
+        description: `Description` of a network that carries none, or `None`.
 
     Returns:
         `dict`: images a second of `"graph"` and `"xla"`.
@@ -57,6 +58,7 @@ def measure_compilations(network, batch_size, objective, optimization):
         "batch_size": batch_size,
         "objective": objective.model_dump(),
         "optimization": optimization.model_dump(),
+        "description": None if description is None else description.to_dict(),
     }
     with temporary_folder() as folder:
         network.save(folder / "network.keras")
@@ -104,6 +106,7 @@ def _measure(folder):
     """Runs in the child: two steps to warm up, then the fastest of five."""
     import keras
 
+    from ..models.description import Description
     from .compute import set_threads
     from .noise import noise_batch, without_frequencies
     from .objective import Objective
@@ -120,7 +123,8 @@ def _measure(folder):
         network = keras.models.load_model(folder / "network.keras", compile=False)
         optimization = Optimization(**job["optimization"])
         images, truth = noise_batch(network, job["batch_size"])
-        with optimization.frozen(network):
+        description = job.get("description")
+        with optimization.frozen(network, None if description is None else Description.from_dict(description)):
             trainer = Trainer(network, without_frequencies(Objective(**job["objective"])), total_steps=1000)
             optimizer = optimization.build(1000, trainer.trained_variables)
             trainer.compile(optimizer=optimizer, jit_compile=compilation == "xla")

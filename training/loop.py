@@ -113,7 +113,7 @@ def fit(
     elif compilation == "auto":
         compilation = "graph"
         if total_steps >= STEPS_WORTH_MEASURING:
-            compilation = choose_compilation(network, data.batch_size, objective, optimization)
+            compilation = choose_compilation(network, data.batch_size, objective, optimization, description)
     settings = {
         "epochs": epochs,
         "seed": seed,

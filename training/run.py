@@ -59,8 +59,8 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     train_images, validation_images, test_images = open_data(recipe)
     compact = build_compact(recipe, train_images.tasks)
     # The recipe that goes out has the name of the file alone.
-    pretrained = Path(str(recipe.network.arguments.get("weights"))).expanduser()
-    pretrained_sha256 = sha256(pretrained) if pretrained.is_file() else None
+    pretrained = recipe.network.arguments.get("weights")
+    pretrained_sha256 = None if pretrained in (None, "imagenet") else sha256(Path(pretrained).expanduser())
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
     augmentation = Augmentation(**recipe.data.augmentation)

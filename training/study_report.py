@@ -133,15 +133,15 @@ def _score(record, split, metric, prefix=""):
 
 
 def _iou_of_classes(records, split, metric):
-    """Returns label -> mean IoU over the records, in per cent, `None` of a class that is in no image; `None` if there
-    are none."""
+    """Returns label -> mean IoU over the records that have it, in per cent; `None` if there are none.
+
+    A class that is in no image has none, unless it is predicted, which may be so of one seed and not of another.
+    """
     found = [_score(record, split, metric.replace("mean_iou", "iou_of_classes")) for record in records]
     if None in found:
         return None
-    return {
-        label: None if iou is None else 100 * statistics.fmean(one[label] for one in found)
-        for label, iou in found[0].items()
-    }
+    shares = {label: [one[label] for one in found if one[label] is not None] for label in found[0]}
+    return {label: 100 * statistics.fmean(values) if values else None for label, values in shares.items()}
 
 
 def improvements(study, records):
@@ -271,13 +271,16 @@ def write_markdown(path, study, summaries, found=()):
         summaries: list of what `summarize` returned.
         found: what `improvements` returned.
     """
-    lines = [f"# {study.settings.name}", ""]
+    lines, told = [f"# {study.settings.name}", ""], []
     for summary in summaries:
         columns = header(summary["metric"])
         rows = [columns, ("---",) * len(columns), *table_rows(summary)]
         lines += [caption(study, summary), "", *[f"| {' | '.join(row)} |" for row in rows], ""]
         lines += [*[f"- {line}" for line in comparison_lines(summary)], ""] if summary["comparisons"] else []
-        lines += _class_table(summary)
+        table = _class_table(summary)
+        if table not in told:  # mean IoU and the IoU of classes have one
+            lines += table
+        told.append(table)
     lines += [f"- {line}" for line in improvement_lines(found)]
     lines = lines if lines[-1] else lines[:-1]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

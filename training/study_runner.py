@@ -116,8 +116,7 @@ def _carry_out(run, folder, watch, keep):
     if keep:
         kept = folder / NETWORKS_FOLDER / run.name
         shutil.rmtree(kept, ignore_errors=True)  # of a run whose record was deleted since
-        kept.parent.mkdir(exist_ok=True)
-        (work / "run").rename(kept)
+        shutil.copytree(work / "run", kept)  # and not moved: cut off here, the run is not done again
     write_json(_record_file(folder, run), record)
     shutil.rmtree(work)
     watch.end(run, record)

@@ -59,7 +59,7 @@ def add_arguments(parser):
         "--max-drop",
         type=float,
         metavar="POINTS",
-        help="search the fewest and lightest layers that must stay float for int8 to lose at most so many points",
+        help="search few and light layers that stay float, so that int8 loses at most so many points",
     )
     parser.add_argument(
         "--tuning-count", type=int, default=1000, metavar="N", help="images for --max-drop (default: %(default)s)"
@@ -153,7 +153,7 @@ def run(arguments):
         kept = ", ".join(search["keep_float"]) or "none"
         print(
             f"Layers that stay float in {activations} files for a drop of at most {search['max_drop']} points: {kept}; "
-            f"on the tuning images {search['drop']:.2f} points, {search['int8_drop']:.2f} without any, "
+            f"on the tuning images {search['drop']:.2f} points, {search['drop_without']:.2f} without any, "
             f"{search['trials']} files tried."
         )
     for record in refused:

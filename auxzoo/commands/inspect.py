@@ -46,7 +46,8 @@ def _print_file(found, arguments):
     if found["standard_metadata"] is not None:
         print(_standard_metadata(found["standard_metadata"]))
     if found["metadata_problem"] is not None:
-        print(_wrapped(_plain(f"What it says of itself cannot be read: {found['metadata_problem']}")))
+        for line in f"What it says of itself cannot be read: {found['metadata_problem']}".splitlines():
+            print(_wrapped(_plain(line)))
     print_table(_operators(found))
     print_table(_tensors("inputs and outputs", [*found["inputs"], *found["outputs"]], len(found["inputs"])))
     if arguments.tensors:
@@ -87,7 +88,7 @@ def _metadata(metadata):
 def _standard_metadata(standard):
     """Returns in words what a TFLite file tells in the layout that Android and MediaPipe read."""
     told = [f"{key} {standard[key]!r}" for key in ("name", "version", "author", "licence") if standard.get(key)]
-    lines = [f"Standard metadata: {', '.join(told) or 'read with the extra auxzoo[metadata]'}"]
+    lines = [f"Standard metadata: {', '.join(told)}"] if "inputs" in standard or told else ["Files at its end:"]
     for end in ("inputs", "outputs"):
         for tensor in standard.get(end, ()):
             normalised = ""

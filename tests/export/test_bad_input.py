@@ -1,6 +1,7 @@
 """What may not be exported, told by name before any converter starts, and with nothing left behind."""
 
 import dataclasses
+import functools
 import pickle
 import shutil
 
@@ -94,6 +95,10 @@ class Halved(keras.regularizers.Regularizer):
         return {}
 
 
+class OfMain(Halved):
+    __module__ = "__main__"
+
+
 HAND_OVER = r"`model` must be the compact network. Received: .*auxiliary; hand over the compact one, `auxzoo.detach"
 MODELS = {
     "joint": (joint, HAND_OVER),
@@ -155,9 +160,23 @@ MODELS = {
         lambda: network_of(lambda x: flat(layers.Conv2D(3, 3, activation=doubled, name="twice")(x))),
         "`model` must be made of Keras' own parts. Received: 'twice' with the function 'doubled'",
     ),
+    "activation that is a partial": (
+        lambda: network_of(
+            lambda x: flat(layers.Activation(functools.partial(keras.activations.relu, max_value=3), name="three")(x))
+        ),
+        "`model` must be made of Keras' own parts. Received: 'three' with ",
+    ),
+    "regulariser that is a lambda": (
+        lambda: network_of(lambda x: flat(layers.Conv2D(3, 3, kernel_regularizer=lambda y: 0.0, name="held")(x))),
+        "`model` must be made of Keras' own parts. Received: 'held' with a",
+    ),
+    "regulariser of one's own program": (
+        lambda: network_of(lambda x: flat(layers.Conv2D(3, 3, kernel_regularizer=OfMain(), name="held")(x))),
+        "`model` must be made of Keras' own parts. Received: 'held' with an object of class OfMain",
+    ),
     "regulariser of one's own": (
         lambda: network_of(lambda x: flat(layers.Conv2D(3, 3, kernel_regularizer=Halved(), name="held")(x))),
-        "`model` must be made of Keras' own parts. Received: 'held' with .*Halved",
+        "`model` must be made of Keras' own parts. Received: 'held' with an object of class Halved",
     ),
     "mixed_float16": (
         half_precision,
@@ -244,7 +263,7 @@ CALIBRATIONS = {
     ),
     "pixels of another range": (
         np.linspace(0, 1, 80).reshape(1, 8, 10, 1) * np.ones((2, *SHAPE)),
-        "`calibration` must be preprocessed images, with values from -1 to 1. Received: values from 0 to 1",
+        "`calibration` must be .* from -1 to 1, dark ones and bright ones. Received: values from 0 to 1",
     ),
     "array from nowhere": (
         np.linspace(-1, 1, 80).reshape(1, 8, 10, 1) * np.ones((2, *SHAPE)),

@@ -1,7 +1,7 @@
 """What is measured on a file, against values computed by hand with a network whose logits are channel means."""
 
 import dataclasses
-import itertools
+import types
 
 import numpy as np
 import pytest
@@ -79,28 +79,19 @@ def test_parity_images_are_the_first_256(tiny):
     assert measurement.parity_images(images, tiny.preprocessing, most=7).shape == (7, 4, 6, 3)
 
 
-def test_latency_is_that_of_single_runs_after_the_warm_up(tiny, monkeypatch):
-    durations = [1, 2, 4, 3, 10]  # milliseconds
-    # The clock is read before and after each run; nothing reads it during the warm-up.
-    readings = itertools.chain.from_iterable(
-        (100 + index, 100 + index + ms / 1e3) for index, ms in enumerate(durations)
-    )
-    file = open_file(tiny.files["onnx"])
-    with monkeypatch.context() as patch:
-        patch.setattr(measurement.time, "perf_counter", lambda: next(readings))
-        latency = measure_latency(file, runs=5, warm_up=3)
+def test_latency_is_told_of_all_runs():
+    file = types.SimpleNamespace(time_runs=lambda runs, warm_up: [1, 2, 4, 3, 10][:runs])
     # 95 % of the way through five sorted values: 0.8 from the fourth, 4, to the fifth, 10.
-    assert latency == {"median_ms": 3.0, "p95_ms": 8.8, "runs": 5}
-    assert list(readings) == []
+    assert measure_latency(file, runs=5) == {"median_ms": 3.0, "p95_ms": 8.8, "runs": 5, "threads": 1}
 
 
 @pytest.mark.parametrize("form", ALL)
 def test_latency_is_measured_on_every_kind_of_file(tiny, form):
     with FileApart(tiny.files[form]) as file:
-        latency = file.latency(runs=20, warm_up=1)
+        latency = measure_latency(file, runs=20, warm_up=1)
     # A run of so small a network may be shorter than a tick of the clock.
     assert 0 <= latency["median_ms"] <= latency["p95_ms"] < 1000
-    assert latency["runs"] == 20
+    assert (latency["runs"], latency["threads"]) == (20, 1)
 
 
 class TestBadInput:

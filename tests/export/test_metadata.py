@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import importlib.util
+import io
 import json
 import re
 import types
@@ -243,6 +244,20 @@ class TestInspecting:
         # What it leads to may be told, or is refused in these words; nothing else comes of it.
         with contextlib.suppress(ValueError):
             json.dumps(tflite_metadata_layout.read_standard(changed))
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.data())
+    def test_damaged_archives_are_told_or_passed_over(self, tiny, data):
+        content = io.BytesIO(tiny.files["tflite_float32"].read_bytes())
+        start = len(content.getvalue())
+        with zipfile.ZipFile(content, "a") as archive:
+            archive.writestr("labels.txt", "red\ngreen\nblue\n")
+        changed = bytearray(content.getvalue())
+        for place, byte in data.draw(
+            st.lists(st.tuples(st.integers(start, len(changed) - 1), st.integers(0, 255)), min_size=1, max_size=8)
+        ):
+            changed[place] = byte
+        json.dumps(tflite_metadata_layout.read_standard(bytes(changed)))
 
     def test_labels_of_others_are_told_without_the_extra(self, tiny, tmp_path, monkeypatch):
         path = self.with_buffers(tiny, tmp_path, {"TFLITE_METADATA": b"nobody reads this"})

@@ -21,6 +21,7 @@ from auxzoo.export.activation_ranges import _BINS, _least_squares, _percentile, 
 from auxzoo.export.calibration import choose_calibration
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.layer_operators import last_layers, layer_operators, layers_by_operator
+from auxzoo.export.onnx_quantization import _nodes_of
 from auxzoo.export.outputs import Output
 from auxzoo.export.quantization import CALIBRATION_METHODS, ENGINES, Quantization
 from auxzoo.export.refused import Refused
@@ -357,7 +358,7 @@ class TestWhichLayers:
             quantization = record["quantization"]
             assert quantization["keep_float"] == ["spoiled"]
             search = quantization["search"]
-            assert search["drop"] <= search["max_drop"] == 3.0 < search["int8_drop"]
+            assert search["drop"] <= search["max_drop"] == 3.0 < search["drop_without"]
             assert search["images"]["count"] == 100
             assert search["images"]["sha256"] != record["calibration"]["sha256"]
             assert search["trials"] >= len(search["layers"]) == 5
@@ -413,6 +414,18 @@ class TestWhichLayers:
         assert len(weights[0]) == 4
         assert weights[1] < weights[0]
         assert len(weights[1]) == 3
+
+    def test_layers_of_onnx_nodes_are_told_apart_by_all_names(self):
+        # TensorFlow numbers every scope once more than Keras its layers.
+        names = [f"net_1/{layer}_1/convolution" for layer in ("conv2d", "conv2d_1", "conv2d_1_relu")]
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Conv", [], [], name=name) for name in names], "g", [], []
+        )
+        layers = {"conv2d", "conv2d_1", "conv2d_1_relu", "flatten", "net"}
+        assert _nodes_of(graph, ["conv2d_1"], layers) == names[1:2]
+        assert _nodes_of(graph, ["conv2d", "conv2d_1_relu"], layers) == [names[0], names[2]]
+        with pytest.raises(Refused, match="the layer 'flatten' has no operator of its own in the file"):
+            _nodes_of(graph, ["flatten"], layers)
 
     @pytest.mark.skipif(importlib.util.find_spec("ai_edge_quantizer") is None, reason="ai-edge-quantizer is missing")
     def test_search_is_of_each_kind_of_activations(self, make_case, tmp_path):

@@ -1151,12 +1151,14 @@ class TestSeveralMetrics:
         scores["both"] = {
             seed: {MIOU: 0.5, "surface_iou_of_classes": classes} for seed, classes in ((0, self.CLASSES), (1, worse))
         }
+        # Where a class is nowhere, what one seed predicts of it has an IoU of 0, and the others have none.
+        scores["both"][1]["surface_iou_of_classes"] = {**worse, "snow": 0.0}
         study = several_study(baselines=["surface"], metrics=[MIOU])
         summary, _ = summary_of(MIOU, scores, baselines=["surface"], metrics=[MIOU])
-        write_markdown(tmp_path / "results.md", study, [summary])
+        write_markdown(tmp_path / "results.md", study, [summary, summary])
         lines = (tmp_path / "results.md").read_text().splitlines()
-        assert {"| IoU % | water | grass | rock | snow |", "| both | 80.0 | 50.0 | 20.0 |  |"} < set(lines)
-        assert "| surface | 90.0 | 60.0 | 30.0 |  |" in lines
+        assert {"| IoU % | water | grass | rock | snow |", "| both | 80.0 | 50.0 | 20.0 | 0.0 |"} < set(lines)
+        assert lines.count("| surface | 90.0 | 60.0 | 30.0 |  |") == 1
 
     def test_a_class_that_no_run_knows_is_refused(self):
         scores = {"surface": {0: {"iou_of_classes": dict(self.CLASSES)}}}
