@@ -2,7 +2,7 @@
 
     python -m auxzoo.publish runs/NAME-auxiliary runs/NAME-plain --to models/published
 
-Exports the compact network of the first run in every format, measures each file on the test images of its
+Exports the compact network of the first run in the default formats, measures each file on the test images of its
 recipe, and writes the entry's files, its card and its row of the index.
 """
 

@@ -155,9 +155,9 @@ class Study:
         UserError: if the file, a recipe or a structure is not right; the message names it.
 
     Example:
-        >>> study = Study("training/studies/saturation/study.yaml")
+        >>> study = Study("training/studies/replication_resnet18/study.yaml")
         >>> [run.name for run in study.runs][:2]
-        ['plain_60-seed0', 'plain_120-seed0']
+        ['plain_120-seed20', 'plain_240-seed20']
     """
 
     def __init__(self, path, overrides=()):

@@ -122,6 +122,26 @@ def open_split(arguments, split, targets=None):
     return images
 
 
+def tell_other_classes(description, images):
+    """Warns where none of the images' classes is called as one of the network's: scores would be of chance.
+
+    Args:
+        description: `Description` of the network.
+        images: `ImageSet`, or `None`.
+    """
+    known = {task.name: task.labels for task in images.tasks} if images is not None else {}
+    for task in description.tasks:
+        # An image set of one task may have another name for it.
+        labels = known.get(task.name) or (next(iter(known.values())) if len(known) == 1 else ())
+        own, theirs = ({label.casefold() for label in some} for some in (task.labels, labels))
+        if own and theirs and not own & theirs:
+            print(
+                f"Warning: no class of the images ({', '.join(labels[:3])}, ...) is called as one of the network's "
+                f"({', '.join(task.labels[:3])}, ...); is `--data` right?",
+                file=sys.stderr,
+            )
+
+
 def load_tensorflow():
     """Imports TensorFlow without its lines on the terminal."""
     with quiet_stderr():

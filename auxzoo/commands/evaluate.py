@@ -11,6 +11,7 @@ from auxzoo.commands.common import (
     percent,
     print_table,
     recipe_targets,
+    tell_other_classes,
 )
 from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, load_described
 from auxzoo.metric_names import as_text, metric_name
@@ -59,6 +60,7 @@ def run(arguments):
         raise UserError(f"`name` must be a network with a head. Received: {network.name}, {description.kinds}")
     targets = recipe_targets(arguments.recipe, name, description)
     images = open_split(arguments, arguments.split, targets)
+    tell_other_classes(description, images)
     if network is not None:
         images = fitting_images(network, images, "--data")
     else:

@@ -11,6 +11,7 @@ from auxzoo.commands.common import (
     recipe_targets,
     record_columns,
     record_rows,
+    tell_other_classes,
 )
 from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
 from auxzoo.metric_names import main_figures
@@ -110,6 +111,7 @@ def run(arguments):
     if existing and not arguments.overwrite:
         raise UserError(f"`{folder}` holds {existing[0].name} already; give --overwrite.")
     evaluation = None if arguments.no_accuracy else open_split(arguments, "test", targets)
+    tell_other_classes(models.describe(network), evaluation)
     records = export_files(
         network,
         folder,

@@ -9,6 +9,7 @@ from auxzoo.commands.common import (
     print_table,
     quantization_of,
     recipe_targets,
+    tell_other_classes,
 )
 from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
 from auxzoo.metric_names import is_share, main_figures
@@ -46,10 +47,12 @@ def run(arguments):
     name = Path(arguments.name).resolve().name.removesuffix(".keras")
     targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network))
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
+    images = open_split(arguments, arguments.split, targets)
+    tell_other_classes(models.describe(network), images)
     report = quantization_report(
         network,
         folder,
-        open_split(arguments, arguments.split, targets),
+        images,
         name=name,
         count=arguments.count,
         progress=lambda line: print(f"  {line} ...", flush=True),

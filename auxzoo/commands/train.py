@@ -11,7 +11,11 @@ def add_arguments(parser):
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
-    parser.add_argument("--structure", metavar="FILE", help="structure of the auxiliary: default, none or a JSON file")
+    parser.add_argument(
+        "--structure",
+        metavar="FILE",
+        help="structure of the auxiliary: default, none, a JSON file, or published (of an entry that is fine-tuned)",
+    )
     parser.add_argument("--compilation", choices=("auto", "xla", "graph"), help="whether XLA compiles the steps")
     parser.add_argument("--onednn", choices=("auto", "on", "off"), help="whether TensorFlow uses oneDNN")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, such as epochs=3")
@@ -64,4 +68,4 @@ def run(arguments):
     skipped = metrics["broken_images_left_out"]
     if skipped:
         print(f"{len(skipped)} broken images left out: {', '.join(skipped[:5])}")
-    print(f"The compact network is in {folder}; `auxzoo export {folder}` writes its files.")
+    print(f"The compact network is in {folder}; `auxzoo export {folder} --data ...` writes its files.")

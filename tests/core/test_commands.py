@@ -15,7 +15,7 @@ import auxzoo
 from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.commands import train as train_command
-from auxzoo.commands.common import make_table, print_table
+from auxzoo.commands.common import make_table, print_table, tell_other_classes
 from auxzoo.export import FORMATS, TARGETS
 from auxzoo.files import read_json, sha256, write_json
 from auxzoo.models import zoo
@@ -904,3 +904,19 @@ def test_pictures_in_the_tests_are_readable(pictures):
     files = sorted(pictures.rglob("*.png"))
     assert len(files) == 72
     assert {tf.io.decode_png(path.read_bytes()).shape[2] for path in files} == {3}
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_told"),
+    [(("Cat", "dog"), False), (("dog", "horse"), False), (("shirt", "boot"), True), ((), False)],
+    ids=["the same", "one of them", "none of them", "no names"],
+)
+def test_images_of_other_classes_are_told(labels, is_told, capsys):
+    task = auxzoo.Task("classification", "classification", labels)
+    images = types.SimpleNamespace(tasks=[auxzoo.Task("other", "classification", ("cat", "dog", "frog"))])
+    tell_other_classes(types.SimpleNamespace(tasks=(task,)), images)
+    said = capsys.readouterr().err
+    assert said.startswith("Warning: no class of the images (cat, dog, frog, ...)") == is_told
+    assert bool(said) == is_told
+    tell_other_classes(types.SimpleNamespace(tasks=(task,)), None)
+    assert capsys.readouterr().err == ""
