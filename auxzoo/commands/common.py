@@ -134,7 +134,7 @@ def tell_other_classes(description, images):
         # An image set of one task may have another name for it.
         labels = known.get(task.name) or (next(iter(known.values())) if len(known) == 1 else ())
         own, theirs = ({label.casefold() for label in some} for some in (task.labels, labels))
-        if own and theirs and not own & theirs:
+        if len(labels) == len(task.labels) and own and not own & theirs:  # another number is refused elsewhere
             print(
                 f"Warning: no class of the images ({', '.join(labels[:3])}, ...) is called as one of the network's "
                 f"({', '.join(task.labels[:3])}, ...); is `--data` right?",

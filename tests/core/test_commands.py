@@ -908,8 +908,14 @@ def test_pictures_in_the_tests_are_readable(pictures):
 
 @pytest.mark.parametrize(
     ("labels", "is_told"),
-    [(("Cat", "dog"), False), (("dog", "horse"), False), (("shirt", "boot"), True), ((), False)],
-    ids=["the same", "one of them", "none of them", "no names"],
+    [
+        (("Cat", "dog", "frog"), False),
+        (("dog", "horse", "boot"), False),
+        (("shirt", "boot", "hat"), True),
+        (("shirt", "boot"), False),
+        ((), False),
+    ],
+    ids=["the same", "one of them", "none of them", "another number", "no names"],
 )
 def test_images_of_other_classes_are_told(labels, is_told, capsys):
     task = auxzoo.Task("classification", "classification", labels)
