@@ -1,7 +1,13 @@
 """What all tests share: a quiet TensorFlow, small networks, and the slow tests last."""
 
 import dataclasses
+import json
 import os
+import select
+import signal
+import subprocess
+import sys
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -14,6 +20,7 @@ import tensorflow as tf
 import yaml
 from hypothesis import strategies as st
 
+from auxzoo import child_process
 from auxzoo.auxiliary import OPERATIONS, Node, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS, TASK_SHARING
 from auxzoo.data import ImageSet
@@ -45,6 +52,53 @@ def pytest_collection_modifyitems(items):
 
 def is_slow(item):
     return item.get_closest_marker("slow") is not None
+
+
+class ForkedConverter:
+    """What `subprocess.Popen` returns, of a converter that `converter_server.py` runs."""
+
+    def __init__(self, server, module, arguments, log, environment):
+        server.stdin.write(json.dumps([module, arguments, log, environment]).encode() + b"\n")
+        self._server, self.returncode = server, None
+        self._pid = int(server.stdout.readline())
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self._server.stdout], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("converter", timeout)
+            self.returncode = int(self._server.stdout.readline())
+        return self.returncode
+
+    def kill(self):
+        if self.returncode is None:
+            os.kill(self._pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_converters():
+    """Lets converters be forks of a process that has imported TensorFlow: a third of what they take is its import.
+
+    Where a test puts another program in the place of Python, that is started.
+    """
+    python, server, start = sys.executable, [], subprocess.Popen
+
+    def popen(command, **options):
+        module = command[5] if command[2:4] == ["-m", "auxzoo.child_process"] else ""
+        if not module.startswith("auxzoo.export.") or sys.executable != python:
+            return start(command, **options)
+        if not server:
+            script, pipe = str(pathlib.Path(__file__).with_name("converter_server.py")), subprocess.PIPE
+            # Without a buffer, in which `select` would not see an answer.
+            server.append(start([python, script], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0))
+        return ForkedConverter(server[0], module, command[6:], options["stdout"].name, options["env"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Its own name for the module alone: everybody else's processes are started as ever.
+        patch.setattr(child_process, "subprocess", types.SimpleNamespace(**{**vars(subprocess), "Popen": popen}))
+        yield
+    for process in server:
+        process.stdin.close()
+        process.wait()
 
 
 @pytest.fixture(scope="session")
