@@ -1,6 +1,6 @@
 """Converts for the tests in forks of one process: a new one each would import TensorFlow, for three seconds.
 
-Reads a job a line, `[module, arguments, log, environment]`, and answers with the fork's process number, then with its exit
+Reads a job a line, `[module, arguments, log, environment]`, and answers with the fork's process number, then its exit
 code. TensorFlow computes nothing before the fork, so that each makes threads of its own.
 """
 
