@@ -24,7 +24,7 @@ from auxzoo import child_process
 from auxzoo.auxiliary import OPERATIONS, Node, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS, TASK_SHARING
 from auxzoo.data import ImageSet
-from auxzoo.models import resnet, zoo
+from auxzoo.models import mobilenet_v2, resnet, zoo
 from auxzoo.training import read_recipe, set_threads, train
 
 set_threads()  # as the commands do: before the first operation
@@ -34,9 +34,10 @@ SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
 
 # The files that take longest, the longest first: in two processes none of them is left to the end, alone.
 LONGEST = (
-    *("export/test_export.py", "training/test_study.py", "export/test_quantization.py", "training/test_tasks.py"),
-    *("training/test_search.py", "training/test_run.py", "export/test_onnx.py", "export/test_after_training.py"),
-    *("export/test_metadata.py", "core/test_demo.py", "core/test_commands.py", "export/test_outputs.py"),
+    *("training/test_search.py", "export/test_export.py", "training/test_study.py", "export/test_quantization.py"),
+    *("training/test_run.py", "training/test_tasks.py", "export/test_onnx.py", "export/test_after_training.py"),
+    *("export/test_metadata.py", "training/test_loop.py", "core/test_attach.py", "export/test_conversion.py"),
+    *("core/test_demo.py", "core/test_commands.py", "training/test_unrolled.py", "export/test_outputs.py"),
 )
 
 
@@ -181,10 +182,14 @@ def pictures(tmp_path_factory):
 def shallow_networks():
     """Lets ResNet-18 have one block a stage in this process, for a module whose time is that of tracing.
 
+    MobileNetV2 too, but for the stage of 24 channels, which has two: a network has every kind of block.
+
     Not together with `finished_runs`, which other modules compare with what child processes train.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "ROWS", tuple((channels, 1, stride) for channels, _, stride in resnet.ROWS))
+        rows = tuple((t, c, n if c == 24 else 1, *strides) for t, c, n, *strides in mobilenet_v2.ROWS)
+        patch.setattr(mobilenet_v2, "ROWS", rows)
         yield
 
 

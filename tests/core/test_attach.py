@@ -52,7 +52,7 @@ NETWORKS = {
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def compact(request, make_random):
+def compact(request, shallow_networks, make_random):
     build, taps = NETWORKS[request.param]
     network = make_random(build())
     return network, tap_pairs(network, taps), build

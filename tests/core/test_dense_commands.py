@@ -17,7 +17,7 @@ LABELS = ["red", "green", "blue"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(shallow_networks, tmp_path_factory):
     """A folder of pictures with masks and heights beside them, a recipe, and a finished run of it."""
     folder = tmp_path_factory.mktemp("dense")
     generator = np.random.default_rng(0)

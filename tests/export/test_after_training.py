@@ -16,6 +16,7 @@ from auxzoo.auxiliary.structure import tap_pairs
 from auxzoo.export import export_files, open_file
 from auxzoo.models.names import AUXILIARY_PREFIX
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
 FORMATS = ["tflite_float32", "tflite_int8", "onnx"]
 # With a low momentum the statistics fit after three steps; else activations are all but zero, and int8 cannot tell.
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
@@ -62,7 +63,7 @@ def size_without_names(path):
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def plain(request, tmp_path_factory, make_images, make_pictures):
+def plain(request, shallow_networks, tmp_path_factory, make_images, make_pictures):
     """A compact network trained for a few steps alone, exported."""
     tasks = {"deeplab": [COLOUR], "several_tasks": [COLOUR, BRIGHTNESS]}.get(request.param)
     images = make_images(24, size=12, seed=1) if tasks is None else make_pictures(24, size=16, seed=1, tasks=tasks)

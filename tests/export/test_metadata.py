@@ -43,6 +43,7 @@ from auxzoo.export.tflite_buffers import add_buffers, read_buffer
 from auxzoo.models.description import described
 from auxzoo.prediction import Predictor, open_predictor
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
 FORMATS = {"tflite_float32": "net_float32.tflite", "tflite_int8": "net_int8.tflite", "onnx": "net.onnx"}
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "grün", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 BRIGHTNESS = auxzoo.Task("brightness", "regression", unit="lm", scale=50.0)

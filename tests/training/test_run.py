@@ -169,7 +169,8 @@ class TestResuming:
     @pytest.mark.slow  # three processes, each with its own TensorFlow
     def test_a_command_killed_by_the_system_ends_bit_identical(self, recipe_file, tmp_path):
         # Small batches and many epochs: time enough to be killed between two checkpoints.
-        overrides = ["--set", "batch_size=2", "--set", "epochs=10", "--set", "compute.threads=1"]
+        # A plain network: those of a study that is killed have an auxiliary.
+        overrides = ["--set", "batch_size=2", "--set", "epochs=10", "--set", "compute.threads=1", "--structure", "none"]
 
         def start(folder):
             command = [sys.executable, "-m", "auxzoo.command_line", "train", recipe_file, *overrides, "--to", folder]

@@ -47,6 +47,12 @@ def make_recipe(recipe_file):
     return lambda *overrides: SearchRecipe.parse(read_settings(recipe_file, [*SMALL, *overrides]), "The recipe")
 
 
+@pytest.fixture
+def untimed(monkeypatch):
+    """Searches that only record what a step of their structure costs trace no two networks for it."""
+    monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: [1.0] * len(cases))
+
+
 def run_search(recipe, folder, **options):
     return search(recipe, folder, progress=lambda line: None, verbose=0, **options)
 
@@ -216,7 +222,7 @@ class TestGradientSearch:
     def test_draws_what_it_found(self, found, name):
         assert (found / name).stat().st_size > 3000
 
-    def test_nodes_with_a_head_each_may_go(self, make_recipe, tmp_path):
+    def test_nodes_with_a_head_each_may_go(self, make_recipe, tmp_path, untimed):
         folder = run_search(make_recipe("search.supervision=deep", "search.links=1"), tmp_path / "deep")
         (node,) = Structure.read(folder / "structure.json").nodes
         assert len(node.links) == 1
@@ -234,7 +240,7 @@ class TestGradientSearch:
         case = SearchCase(recipe, tmp_path / "step_costs.json")
         assert kept["images"] == {"train": case.train.manifest()["sha256"], "gates": case.gates.manifest()["sha256"]}
 
-    def test_a_killed_search_ends_the_same(self, found, recipe, tmp_path):
+    def test_a_killed_search_ends_the_same(self, found, recipe, tmp_path, untimed):
         with pytest.raises(KeyboardInterrupt):
             run_search(recipe, tmp_path / "killed", callbacks=[StopAt()])
         assert not (tmp_path / "killed" / "structure.json").exists()
@@ -521,8 +527,8 @@ class TestChoice:
 @pytest.mark.slow
 class TestBlackBox:
     @pytest.mark.parametrize(("method", "candidates"), [("halving", 3), ("evolution", 4)])
-    def test_takes_the_best_and_resumes(self, make_recipe, tmp_path, method, candidates, monkeypatch):
-        recipe = make_recipe(f"search.method={method}")
+    def test_takes_the_best_and_resumes(self, make_recipe, tmp_path, method, candidates, monkeypatch, untimed):
+        recipe = make_recipe(f"search.method={method}", "optimization.ema_momentum=null")
         fits = []
         real = black_box.fit
 

@@ -161,23 +161,24 @@ def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillat
     problem = make_problem(Objective(distillation_weight=distillation_weight), supervision=supervision)
     with exact_second_derivatives(problem.joint):
         eager = problem.unrolled()
-        graph = tf.function(
-            lambda: tf.stack(
-                unrolled_gradient(
-                    problem.weights,
-                    problem.gates,
-                    problem.train_loss,
-                    problem.validation_loss,
-                    LEARNING_RATE,
-                    state=problem.state,
-                    rates=problem.rates,
+        if distillation_weight:  # of the two the larger graph
+            graph = tf.function(
+                lambda: tf.stack(
+                    unrolled_gradient(
+                        problem.weights,
+                        problem.gates,
+                        problem.train_loss,
+                        problem.validation_loss,
+                        LEARNING_RATE,
+                        state=problem.state,
+                        rates=problem.rates,
+                    )
                 )
-            )
-        )().numpy()
+            )().numpy()
+            np.testing.assert_allclose(graph, eager, rtol=1e-9)
     expected = problem.brute_force()
     assert max(map(abs, expected)) > 1e-7
     np.testing.assert_allclose(eager, expected, rtol=1e-4, atol=1e-4 * max(map(abs, expected)))
-    np.testing.assert_allclose(graph, eager, rtol=1e-9)
 
 
 def test_weights_with_rates_of_their_own_count_by_them(make_problem):
