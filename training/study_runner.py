@@ -16,7 +16,7 @@ from auxzoo.machine import processor_name
 from auxzoo.metric_names import main_figures
 
 from .compute import ONEDNN_VARIABLE
-from .run_folder import METRICS_FILE, RUN_STATE_FILE
+from .run_folder import LOCK_FILE, METRICS_FILE, RUN_STATE_FILE
 from .run_state import read_progress
 from .study import completed_settings, make_record, read_record
 
@@ -116,7 +116,8 @@ def _carry_out(run, folder, watch, keep):
     if keep:
         kept = folder / NETWORKS_FOLDER / run.name
         shutil.rmtree(kept, ignore_errors=True)  # of a run whose record was deleted since
-        shutil.copytree(work / "run", kept)  # and not moved: cut off here, the run is not done again
+        # And not moved: cut off here, the run is not done again.
+        shutil.copytree(work / "run", kept, ignore=shutil.ignore_patterns(LOCK_FILE))
     write_json(_record_file(folder, run), record)
     shutil.rmtree(work)
     watch.end(run, record)

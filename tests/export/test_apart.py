@@ -18,7 +18,7 @@ from PIL import Image
 from auxzoo.command_line import main
 from auxzoo.errors import UserError
 from auxzoo.export import open_file
-from auxzoo.export.apart import Apart, FileApart
+from auxzoo.export.apart import LARGEST_ANSWER, Apart, FileApart
 
 MUTATED = 200
 REASON = re.compile(r"cannot be run: \S|must have one input|must take|is not a TFLite file")
@@ -220,7 +220,8 @@ class Probe:
             if self.child is None:
                 self.child = Apart(path, timeout=3)
             self.child.path = path
-            self.child.ask(self.request, str(path), 1)
+            largest = [LARGEST_ANSWER] if self.request == "open" else []
+            self.child.ask(self.request, str(path), 1, *largest)
             return "works"
         except UserError as error:
             if "kills the runtime" in str(error) or "no answer" in str(error):

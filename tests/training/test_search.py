@@ -528,7 +528,7 @@ class TestChoice:
 class TestBlackBox:
     @pytest.mark.parametrize(("method", "candidates"), [("halving", 3), ("evolution", 4)])
     def test_takes_the_best_and_resumes(self, make_recipe, tmp_path, method, candidates, monkeypatch, untimed):
-        recipe = make_recipe(f"search.method={method}", "optimization.ema_momentum=null")
+        recipe = make_recipe(f"search.method={method}")
         fits = []
         real = black_box.fit
 
