@@ -70,7 +70,11 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
 
 def _nodes_of(graph, kept, layers):
     """Returns the names of the nodes that the layers `kept` became."""
-    of_node = {node.name: layers_of([node.name], layers) for node in graph.node}
+    of_node, constants = {}, {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        # tf2onnx names depthwise convolutions anew; their weights or biases tell whose they are.
+        weights = [name for name in node.input if name in constants]
+        of_node[node.name] = layers_of([node.name], layers) or layers_of(weights, layers)
     for layer in kept:
         if not any(layer in found for found in of_node.values()):
             raise no_operator_of(layer)

@@ -421,9 +421,14 @@ class TestWhichLayers:
         graph = onnx.helper.make_graph(
             [onnx.helper.make_node("Conv", [], [], name=name) for name in names], "g", [], []
         )
-        layers = {"conv2d", "conv2d_1", "conv2d_1_relu", "flatten", "net"}
+        # A depthwise convolution has a name of tf2onnx' own; what it reads is of another layer, its bias is not.
+        inputs = ["net_1/conv2d_1_relu_1/Relu6:0", "const_fold_opt__7", "net_1/depthwise_1/Squeeze:0"]
+        graph.node.append(onnx.helper.make_node("Conv", inputs, ["Conv__8:0"], name="Conv__8"))
+        graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(3, np.float32), inputs[2]))
+        layers = {"conv2d", "conv2d_1", "conv2d_1_relu", "depthwise", "flatten", "net"}
         assert _nodes_of(graph, ["conv2d_1"], layers) == names[1:2]
         assert _nodes_of(graph, ["conv2d", "conv2d_1_relu"], layers) == [names[0], names[2]]
+        assert _nodes_of(graph, ["depthwise"], layers) == ["Conv__8"]
         with pytest.raises(Refused, match="the layer 'flatten' has no operator of its own in the file"):
             _nodes_of(graph, ["flatten"], layers)
 
