@@ -78,7 +78,7 @@ def _foreign_part_of(layer):
         return "a lambda"  # for which Keras writes no configuration that it reads
     try:
         return _foreign_part(layer.get_config())
-    except (TypeError, ValueError):  # a `functools.partial`, say
+    except (TypeError, ValueError, OSError):  # a `functools.partial`, or a lambda typed into a console, say
         return "a part that cannot be written down"
 
 

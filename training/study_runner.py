@@ -36,7 +36,7 @@ def run_study(study, folder, *, processes=2, progress=print):
 
     First a step of every arm is timed, in turn, with nothing beside it. Each run is a child process, in
     `folder/runs/ARM-seedN`, resumed if it was cut off; what it measured is kept in `folder/records/ARM-seedN.json`,
-    and the folder of the run is removed, or moved to `folder/networks/ARM-seedN` where the study keeps its networks.
+    and the folder of the run is removed; where the study keeps its networks, a copy is in `folder/networks/ARM-seedN`.
 
     Args:
         study: `Study`.

@@ -75,20 +75,20 @@ class Problem:
         images, labels = self.batches[1]
         return self.objective.losses(labels, self.compact(images, training=True), 1.0, self.tasks)["loss"]
 
+    def gradient(self, **options):
+        return unrolled_gradient(
+            self.weights,
+            self.gates,
+            self.train_loss,
+            self.validation_loss,
+            LEARNING_RATE,
+            state=self.state,
+            rates=self.rates,
+            **options,
+        )
+
     def unrolled(self, **options):
-        return [
-            float(value)
-            for value in unrolled_gradient(
-                self.weights,
-                self.gates,
-                self.train_loss,
-                self.validation_loss,
-                LEARNING_RATE,
-                state=self.state,
-                rates=self.rates,
-                **options,
-            )
-        ]
+        return [float(value) for value in self.gradient(**options)]
 
     def loss_after_the_step(self):
         """The compact validation loss after one real step of all weights; everything is as before then."""
@@ -162,19 +162,7 @@ def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillat
     with exact_second_derivatives(problem.joint):
         eager = problem.unrolled()
         if distillation_weight:  # of the two the larger graph
-            graph = tf.function(
-                lambda: tf.stack(
-                    unrolled_gradient(
-                        problem.weights,
-                        problem.gates,
-                        problem.train_loss,
-                        problem.validation_loss,
-                        LEARNING_RATE,
-                        state=problem.state,
-                        rates=problem.rates,
-                    )
-                )
-            )().numpy()
+            graph = tf.function(lambda: tf.stack(problem.gradient()))().numpy()
             np.testing.assert_allclose(graph, eager, rtol=1e-9)
     expected = problem.brute_force()
     assert max(map(abs, expected)) > 1e-7
