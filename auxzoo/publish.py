@@ -1,9 +1,11 @@
 """Making an entry of the published zoo from two finished runs: with the auxiliary, and plain.
 
     python -m auxzoo.publish runs/NAME-auxiliary runs/NAME-plain --to models/published
+    python -m auxzoo.publish --renew NAME --to models/published
 
 Exports the compact network of the first run in the default formats, measures each file on the test images of its
-recipe, and writes the entry's files, its card and its row of the index.
+recipe, and writes the entry's files, its card and its row of the index. The second form does so again for an entry
+that is there, when `auxzoo export` writes other files than those its card speaks of: no training.
 """
 
 import argparse
@@ -44,9 +46,6 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
         UserError: if the runs differ in more than the auxiliary, are swapped, not finished or not tested, their
             weights were changed, or int8 loses more than a point without a reason.
     """
-    from auxzoo import models
-    from auxzoo.data import open_images
-    from auxzoo.export import export_files
     from auxzoo.models import zoo
     from auxzoo.training.recipe import read_recipe
 
@@ -62,7 +61,44 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
             raise UserError(f"`{run}` must be measured on a test split.")
         if sha256(run / zoo.WEIGHTS_FILE) != metrics["weights_sha256"]:
             raise UserError(f"`{run / zoo.WEIGHTS_FILE}` is not the file that {run}/metrics.json speaks of.")
-    network = models.load(auxiliary_run)
+    return _write_entry(auxiliary_run, recipe, runs, shelf, notes, int8_reason)
+
+
+def renew(name, shelf, notes=(), int8_reason=None, data_dir=None):
+    """Writes an entry again with files as `auxzoo export` makes them today; its weights and runs stay what they are.
+
+    Args:
+        name: name of the entry.
+        shelf: folder of the published entries.
+        notes, int8_reason: see `publish`; what the old card had is not taken over.
+        data_dir: folder of prepared `tensorflow_datasets`, `None` for theirs.
+
+    Returns:
+        `Path` of the entry.
+
+    Raises:
+        UserError: if there is no such entry, its files are not those of the index, or int8 loses more than a point
+            without a reason.
+    """
+    from auxzoo.models import zoo
+    from auxzoo.training.recipe import read_recipe
+
+    if name not in (index := zoo.read_index(shelf)):
+        raise UserError(f"`name` must be one of {', '.join(index) or 'no entry'}. Received: {name!r}")
+    entry = zoo.entry_folder(name, shelf)
+    recipe = read_recipe(entry / "recipe.yaml")
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"data_dir": data_dir})})
+    return _write_entry(entry, recipe, read_json(entry / "metrics.json")["runs"], Path(shelf), notes, int8_reason)
+
+
+def _write_entry(source, recipe, runs, shelf, notes, int8_reason):
+    """Exports and measures the network of a folder, and writes its entry and its row of the index."""
+    from auxzoo import models
+    from auxzoo.data import open_images
+    from auxzoo.export import export_files
+    from auxzoo.models import zoo
+
+    network = models.load(source)
     costs = models.measure_costs(network)
     # As `auxzoo export NAME --data SOURCE` does, so that readers get the very files of the card.
     train, test = (
@@ -82,7 +118,7 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
         )
     refused = [f"{record['file']}: {record['refused']}" for record in records if "refused" in record]
     if refused:
-        raise UserError(f"`auxiliary_run` must be of a network with every format. Received: {', '.join(refused)}")
+        raise UserError(f"`{source}` must hold a network that goes into every format. Received: {', '.join(refused)}")
     loss = int8_loss(records)
     if loss > LARGEST_INT8_LOSS and not int8_reason:
         raise UserError(f"`int8_reason` must say why int8 loses {loss:.2f} points, more than {LARGEST_INT8_LOSS}.")
@@ -94,7 +130,7 @@ def publish(auxiliary_run, plain_run, shelf, notes=(), int8_reason=None):
         made = Path(folder) / recipe.name
         made.mkdir()
         for file in _COPIED:
-            shutil.copyfile(auxiliary_run / file, made / file)
+            shutil.copyfile(source / file, made / file)
         public.save(made / "recipe.yaml")
         write_json(made / "metrics.json", metrics)
         card = make_card(public, network, costs, metrics, notes, int8_reason)
@@ -220,14 +256,20 @@ def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("auxiliary_run", help="folder of the run with the auxiliary")
-    parser.add_argument("plain_run", help="folder of the plain run")
+    parser.add_argument("runs", nargs="*", help="folders of the run with the auxiliary, and of the plain run")
+    parser.add_argument("--renew", metavar="NAME", help="in the place of runs: an entry whose files are made again")
+    parser.add_argument("--data-dir", help="for --renew: folder of prepared tensorflow_datasets")
     parser.add_argument("--to", required=True, help="folder of the published entries")
     parser.add_argument("--note", action="append", default=[], help="a sentence on how the runs were made")
     parser.add_argument("--int8-reason", help="why int8 loses more than a point, if it does")
     given = parser.parse_args()
+    if len(given.runs) != (0 if given.renew else 2):
+        parser.error(f"give two runs, or --renew NAME. Received: {given.runs}, --renew {given.renew}")
     load_tensorflow()
     try:
-        print(publish(given.auxiliary_run, given.plain_run, given.to, given.note, given.int8_reason))
+        if given.renew:
+            print(renew(given.renew, given.to, given.note, given.int8_reason, given.data_dir))
+        else:
+            print(publish(*given.runs, given.to, given.note, given.int8_reason))
     except UserError as error:
         parser.error(str(error))

@@ -146,6 +146,36 @@ class TestEntry:
             publish.publish(finished_runs["auxiliary"], finished_runs["plain"], copy, ["Another."], INT8_REASON)
         assert {path.relative_to(copy): sha256(path) for path in copy.rglob("*") if path.is_file()} == before
 
+    def test_renewed_it_has_other_files_of_the_same_weights(self, shelf, metrics, tmp_path, monkeypatch):
+        from auxzoo import export
+
+        copy, asked = shutil.copytree(shelf, tmp_path / "shelf"), {}
+        files = [record | {"bytes": 1_234_567} for record in metrics["files"]]
+
+        def export_files(network, folder, **options):
+            asked.update(options)
+            return files
+
+        monkeypatch.setattr(export, "export_files", export_files, raising=False)
+        assert publish.renew("tiny", copy, ["Renewed."], INT8_REASON) == copy / "tiny"
+        assert read_json(copy / "tiny" / "metrics.json") == {"runs": metrics["runs"], "files": files}
+        for file in ("config.json", "model.weights.h5", "structure.json", "recipe.yaml"):
+            assert sha256(copy / "tiny" / file) == sha256(shelf / "tiny" / file)
+        zoo.check_files(copy / "tiny", zoo.read_index(copy)["tiny"]["files"])
+        card = (copy / "tiny" / "README.md").read_text()
+        for text in ("| 1,235 |", "Renewed."):
+            assert text in card
+        assert NOTE not in card
+        assert (asked["evaluation"].size, asked["name"]) == (metrics["runs"]["auxiliary"]["images"]["test"], "tiny")
+
+    def test_what_is_not_on_the_shelf_or_was_changed_is_not_renewed(self, shelf, tmp_path):
+        copy = shutil.copytree(shelf, tmp_path / "shelf")
+        with pytest.raises(auxzoo.UserError, match=r"`name` must be one of tiny. Received: 'huge'"):
+            publish.renew("huge", copy)
+        (copy / "tiny" / "model.weights.h5").write_bytes(b"other")
+        with pytest.raises(auxzoo.UserError, match=r"model.weights.h5` was changed"):
+            publish.renew("tiny", copy)
+
     def test_it_is_listed_and_pulled_like_any_other(self, command, use_shelf, shelf, tmp_path):
         use_shelf(shelf)
         assert "tiny" in command("list").output
@@ -223,11 +253,21 @@ def test_a_large_loss_of_int8_wants_a_reason(finished_runs, tmp_path, monkeypatc
     assert [path.name for path in shelf.iterdir()] == [zoo.INDEX_FILE]
 
 
-def test_as_a_program_it_tells_a_mistake_without_a_traceback(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["publish", str(tmp_path / "one"), str(tmp_path / "other"), "--to", str(tmp_path)])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["one", "other"], "`recipe` must be a YAML file"),
+        (["one"], "give two runs, or --renew NAME"),
+        (["one", "other", "--renew", "tiny"], "give two runs, or --renew NAME"),
+        (["--renew", "tiny"], "index.json` does not exist"),
+    ],
+)
+def test_as_a_program_it_tells_a_mistake_without_a_traceback(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["publish", *arguments, "--to", "shelf"])
     # As a module of its own name it is loaded already.
     monkeypatch.delitem(sys.modules, "auxzoo.publish")
     with pytest.raises(SystemExit) as stop:
         runpy.run_module("auxzoo.publish", run_name="__main__")
     assert stop.value.code == 2
-    assert "`recipe` must be a YAML file" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
