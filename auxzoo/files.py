@@ -43,10 +43,7 @@ def written_aside(path):
     try:
         with naming_where_full(path):
             yield temporary
-            if temporary.is_file():
-                # Else a power cut may leave the new name with nothing in it, and the old content gone.
-                with open(temporary, "rb+") as file:
-                    os.fsync(file.fileno())
+            _write_through(temporary)
             os.replace(temporary, path)
     except BaseException:
         if temporary.is_dir():
@@ -54,6 +51,13 @@ def written_aside(path):
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _write_through(path):
+    """Lets a file reach the disk: else a power cut may leave its new name with nothing in it, the old content gone."""
+    if path.is_file():
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
@@ -93,7 +97,9 @@ def move_together(moves):
     try:
         with contextlib.ExitStack() as stack:  # renames when all are written
             for source, target in moves.items():
-                shutil.copyfile(source, stack.enter_context(written_aside(target)))
+                temporary = stack.enter_context(written_aside(target))
+                shutil.copyfile(source, temporary)
+                _write_through(temporary)  # a full disk may tell of itself here first
     except OSError as error:
         raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from None
 

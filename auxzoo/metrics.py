@@ -50,6 +50,25 @@ class Accuracy:
         self.correct += int((highest == classes[:, None]).any(axis=1).sum())
         self.count += len(classes)
 
+    def update_classes(self, predicted, classes):
+        """Adds a batch of which only the likeliest class of each image is known.
+
+        Args:
+            predicted: integers `[batch]`.
+            classes: integers `[batch]`.
+
+        Raises:
+            UserError: if shapes do not fit, or a value is no integer.
+        """
+        predicted, classes = _integers("predicted", predicted), _integers("classes", classes)
+        if predicted.ndim != 1 or predicted.shape != classes.shape:
+            raise UserError(
+                "`predicted` and `classes` must be [batch] of one length. "
+                f"Received: shapes {predicted.shape} and {classes.shape}"
+            )
+        self.correct += int((predicted == classes).sum())
+        self.count += len(classes)
+
     def result(self):
         """Returns the accuracy, 0 to 1; NaN if nothing was seen."""
         return self.correct / self.count if self.count else float("nan")

@@ -7,7 +7,7 @@ from auxzoo.data import preprocess
 from auxzoo.data.preprocessing import check_padding, without_padding
 from auxzoo.data.targets import has_truth
 from auxzoo.errors import UserError
-from auxzoo.export.apart import SECONDS, FileApart
+from auxzoo.export.apart import LARGEST_ANSWER, SECONDS, FileApart
 from auxzoo.pictures import draw_contact_sheet
 
 
@@ -71,7 +71,7 @@ class Predictor:
         return found
 
 
-def open_predictor(name, network=None, timeout=SECONDS):
+def open_predictor(name, network=None, timeout=SECONDS, largest_answer=LARGEST_ANSWER):
     """Opens a network or a file to predict with.
 
     Args:
@@ -79,6 +79,7 @@ def open_predictor(name, network=None, timeout=SECONDS):
         network: of a `.tflite` or `.onnx` file that tells nothing of itself: the network that it was exported from, in
             the same words, whose preprocessing and tasks it has.
         timeout: seconds, within which a file must be loaded, and then answer to each photograph.
+        largest_answer: bytes, the limit of what a file gives for a photograph.
 
     Returns:
         `Predictor`.
@@ -89,7 +90,7 @@ def open_predictor(name, network=None, timeout=SECONDS):
     from auxzoo.commands.common import load_network
 
     if str(name).endswith((".tflite", ".onnx")):
-        return _predictor_of_file(str(name), network, timeout)
+        return _predictor_of_file(str(name), network, timeout, largest_answer)
     return predictor_of(load_network(name))
 
 
@@ -105,15 +106,16 @@ def predictor_of(network):
     return Predictor(predict, models.describe(network))
 
 
-def _predictor_of_file(path, network, timeout):
+def _predictor_of_file(path, network, timeout, largest_answer):
     from auxzoo import models
     from auxzoo.commands.common import load_network
-    from auxzoo.export.metadata import check_same, classes_of, described_by, parse_metadata, tells_all
+    from auxzoo.export.metadata import check_fits, check_same, classes_of, described_by, parse_metadata, tells_all
 
-    runner = FileApart(path, timeout=timeout)
+    runner = FileApart(path, timeout=timeout, largest_answer=largest_answer)
     metadata = parse_metadata(path)
     given = None if network is None else models.describe(load_network(network))
     if given is not None and not tells_all(metadata):
+        check_fits(given, runner.tensors(), path, "--network")
         return Predictor(runner.predict, given)
     if metadata is None:
         raise UserError(f"`--network` must name the network that `{path}` is from: the file tells nothing of itself.")

@@ -56,12 +56,12 @@ class Scores:
             UserError: if a prediction does not fit, or is not finite.
         """
         for task in self.images.tasks:
-            output = np.asarray(outputs[task.name] if isinstance(outputs, dict) else outputs)
+            output = _of_task(task, outputs)
             truths, metric = self.images.targets[task.name][first : first + len(output)], self._metrics[task.name]
             if task.kind == "classification":
                 is_known = truths != MISSING_CLASS
-                logits = np.eye(len(task.labels))[output] if output.ndim == 1 else output
-                metric.update(logits[is_known], truths[is_known])
+                update = metric.update_classes if output.ndim == 1 else metric.update
+                update(output[is_known], truths[is_known])
                 continue
             for prediction, truth in zip(output, truths, strict=True):
                 prediction = without_padding(prediction, truth.shape, self.preprocessing)
@@ -95,6 +95,28 @@ class Scores:
             }
             found |= {metric_name(self.images.tasks, task, name, prefix): value for name, value in values.items()}
         return found
+
+
+_SHAPES = {
+    "classification": {2: "[batch, classes]", 1: "[batch]"},
+    "segmentation": {4: "[batch, rows, columns, classes]", 3: "[batch, rows, columns]"},
+    "regression": {4: "[batch, rows, columns, 1]"},
+}
+
+
+def _of_task(task, outputs):
+    """Returns the prediction for a task, checked to have as many dimensions as one for its kind has."""
+    if isinstance(outputs, dict):
+        if task.name not in outputs:
+            raise UserError(f"`outputs` must have one called {task.name!r}. Received: {', '.join(outputs)}")
+        outputs = outputs[task.name]
+    output, shapes = np.asarray(outputs), _SHAPES[task.kind]
+    if output.ndim not in shapes or (task.kind == "regression" and output.shape[-1] != 1):
+        raise UserError(
+            f"The prediction for {task.name!r}, a {task.kind}, must be {' or '.join(shapes.values())}. "
+            f"Received: shape {output.shape}"
+        )
+    return output
 
 
 def _resized(values, size, method):

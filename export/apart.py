@@ -27,6 +27,8 @@ SECONDS = 8.0  # and the start of the child: ten in all
 _START_SECONDS = 120  # to import a runtime on a busy machine; no file is read so early
 _GRACE_SECONDS = 5
 LARGEST_ANSWER = 2**28  # bytes for an image: those for several must fit into the parent's memory
+# Of files that we wrote ourselves a moment ago, which may be as large and as slow as the user wants.
+OWN_FILE = {"timeout": 600.0, "largest_answer": math.inf}
 
 
 class Apart:
@@ -156,9 +158,21 @@ class FileApart:
             return self._child.ask("predict", images, batch)  # which refuses it
         starts = range(0, len(images), batch)
         results = [self._child.ask("predict", images[start : start + batch], batch) for start in starts]
+        counts = [len(images[start : start + batch]) for start in starts]
         if isinstance(results[0], dict):
-            return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
-        return np.concatenate(results)
+            return {name: self._joined([result[name] for result in results], counts) for name in results[0]}
+        return self._joined(results, counts)
+
+    def _joined(self, parts, counts):
+        """Returns the answers for all images, checked to be one an image and all of one shape."""
+        shapes = {part.shape[1:] for part in parts}
+        if len(shapes) > 1 or [part.shape[:1] for part in parts] != [(count,) for count in counts]:
+            received = ", ".join(dict.fromkeys(str(part.shape) for part in parts))
+            raise UserError(
+                f"`{self._child.path}` cannot be run on pictures: it must give one answer an image, all of one shape. "
+                f"Received: shapes {received[:200]}"
+            )
+        return np.concatenate(parts)
 
     def operators(self):
         """Returns operator name -> how often the file has it."""

@@ -8,7 +8,7 @@ from auxzoo.files import sha256, write_json, written_aside
 from auxzoo.pictures import COLOUR_MAP, NO_NUMBER, colours_of
 
 from .apart import SECONDS, Apart, FileApart
-from .metadata import check_same, described_by, parse_metadata, tells_all
+from .metadata import check_fits, check_same, described_by, parse_metadata, tells_all
 from .web_runtime import FILES, PACKAGE, runtime_folder
 
 FACTS_FILE = "network.json"
@@ -110,29 +110,17 @@ def network_facts(path, description=None, timeout=SECONDS):
         )
     facts["input"]["layout"] = layout
     facts["preprocessing"] = vars(preprocessing) | {"scale": [*preprocessing.scale], "offset": [*preprocessing.offset]}
-    facts["tasks"] = [_of_task(task, path, outputs, len(description.tasks)) for task in description.tasks]
+    of_tasks = check_fits(description, tensors, path, "description")
+    facts["tasks"] = [_of_task(task, of_tasks[task.name]["name"]) for task in description.tasks]
     told = {} if metadata is None else {output.task: output.activation or "logits" for output in metadata.outputs}
     for task in facts["tasks"]:
         task["gives"] = told.get(task["name"])  # `None` where the file does not tell
     return facts
 
 
-def _of_task(task, path, outputs, count):
+def _of_task(task, output):
     """Returns a task with the name of the output that is its."""
-    names = [output["name"] for output in outputs]
-    if count != len(names) or (count > 1 and task.name not in names):
-        raise UserError(
-            f"`description` must be of the network of `{path}`: it has {count} tasks, {task.name!r} among them. "
-            f"Received: a file with the outputs {', '.join(names)}"
-        )
-    output = outputs[names.index(task.name)] if count > 1 else outputs[0]
-    is_dense = len(output["shape"]) > 2
-    if is_dense != task.is_dense:
-        raise UserError(
-            f"`description` must be of the network of `{path}`: {task.name!r} is a {task.kind}. "
-            f"Received: a file whose output {output['name']!r} has the shape {output['shape']}"
-        )
-    facts = task.to_dict() | {"output": output["name"], "labels": list(task.labels)}
+    facts = task.to_dict() | {"output": output, "labels": list(task.labels)}
     if task.kind == "segmentation":
         facts["colours"] = colours_of(task).tolist()
     if task.kind == "regression":

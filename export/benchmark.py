@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from auxzoo.checks import is_whole
 from auxzoo.errors import UserError
 from auxzoo.files import sha256, temporary_folder
@@ -80,7 +82,9 @@ def benchmark_files(
                     if not any("failed" in one for one in taken):  # it would fail again, and take its time
                         shortened = len(measured["milliseconds"])  # it has no limit of time of its own
                         before = min(warm_up, shortened)
-                        taken.append(_run_litert_benchmark(paths[place], count, shortened, before, timeout))
+                        expected = (shortened + before) * statistics.fmean(measured["milliseconds"]) / 1e3
+                        limit = timeout + 2 * expected
+                        taken.append(_run_litert_benchmark(paths[place], count, shortened, before, limit))
     baselines = {suffix: _baseline(path, timeout) for suffix, path in {path.suffix: path for path in paths}.items()}
     files = []
     for place, path in enumerate(paths):
@@ -159,7 +163,7 @@ def _run_in_child(path, threads, runs, warm_up, timeout):
         inside = child.ask("load", str(path), threads)
         cold_start = time.perf_counter() - began
         # Three runs are made, and one before them, however long they take.
-        seconds = _SECONDS_OF_RUNS + timeout + 5 * inside["first_run"]
+        seconds = max(timeout, 2 * (_SECONDS_OF_RUNS + 4 * inside["first_run"]))
         milliseconds = child.ask("time", runs, warm_up, _SECONDS_OF_RUNS, seconds=seconds)
         return {
             "milliseconds": milliseconds,
@@ -183,7 +187,7 @@ def _profile(path, seconds_of_a_run, runs, timeout):
         return child.ask("profile", str(path), max(3, min(runs, fitting)), seconds=timeout + 12 * seconds_of_a_run)
 
 
-def _run_litert_benchmark(path, threads, runs, warm_up, timeout):
+def _run_litert_benchmark(path, threads, runs, warm_up, limit):
     """Returns what `litert-benchmark` measured; `{"failed": reason}` if it does not take the file."""
     with temporary_folder() as folder:
         result = folder / "result.json"
@@ -194,7 +198,6 @@ def _run_litert_benchmark(path, threads, runs, warm_up, timeout):
             "num_threads": threads,
             "result_json": result,
         }
-        limit = timeout + 2 * _SECONDS_OF_RUNS
         began = time.perf_counter()
         try:
             ended = subprocess.run(
@@ -244,7 +247,7 @@ def _summary(runtime, threads, taken, of_first, baseline):
         together = sorted(value for one in taken for value in one["milliseconds"])
         figures = {
             "median_ms": statistics.median(together),
-            "p95_ms": statistics.quantiles(together, n=20, method="inclusive")[-1],
+            "p95_ms": float(np.percentile(together, 95)),
             "runs": len(together),
             "cold_start_ms": statistics.median(one["cold_start_ms"] for one in taken),
             "peak_bytes": statistics.median(one["peak_bytes"] for one in taken),

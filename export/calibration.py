@@ -15,6 +15,7 @@ SEED = 0
 # Correlation of neighbouring values below which images are noise: that of photographs is 0.8 and more, that of
 # independent numbers 0 within a hundredth.
 _LEAST_CORRELATION = 0.1
+_LOOKED_AT = 20  # pictures, to tell noise
 _RANGE_SLACK = 0.05  # of the range; resizing by other rules may overshoot
 
 
@@ -42,6 +43,7 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
         raise UserError("`calibration` must be real images for int8. Received: none")
     if isinstance(images, ImageSet):
         chosen = images.sample(min(count, images.size), SEED)
+        _refuse_noise(chosen.picture(place) for place in range(min(chosen.size, _LOOKED_AT)))
         array = np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
         _check_pictures(array)
         return array, chosen.manifest() | {"preprocessing": vars(preprocessing)}
@@ -86,16 +88,29 @@ def _check_pictures(array):
 
     It knows independent random numbers alone; that images are the right ones is for the caller to know.
     """
-    centred = array - array.mean(axis=(0, 1, 2))
-    variance = float((centred**2).mean())
-    if variance < 1e-12:
+    if float(array.var(axis=(0, 1, 2)).mean()) < 1e-12:
         raise UserError("`calibration` must be real images. Received: one colour all over")
-    pairs = [(centred[:, 1:], centred[:, :-1]), (centred[:, :, 1:], centred[:, :, :-1])]
-    correlations = [float((one * other).mean()) / variance for one, other in pairs if one.size]
-    if correlations and max(correlations) < _LEAST_CORRELATION:
+    _refuse_noise(array)
+
+
+def _refuse_noise(pictures):
+    """Raises a `UserError` if neighbouring pixels of all pictures together have little to do with each other.
+
+    Pictures must be as they came: resizing makes neighbours of noise alike.
+
+    Args:
+        pictures: iterable of arrays `[rows, columns, channels]`, of any sizes.
+    """
+    below, beside, variance = 0.0, 0.0, 0.0
+    for picture in pictures:
+        centred = picture - picture.mean(axis=(0, 1), dtype=np.float64)
+        variance += float((centred**2).mean())
+        below += float((centred[1:] * centred[:-1]).mean()) if len(centred) > 1 else 0.0
+        beside += float((centred[:, 1:] * centred[:, :-1]).mean()) if centred.shape[1] > 1 else 0.0
+    if variance > 0 and max(below, beside) < _LEAST_CORRELATION * variance:
         raise UserError(
             "`calibration` must be real images, not random numbers: ranges found on noise are wrong for pictures. "
-            f"Received: neighbouring pixels that correlate by {max(correlations):.2f}"
+            f"Received: neighbouring pixels that correlate by {max(below, beside) / variance:.2f}"
         )
 
 

@@ -294,6 +294,41 @@ def check_same(given, description, path, argument):
         )
 
 
+def check_fits(given, tensors, path, argument):
+    """Raises a `UserError` if what a user says of a file that tells nothing of itself cannot be of its outputs.
+
+    Args:
+        given: `Description`.
+        tensors: what the opened file's `tensors()` returned.
+        path: of the file.
+        argument: `str`, what messages call what is given.
+
+    Returns:
+        `dict` of task name to its output: `dict` with name and shape.
+    """
+    outputs = tensors.get("outputs") or [tensors["output"]]
+    of_tasks = {task.name: outputs[0] for task in given.tasks}
+    if len(outputs) > 1 or len(of_tasks) > 1:
+        of_tasks = {output["name"]: output for output in outputs}
+    if set(of_tasks) != {task.name for task in given.tasks}:
+        raise UserError(
+            f"`{argument}` must be of the network of `{path}`: its tasks are {given.kinds}. "
+            f"Received: a file with the outputs {', '.join(output['name'] for output in outputs)}"
+        )
+    for task in given.tasks:
+        shape, rank = of_tasks[task.name]["shape"], 4 if task.is_dense else 2
+        channels = 1 if task.kind == "regression" else len(task.labels)
+        # Without the channels: a file that gives classes. They stand first or last.
+        is_of_task = len(shape) == rank and (not channels or {channels, None, -1} & {shape[1], shape[-1]})
+        if not is_of_task and not (len(shape) == rank - 1 and task.kind != "regression"):
+            raise UserError(
+                f"`{argument}` must be of the network of `{path}`: {task.name!r} is a {task.kind}"
+                f"{f' with {channels} classes' * (task.kind != 'regression' and channels > 0)}. "
+                f"Received: a file whose output {of_tasks[task.name]['name']!r} has the shape {shape}"
+            )
+    return of_tasks
+
+
 def classes_of(metadata, tensors):
     """Returns `dict` of task name to the number of classes of a file, of those tasks where it is known.
 

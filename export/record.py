@@ -14,7 +14,7 @@ from auxzoo.files import sha256
 from auxzoo.machine import processor_name
 from auxzoo.scores import Scores
 
-from .apart import FileApart
+from .apart import OWN_FILE, FileApart
 from .formats import FORMATS
 from .measurement import (
     PARITY_IMAGES,
@@ -30,7 +30,6 @@ from .target_checks import check_targets
 _NOISE_IMAGES = 16
 _LARGEST_OUTPUTS = 2**28  # bytes, of all parity images: those of two networks are held at a time
 _KERAS_BATCH = 16
-_PATIENCE = 600.0  # seconds for an image: these files are our own, and may be as large as the user wants
 # Differences of a file to Keras, as shares of the largest value of an output.
 _FLOAT32_LIMIT, _FLOAT16_LIMIT = 0.01, 0.1
 _SAME_CLASSES = 0.9
@@ -78,7 +77,7 @@ def record_of(export, form, path, layouts, converted, reference):
     """
     model_file, measured, preprocessing = read_model_file(path), export.measured, export.metadata.preprocessing
     # In a child: a file that kills the runtime is refused, and the others are written.
-    with FileApart(path, timeout=_PATIENCE, largest_answer=math.inf) as file:
+    with FileApart(path, **OWN_FILE) as file:
         if path.suffix == ".onnx" and export.onnx.is_dynamic:
             check_batches(file, reference.images)
         parity = measure_parity(file, reference.images, reference.outputs, export.outputs)

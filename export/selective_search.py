@@ -30,7 +30,8 @@ def find_float_layers(search, quantizer, form, kept, folder):
 
     Layers are tried alone first: what the error of the outputs falls by when one stays float. By that order, in steps
     that double and then halve, the least number is found whose file meets the limit on the tuning images; of these,
-    from the heaviest on, each is quantised again where the limit is met without it.
+    from the heaviest on, each is quantised again where the limit is met without it. Of all files that were tried and
+    meet the limit, those of one layer among them, the smallest is chosen.
 
     Args:
         search: `Search`.
@@ -88,19 +89,24 @@ def find_float_layers(search, quantizer, form, kept, folder):
             allowed.append(layer)
             used += sizes.get(layer, 0)
     count = _least_count(lambda count: drop(allowed[:count]) <= search.max_drop, len(allowed))
-    if count is None:
+    chosen = [] if count is None else allowed[:count]
+    for layer in sorted(chosen, key=lambda layer: -sizes.get(layer, 0)):
+        without = [other for other in chosen if other != layer]
+        if drop(without) <= search.max_drop:
+            chosen = without
+    fitting = [
+        layers
+        for layers in measured
+        if drop(layers) <= search.max_drop and sum(sizes.get(layer, 0) for layer in layers) <= budget
+    ]
+    if not fitting:
         best = min(measured, key=lambda layers: drop_of(measured[layers], trials.float))
         raise Refused(
             f"no choice of layers in float32 keeps the drop at {search.max_drop} points on "
             f"{search.subset.images.size} tuning images with two thirds of the weights in whole numbers; "
             f"best of {len(measured)} tried: {drop_of(measured[best], trials.float):.2f} points"
         )
-    chosen = allowed[:count]
-    for layer in sorted(chosen, key=lambda layer: -sizes.get(layer, 0)):
-        without = [other for other in chosen if other != layer]
-        if drop(without) <= search.max_drop:
-            chosen = without
-    return told(chosen)
+    return told(min(fitting, key=lambda layers: (measured[layers]["bytes"], len(layers))))
 
 
 def _least_count(meets, largest):

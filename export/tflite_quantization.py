@@ -122,10 +122,10 @@ class AIEdgeQuantizer(Quantizer):
             else:
                 engine.add_static_config("^.*$", end, activation_num_bits=bits, weight_num_bits=8)
         content = engine.quantize(self._measured(engine, form.activations)).quantized_model
+        # It keeps weights of 256 KiB and more behind the flatbuffer, where TensorFlow and metadata do not look.
+        model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+        content = flatbuffer_utils.convert_object_to_bytearray(model)
         if form.ends == "uint8":
-            # It keeps weights behind the flatbuffer, where TensorFlow does not look.
-            model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
-            content = flatbuffer_utils.convert_object_to_bytearray(model)
             content = util.modify_model_io_type(bytes(content), tf.uint8, tf.uint8)
         return content
 

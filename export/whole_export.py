@@ -9,7 +9,7 @@ from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 from auxzoo.files import move_together, temporary_folder, write_json
 
-from .calibration import choose_calibration
+from .calibration import FEWEST, choose_calibration
 from .checks import check_takes_pictures
 from .conversion import Conversion, convert
 from .embedding import with_scaling_inside
@@ -75,6 +75,8 @@ class Export:
         if preprocessing is not None:  # the range of an array can be checked
             check_size(self.model, preprocessing)
         chosen, manifest = choose_calibration(images, self.model.input_shape[1:], preprocessing, count, source)
+        if len(chosen) < FEWEST:
+            self._tell(f"calibrating on all {len(chosen)} images, fewer than the {FEWEST} that are advised")
         return dataclasses.replace(self, calibration=chosen, manifest=manifest)
 
     def run(self):

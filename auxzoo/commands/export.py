@@ -169,6 +169,7 @@ def run(arguments):
 def _write_report(report, network, records, folder, evaluation):
     """Writes the page about the export, with what every file predicts for the same few images."""
     from auxzoo import models
+    from auxzoo.export.apart import OWN_FILE
     from auxzoo.files import temporary_folder
     from auxzoo.prediction import draw_some, open_predictor
     from auxzoo.report import write_report
@@ -187,6 +188,6 @@ def _write_report(report, network, records, folder, evaluation):
                     continue
                 print(f"  drawing predictions of {record['file']} ...", flush=True)
                 sheet = temporary / f"{record['format']}.png"
-                draw_some(open_predictor(folder / record["file"]), images, count, sheet)
+                draw_some(open_predictor(folder / record["file"], **OWN_FILE), images, count, sheet)
                 sheets.append((f"{record['file']}, {count} images", sheet))
         write_report(report, records, report.stem, subtitle, sheets)

@@ -1,9 +1,12 @@
 """Writing aside: whole or not at all."""
 
+import errno
+import os
+
 import pytest
 
 import auxzoo
-from auxzoo.files import numbered_folder, read_json, sha256, write_json, written_aside
+from auxzoo.files import move_together, numbered_folder, read_json, sha256, write_json, written_aside
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -31,6 +34,29 @@ def test_a_failed_folder_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_files_move_together_or_not_at_all_where_the_disk_tells_late_that_it_is_full(tmp_path, monkeypatch, failing):
+    moves, calls = {}, []
+    for name in ("a", "b", "c"):
+        (tmp_path / f"new_{name}").write_text("new")
+        (tmp_path / name).write_text("old")
+        moves[tmp_path / f"new_{name}"] = tmp_path / name
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) == failing:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(auxzoo.UserError, match="cannot be written: Disk quota exceeded"):
+        move_together(moves)
+    assert [target.read_text() for target in moves.values()] == ["old"] * 3
+    monkeypatch.undo()
+    move_together(moves)
+    assert [target.read_text() for target in moves.values()] == ["new"] * 3
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_the_temporary_name_keeps_the_suffix(tmp_path):

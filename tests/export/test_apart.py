@@ -125,6 +125,22 @@ class TestTrouble:
         with pytest.raises(UserError, match=r"`path` must end in .tflite or .onnx. Received: `.*network.bin`"):
             FileApart(tmp_path / "network.bin")
 
+    @pytest.mark.parametrize(("operator", "shape"), [("NonZero", ["a", "b"]), ("Size", []), ("Shape", [4])])
+    def test_a_file_that_does_not_give_one_answer_an_image_is_told(self, tmp_path, operator, shape):
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            [helper.make_node(operator, ["x"], ["y"])],
+            "graph",
+            [value("x", TensorProto.FLOAT, [1, 1, 2, 3])],
+            [value("y", TensorProto.INT64, shape)],
+        )
+        path = tmp_path / "odd.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        images = np.zeros((2, 1, 2, 3), "float32")
+        images[1, 0, 0] = 1
+        with pytest.raises(UserError, match=r"odd.onnx` cannot be run"):
+            FileApart(path).predict(images)
+
     @pytest.mark.slow
     def test_a_file_that_gives_more_than_anybody_can_hold_is_told(self, tmp_path):
         ends = [

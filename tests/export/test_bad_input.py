@@ -14,6 +14,7 @@ from keras import layers
 import auxzoo
 from auxzoo import models
 from auxzoo.child_process import ChildFailed
+from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, to_onnx, to_tflite
 
@@ -283,6 +284,16 @@ def test_calibration_that_does_not_fit(compact, tmp_path, kind, quantization):
     calibration, message = CALIBRATIONS[kind]
     with pytest.raises(UserError, match=message):
         to_tflite(compact, tmp_path / "a.tflite", quantization, calibration() if callable(calibration) else calibration)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [(8, 10), (64, 80), (4, 5)])
+def test_pictures_of_noise_of_any_size(compact, tmp_path, size):
+    # Resizing makes neighbours alike.
+    pictures = np.random.default_rng(0).integers(0, 256, (120, *size, 3)).astype("uint8")
+    images = ImageSet.from_arrays(pictures, np.arange(120) % 3, ("a", "b", "c"), "noise")
+    with pytest.raises(UserError, match="`calibration` must be real images, not random numbers"):
+        to_tflite(compact, tmp_path / "a.tflite", "int8", images)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -180,8 +180,12 @@ class TestFolder:
         ("tasks", "changes", "message"),
         [
             (TASKS, {"height": 25}, r"it makes images of 25x20. Received: a file that takes \[1, 24, 20, 3\]"),
-            (TASKS[:1], {}, "it has 1 tasks, 'kind' among them. Received: a file with the outputs kind, surface"),
-            ((*TASKS[:2], auxzoo.Task("depth", "regression")), {}, "'depth' among them"),
+            (TASKS[:1], {}, "its tasks are classification. Received: a file with the outputs kind, surface"),
+            (
+                (*TASKS[:2], auxzoo.Task("depth", "regression")),
+                {},
+                "its tasks are .*, regression. Received: a file with",
+            ),
             ((TASKS[0], auxzoo.Task("surface", "classification"), TASKS[2]), {}, "'surface' is a classification"),
         ],
     )

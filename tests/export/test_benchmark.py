@@ -68,6 +68,13 @@ class TestFigures:
             assert measured == [(runtime, threads) for runtime in runtimes for threads in (1, 2)]
             assert (entry["sha256"], entry["bytes"]) == (sha256(entry["file"]), Path(entry["file"]).stat().st_size)
 
+    def test_one_run_is_all_there_is_to_tell(self, tiny):
+        paths = [tiny.files[form] for form in ("tflite_float32", "onnx")]
+        found = benchmark_files(paths, threads=[1], rounds=1, runs=1, warm_up=0, profile=False)
+        for one in (one for entry in found["files"] for one in entry["measurements"]):
+            assert one["p95_ms"] >= one["median_ms"] > 0
+            assert one["ratio_interval"] is None
+
     def test_figures_are_ordered_as_times_and_memory_are(self, result):
         for one in (one for entry in result["files"] for one in entry["measurements"]):
             assert "failed" not in one, one
@@ -197,9 +204,9 @@ class TestForeignFiles:
     def test_litert_benchmark_that_fails_or_hangs_says_so(self, tmp_path):
         path = tmp_path / "broken.tflite"
         path.write_bytes(b"....TFL3")
-        found = benchmark_module._run_litert_benchmark(path, 1, 5, 2, timeout=60)
+        found = benchmark_module._run_litert_benchmark(path, 1, 5, 2, limit=60)
         assert found["failed"].startswith("no result, exit code ")
-        assert benchmark_module._run_litert_benchmark(path, 1, 5, 2, timeout=-5.999)["failed"] == (
+        assert benchmark_module._run_litert_benchmark(path, 1, 5, 2, limit=0.001)["failed"] == (
             "no result within 0.001 s"
         )
 

@@ -362,6 +362,39 @@ def test_a_user_may_not_contradict_the_file(tmp_path):
     assert network_facts(plain, models.describe(network)) == network_facts(plain)
 
 
+def mute_file(path, **shapes):
+    """Writes an ONNX file without metadata that gives the mean of its image in outputs of any shape."""
+    value = onnx.helper.make_tensor_value_info
+    nodes = [onnx.helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0)]
+    nodes += [onnx.helper.make_node("Expand", ["mean", f"{name}_shape"], [name]) for name in shapes]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "graph",
+        [value("image", onnx.TensorProto.FLOAT, [1, *SIZE])],
+        [value(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [onnx.numpy_helper.from_array(np.array(shape), f"{name}_shape") for name, shape in shapes.items()],
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ({"logits": [1, 10]}, r"a classification with 3 classes. Received: a file whose output 'logits' .* \[1, 10\]"),
+        ({"mask": [1, 24, 32, 3]}, r"a classification with 3 classes. Received: a file whose output 'mask'"),
+        ({"a": [1, 3], "b": [1, 3]}, "its tasks are classification. Received: a file with the outputs a, b"),
+    ],
+)
+def test_a_network_that_a_silent_file_is_not_of(tmp_path, photographs, shapes, message):
+    small_classifier().save(tmp_path / "net.keras")
+    name = str(tmp_path / "net.keras")
+    with pytest.raises(UserError, match="`--network` must be of the network of .*other.onnx`: " + ".*" + message):
+        open_predictor(mute_file(tmp_path / "other.onnx", **shapes), name)
+    right = open_predictor(mute_file(tmp_path / "right.onnx", logits=[1, 3]), name)
+    assert right(photographs[0])["classification"].shape == (3,)
+
+
 def small_classifier():
     """A described network of two layers, quickly converted."""
     inputs = keras.Input(SIZE)

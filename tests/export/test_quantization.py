@@ -9,14 +9,14 @@ import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import command_line, models
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.export import FORMATS, export_files, open_file, quantization_report, to_tflite
+from auxzoo.export import FORMATS, export_files, open_file, quantization_report, selective_search, to_tflite
 from auxzoo.export.activation_ranges import _BINS, _least_squares, _percentile, activation_ranges
 from auxzoo.export.calibration import choose_calibration
 from auxzoo.export.folding import fold_batch_normalization
@@ -25,7 +25,8 @@ from auxzoo.export.onnx_quantization import _nodes_of
 from auxzoo.export.outputs import Output
 from auxzoo.export.quantization import CALIBRATION_METHODS, ENGINES, Quantization
 from auxzoo.export.refused import Refused
-from auxzoo.export.selective_search import _least_count
+from auxzoo.export.selective_search import Search, _least_count, find_float_layers
+from auxzoo.export.tflite_buffers import add_buffers, read_buffer
 from auxzoo.export.tflite_conversion import save_for_tflite, tflite_content
 from auxzoo.export.tflite_quantization import check_allocation, open_quantizer
 from auxzoo.export.trials import drop_of
@@ -87,6 +88,7 @@ class TestEngines:
         assert set(kernels(content).values()) == {"INT8"}
         assert ends(content, tmp_path / "a.tflite") == (FORMATS[form].ends,) * 2
         assert shipped.error_of(content, tmp_path / "a.tflite") < (0.05 if "int8" in form else 0.03)
+        assert read_buffer(add_buffers(content, {"NAME": b"content"}), "NAME") == b"content"
 
     @pytest.mark.parametrize("kept", [["Conv1"], ["block_3_expand_relu"], ["predictions", "block_2_add"]], ids=str)
     @pytest.mark.parametrize("form", ["tflite_int8", "tflite_int8_float_io"])
@@ -211,6 +213,60 @@ class TestRanges:
     def test_least_count_of_layers(self, least, largest):
         expected = max(least, 1) if least <= largest else None
         assert _least_count(lambda count: count >= least, largest) == expected
+
+
+class TestSearch:
+    """Of layers that stay float, on a file that is no file: what each saves and weighs is known."""
+
+    LAYERS = st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 100)), min_size=1, max_size=8)
+
+    @pytest.fixture
+    def search_among(self, tmp_path, monkeypatch):
+        def search(layers, max_drop):
+            weights, saved = ({f"layer_{place}": one[of] for place, one in enumerate(layers)} for of in (0, 1))
+            whole = sum(saved.values())
+            tried = {}
+
+            def measure(kept):
+                lost = whole - sum(saved[name] for name in kept)
+                tried[frozenset(kept)] = lost
+                size = 10_000 + sum(3 * weights[name] for name in kept)
+                return {"error": lost / 100, "bytes": size, "scores": {"accuracy": 1 - lost / 10_000}}
+
+            trials = types.SimpleNamespace(float={"scores": {"accuracy": 1.0}}, measure=measure)
+            monkeypatch.setattr(selective_search, "Trials", lambda *arguments: trials)
+            monkeypatch.setattr(selective_search, "tell_parent", lambda *arguments: None)
+            quantizer = types.SimpleNamespace(
+                float_content=None,
+                operators={name: [name] for name in weights},
+                weights=weights,
+                content=lambda form, kept: kept,
+            )
+            images = ImageSet.from_arrays(np.zeros((2, 4, 4, 3), "uint8"), [0, 1], ("a", "b"))
+            subset = types.SimpleNamespace(images=images)
+            found = find_float_layers(Search(max_drop, subset), quantizer, None, [], tmp_path)
+            return found, tried, weights
+
+        return search
+
+    def test_one_light_layer_is_chosen_where_a_heavy_one_saves_more(self, search_among):
+        found, *_ = search_among([(300, 50), (1, 45), (1000, 5)], 0.6)
+        assert found["keep_float"] == ["layer_1"]
+
+    @settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(layers=LAYERS, max_drop=st.integers(0, 300))
+    def test_nothing_lighter_was_tried_that_meets_the_limit(self, search_among, layers, max_drop):
+        try:
+            found, tried, weights = search_among(layers, max_drop / 100)
+        except Refused:
+            # Then no layer is enough alone that is light enough, and no number of those that save most.
+            assert sum(saved for _, saved in layers) > max_drop
+            return
+        kept = frozenset(found["keep_float"])
+        weight = {layers: sum(weights[layer] for layer in layers) for layers in tried}
+        assert tried[kept] <= max_drop
+        assert weight[kept] <= sum(weights.values()) / 3
+        assert all(weight[kept] <= weight[other] for other in tried if tried[other] <= max_drop)
 
 
 class TestArguments:

@@ -113,6 +113,10 @@ class TestChecks:
         found = check_target(file_of(Operator("CONV_2D", 1, (0,), (1,)), Operator("WHERE", 1, (0,), (1,))), "edgetpu")
         assert [str(one) for one in found] == ["operator 1: WHERE is not among the target's operators"]
 
+    def test_operator_that_is_only_called_like_one_of_the_list(self):
+        (found,) = check_target(file_of(Operator("CONV_2D", 1, (0,), (1,), is_custom=True)), "cpu")
+        assert found.reason == "CONV_2D is none of the format's own operators, but only called so"
+
     def test_flex_operator_is_called_what_it_is(self):
         found = check_target(file_of(Operator("FlexErf", 1, (0,), (1,), is_custom=True)), "cpu")
         assert [one.reason for one in found] == ["FlexErf is not among the target's operators, but TensorFlow itself"]

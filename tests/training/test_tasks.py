@@ -1064,6 +1064,36 @@ class TestEvaluate:
         of_classes.update({**logits, "surface": logits["surface"].argmax(-1), "kind": logits["kind"].argmax(-1)}, 0)
         assert of_classes.result() == of_logits.result()
 
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("kind", np.zeros(10), "`predicted` must be integers. Received: float64"),
+            (
+                "kind",
+                np.zeros((10, 2, 2)),
+                r"a classification, must be \[batch, classes\] or \[batch\]. Received",
+            ),
+            ("surface", np.zeros((10, 3)), r"a segmentation, must be \[batch, rows, columns, classes\] or"),
+            ("surface", np.full((10, SIZE, SIZE), 9), "`predicted` must be 0 to 2. Received: 9"),
+            ("height", np.zeros((10, SIZE, SIZE)), r"a regression, must be \[batch, rows, columns, 1\]. Received"),
+            ("height", np.zeros((10, SIZE, SIZE, 2)), "a regression, must be"),
+            ("height", None, "`outputs` must have one called 'height'. Received: surface, kind"),
+        ],
+    )
+    def test_predictions_of_another_shape(self, images, name, value, message):
+        # As a file may give them that is of another network.
+        outputs = {"surface": np.zeros((10, SIZE, SIZE, 3)), "kind": np.zeros((10, 2))}
+        outputs |= {"height": np.zeros((10, SIZE, SIZE, 1))} | {name: value}
+        outputs = {name: value for name, value in outputs.items() if value is not None}
+        with pytest.raises(auxzoo.UserError, match=message):
+            Scores(images, models.Preprocessing(SIZE, SIZE)).update(outputs, 0)
+
+    def test_a_class_that_nobody_knows_is_wrong(self, images):
+        kinds = images.with_tasks({"kind": "kind"})
+        scores = Scores(kinds, models.Preprocessing(SIZE, SIZE))
+        scores.update(np.full(10, 77), 0)
+        assert scores.result() == {"accuracy": 0.0}
+
     def test_a_set_without_any_truth_for_a_task_is_refused(self):
         pictures = np.zeros((2, SIZE, SIZE, 3), "uint8")
         for task, value, kind in ((SURFACE, VOID, "uint8"), (HEIGHT, NAN, "float32")):
