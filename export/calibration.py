@@ -43,7 +43,7 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
         raise UserError("`calibration` must be real images for int8. Received: none")
     if isinstance(images, ImageSet):
         chosen = images.sample(min(count, images.size), SEED)
-        _refuse_noise(chosen.picture(place) for place in range(min(chosen.size, _LOOKED_AT)))
+        _refuse_noise([chosen.picture(place) for place in range(min(chosen.size, _LOOKED_AT))])
         array = np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
         _check_pictures(array)
         return array, chosen.manifest() | {"preprocessing": vars(preprocessing)}
@@ -99,11 +99,13 @@ def _refuse_noise(pictures):
     Pictures must be as they came: resizing makes neighbours of noise alike.
 
     Args:
-        pictures: iterable of arrays `[rows, columns, channels]`, of any sizes.
+        pictures: list of arrays `[rows, columns, channels]`, of any sizes.
     """
     below, beside, variance = 0.0, 0.0, 0.0
+    # Of all: a picture of one colour differs from its own mean by the noise of a camera alone.
+    mean = np.mean([picture.mean(dtype=np.float64) for picture in pictures])
     for picture in pictures:
-        centred = picture - picture.mean(axis=(0, 1), dtype=np.float64)
+        centred = picture - mean
         variance += float((centred**2).mean())
         below += float((centred[1:] * centred[:-1]).mean()) if len(centred) > 1 else 0.0
         beside += float((centred[:, 1:] * centred[:, :-1]).mean()) if centred.shape[1] > 1 else 0.0
