@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.data.preprocessing import without_padding
-from auxzoo.data.targets import has_truth
+from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.metric_names import metric_name
 from auxzoo.metrics import MISSING_CLASS, Accuracy, Regression, Segmentation
@@ -32,10 +32,9 @@ class Scores:
 
     def __init__(self, images, preprocessing):
         self.images, self.preprocessing = images, preprocessing
+        check_some_truth(images, "images")
         self._metrics = {}
         for task in images.tasks:
-            if not any(np.any(has_truth(truth, task)) for truth in images.targets[task.name]):
-                raise UserError(f"`images` must have truth for {task.name} somewhere. Received: none in {images.name}")
             if task.kind == "classification":
                 self._metrics[task.name] = Accuracy()
             elif task.kind == "segmentation":

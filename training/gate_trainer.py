@@ -169,7 +169,10 @@ class GateTrainer(Trainer):
             return self._all_losses(truth, outputs, self.progress(), detached)["loss"]
 
         def validation_loss():
-            return self.objective.losses(gate_truth, self._compact_output(gate_images), 1.0, self.tasks)["loss"]
+            # Learned weights of tasks weigh here too, but no gate is paid for moving them.
+            uncertainty = None if self.uncertainty is None else tf.stop_gradient(self.uncertainty.value)
+            outputs = self._compact_output(gate_images)
+            return self.objective.losses(gate_truth, outputs, 1.0, self.tasks, uncertainty=uncertainty)["loss"]
 
         def move_gates():
             learning_rate = tf.cast(self.optimizer.learning_rate, tf.float32)

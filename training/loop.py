@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from auxzoo.data import Augmentation, ImageSet
+from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.metrics import MISSING_CLASS, VOID
 
@@ -83,7 +84,8 @@ def fit(
         `dict` of metric name to a list of floats, one an epoch, earlier parts of the run included.
 
     Raises:
-        UserError: if data, network and arguments do not fit together, or the folder holds another run.
+        UserError: if data, network and arguments do not fit together, a task has no truth in any image, or the folder
+            holds another run.
         TrainingDiverged: if loss or weights become NaN or infinite; the message names the step.
 
     Example:
@@ -216,6 +218,7 @@ class _Data:
         for argument, images in (("train", train), ("validation", validation)):
             if isinstance(images, ImageSet):
                 images = fitting_images(network, images, argument)
+                check_some_truth(images, argument)
             elif isinstance(images, tf.data.Dataset):
                 _check_elements(images, network, self.tasks, argument)
             elif images is not None or argument == "train":

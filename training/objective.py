@@ -10,7 +10,7 @@ from auxzoo.tasks import Task
 from ..models.names import COMPACT_OUTPUT, auxiliary_outputs
 from .outputs import by_task, compact_prediction, is_joint_output, mean
 from .settings import Settings
-from .task_losses import distillation_loss, task_loss
+from .task_losses import distillation_loss, has_any_truth, task_loss
 
 ops = keras.ops
 CLASSIFICATION = Task("classification", "classification")
@@ -44,7 +44,8 @@ class Objective(Settings):
     """Weight of a task's losses, by its name; 1 if not named."""
 
     task_weighting: Literal["fixed", "uncertainty"] = "fixed"
-    """Whether the weights stay as they are, or are multiplied by learned ones (arXiv:1705.07115)."""
+    """Whether the weights stay as they are, or are multiplied by learned ones (arXiv:1705.07115). A batch without truth
+    for a task leaves its learned weight alone."""
 
     auxiliary_weight: float = pydantic.Field(1.0, ge=0)
     """Weight of the auxiliary loss at its height."""
@@ -133,7 +134,7 @@ class Objective(Settings):
         def weighted(losses, weights):
             return _sum([weights[name] * loss for name, loss in losses.items()])
 
-        penalty = [] if uncertainty is None else [0.5 * ops.sum(uncertainty)]
+        penalty = [] if uncertainty is None else [self._penalty(tasks, truth, uncertainty)]
         is_joint = is_joint_output(outputs)
         compact = losses_of(compact_prediction(outputs))
         of_tasks = {f"{name}_loss": loss for name, loss in compact.items()} if len(tasks) > 1 else {}
@@ -165,6 +166,20 @@ class Objective(Settings):
             terms["distillation_loss"] = weighted(divergences, taken_over)
             parts.append(self.distillation_weight * terms["distillation_loss"])
         return {"loss": _sum(parts), **terms, **of_tasks}
+
+    def _penalty(self, tasks, truth, uncertainty):
+        """Returns what keeps learned weights from falling to nothing: half of every logarithm of a variance.
+
+        Weighted as the loss that it stands beside: else the learned weight would undo the given one, and that of a task
+        whose loss is 0 in a batch, for want of truth or by its weight, would run away.
+        """
+        terms = [
+            self.task_weights.get(task.name, 1.0)
+            * has_any_truth(task, truth[task.name], self.class_weights.get(task.name))
+            * uncertainty[index]
+            for index, task in enumerate(tasks)
+        ]
+        return 0.5 * _sum(terms)
 
 
 def _sum(losses):

@@ -10,10 +10,10 @@ import tensorflow as tf
 import auxzoo
 from auxzoo.auxiliary import Structure, attach
 from auxzoo.data import Augmentation, open_images
+from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.files import numbered_folder, sha256, write_json
 from auxzoo.machine import processor_name
-from auxzoo.scores import Scores
 from auxzoo.tasks import Task
 
 from .. import models
@@ -67,11 +67,11 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     preprocessing = models.describe(compact).preprocessing
     # Made once before the folder is claimed: images that do not fit the network leave nothing behind.
     train_images.training_batches(preprocessing, recipe.batch_size, recipe.seed, augmentation)
-    for name, images in (("validation", validation_images), ("test", test_images)):
+    for name, images in (("training", train_images), ("validation", validation_images), ("test", test_images)):
         if images is not None:
             fitting = fitting_images(compact, images, f"the {name} images")
             fitting.batches(preprocessing, recipe.batch_size)
-            Scores(fitting, preprocessing)  # refuses a set without any truth, before hours of training
+            check_some_truth(fitting, f"the {name} images")
     folder = Path(folder or numbered_folder("runs", recipe.name))
     with hold_folder(folder):
         claim_folder(folder, recipe, overwrite)

@@ -8,6 +8,7 @@ import keras
 
 from auxzoo.auxiliary import Relaxation, SearchSpace, attach
 from auxzoo.data import Augmentation
+from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
@@ -57,6 +58,8 @@ class SearchCase:
         train, gates = train.split(gate_count, seed=recipe.data.validation_seed)
         compact = self.compact()
         self.train, self.gates = (fitting_images(compact, images, "data") for images in (train, gates))
+        for images, part in ((self.train, "train on"), (self.gates, "judge structures by")):
+            check_some_truth(images, f"data, the part to {part}")
         self.preprocessing = models.describe(compact).preprocessing
         self.space = SearchSpace.default(
             compact,

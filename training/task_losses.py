@@ -53,17 +53,27 @@ def distillation_loss(task, truth, student, teacher, temperature, class_weights=
     return temperature**2 * _mean_over_truth(task, truth, divergence, class_weights)
 
 
+def has_any_truth(task, truth, class_weights=None):
+    """Returns whether there is anything that `task_loss` takes its mean over, a scalar, 0 or 1; arguments as there."""
+    return ops.cast(ops.any(_weights(task, truth, class_weights) > 0), "float32")
+
+
 def _mean_over_truth(task, truth, losses, class_weights=None):
     """Returns the mean of the losses of all images or pixels with truth, weighted by their classes; 0 without any."""
-    if task.kind == "regression":
-        weights = ops.cast(_has_number(truth), losses.dtype)
-    else:
-        truth = ops.cast(truth, "int32")
-        weights = ops.cast(has_class(task, truth), losses.dtype)
-        if class_weights is not None:
-            class_weights = ops.cast(class_weights, losses.dtype)
-            weights = weights * ops.take(class_weights, ops.clip(truth, 0, class_weights.shape[0] - 1))
+    weights = ops.cast(_weights(task, truth, class_weights), losses.dtype)
     return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1e-12)
+
+
+def _weights(task, truth, class_weights):
+    """Returns what every image or pixel counts, float32 of the truth's shape; 0 without truth."""
+    if task.kind == "regression":
+        return ops.cast(_has_number(truth), "float32")
+    truth = ops.cast(truth, "int32")
+    weights = ops.cast(has_class(task, truth), "float32")
+    if class_weights is not None:
+        class_weights = ops.cast(class_weights, "float32")
+        weights = weights * ops.take(class_weights, ops.clip(truth, 0, class_weights.shape[0] - 1))
+    return weights
 
 
 def task_metric(task, classes, name):

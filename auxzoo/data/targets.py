@@ -217,6 +217,13 @@ def has_truth(values, task):
     return values != (VOID if task.is_dense else MISSING_CLASS)
 
 
+def check_some_truth(images, argument):
+    """Raises a `UserError` if an `ImageSet` has a task without truth in any image; `argument` is what it is called."""
+    for task in images.tasks:
+        if not any(np.any(has_truth(np.asarray(truth), task)) for truth in images.targets[task.name]):
+            raise UserError(f"`{argument}` must have truth for {task.name} somewhere. Received: none in {images.name}")
+
+
 def median_frequency_weights(targets, task, classes):
     """Returns a weight of every class, by which each counts as much as the one of median frequency.
 

@@ -1,5 +1,6 @@
 """Tasks at every pixel, and several on one trunk: losses, metrics, training, evaluation, recipes and the search."""
 
+import dataclasses
 import json
 import shutil
 
@@ -19,7 +20,7 @@ from auxzoo.models.description import described
 from auxzoo.models.heads import classification_head, dense_head
 from auxzoo.scores import Scores
 from auxzoo.tasks import Task
-from auxzoo.training import Objective, Optimization, Trainer, fit, run, search_case, train
+from auxzoo.training import Objective, Optimization, Trainer, fit, gate_trainer, run, search_case, train
 from auxzoo.training.black_box import described as described_record
 from auxzoo.training.class_weights import with_class_weights
 from auxzoo.training.evaluation import evaluate
@@ -147,6 +148,20 @@ def make_set(count, tasks=TASKS, size=(SIZE, SIZE), seed=0, **targets):
     return ImageSet.from_targets(images, tasks, noise | targets, name=f"noise {seed}")
 
 
+def empty_like(truth, task):
+    """Returns truth of the same shape and type in which there is none."""
+    return np.full_like(truth, {"segmentation": VOID, "classification": MISSING, "regression": NAN}[task.kind])
+
+
+def without_truth(images, task, but=None):
+    """Returns the set without truth for a task, but for one image."""
+    truths = images.targets[task.name].copy()
+    for place, truth in enumerate(truths):
+        if place != but:
+            truths[place] = empty_like(truth, task)
+    return dataclasses.replace(images, targets=images.targets | {task.name: truths})
+
+
 def tiny(tasks=TASKS, dropout=0.0):
     """Returns a network of three convolutions and a plain head for every task, much smaller than any of the zoo's."""
     keras.utils.set_random_seed(0)
@@ -251,7 +266,7 @@ class TestTaskLoss:
     @pytest.mark.parametrize("weights", [None, [1.0, 0.0, 2.0]], ids=["alike", "weighted"])
     def test_without_any_truth_it_is_nothing_and_pulls_nowhere(self, task, weights):
         truth, prediction = self.data(task)
-        empty = np.full_like(truth, {"segmentation": VOID, "classification": MISSING, "regression": NAN}[task.kind])
+        empty = empty_like(truth, task)
         prediction = tf.constant(prediction)
         with tf.GradientTape() as tape:
             tape.watch(prediction)
@@ -385,20 +400,24 @@ class TestObjective:
 
     LOG_VARIANCES = np.array([0.7, -0.4, 1.1], "float32")  # in the order of `TASKS`
 
-    def by_equation_10(self, losses):
-        """arXiv:1705.07115: a regression's loss over twice the variance, another's over it, and the logarithms."""
+    def by_equation_10(self, losses, weights=()):
+        """arXiv:1705.07115: a regression's loss over twice the variance, another's over it, and the logarithms.
+
+        A weight given beside is that of both: of the loss, where it is in already, and of the logarithm.
+        """
         variances = dict(
             zip(self.by_hand(self.prediction(0)), np.exp(self.LOG_VARIANCES.astype("float64")), strict=True)
         )
         total = losses["surface"] / variances["surface"] + losses["kind"] / variances["kind"]
         total += losses["height"] / (2 * variances["height"])
-        return total + sum(np.log(np.sqrt(variance)) for variance in variances.values())
+        weights = dict(weights)
+        return total + sum(weights.get(name, 1) * np.log(np.sqrt(variance)) for name, variance in variances.items())
 
     @pytest.mark.parametrize("weights", [{}, WEIGHTS], ids=["alike", "weighted"])
     def test_uncertainty_weighs_as_its_paper_says(self, weights):
         prediction = self.prediction(0)
         found = self.losses(Objective(task_weights=weights), prediction, uncertainty=tf.constant(self.LOG_VARIANCES))
-        assert found["loss"] == pytest.approx(self.by_equation_10(self.by_hand(prediction, weights)), rel=1e-5)
+        assert found["loss"] == pytest.approx(self.by_equation_10(self.by_hand(prediction, weights), weights), rel=1e-5)
         assert found["height_loss"] == pytest.approx(self.by_hand(prediction, {})["height"], rel=1e-5)
 
     def test_uncertainty_weighs_every_term_of_a_joint_network_and_is_counted_once(self):
@@ -420,6 +439,36 @@ class TestObjective:
         factors = np.array([1.0, 0.5, 1.0]) * np.exp(-self.LOG_VARIANCES)
         expected = 0.5 - factors * [losses["surface"], losses["height"], losses["kind"]]
         np.testing.assert_allclose(tape.gradient(terms["loss"], logarithms), expected, rtol=1e-4)
+
+    def pulls(self, objective, truth):
+        """Returns the gradient of every variance's logarithm."""
+        logarithms = tf.constant(self.LOG_VARIANCES)
+        with tf.GradientTape() as tape:
+            tape.watch(logarithms)
+            loss = objective.losses(truth, as_tensors(self.prediction(0)), 0.0, TASKS, uncertainty=logarithms)["loss"]
+        return tape.gradient(loss, logarithms).numpy()
+
+    @EACH
+    def test_a_batch_without_truth_for_a_task_leaves_its_variance_alone(self, task):
+        empty = empty_like(TRUTH[task.name], task)
+        before, found = self.pulls(Objective(), TRUTH), self.pulls(Objective(), TRUTH | {task.name: empty})
+        place = TASKS.index(task)
+        assert (before != 0).all()
+        assert found[place] == 0
+        np.testing.assert_allclose(np.delete(found, place), np.delete(before, place), rtol=1e-6)
+
+    def test_truth_of_classes_without_weight_leaves_a_variance_alone(self):
+        truth = TRUTH | {"surface": np.array([[[0, 0], [VOID, 0]], [[0, 0], [0, VOID]]])}
+        pulls = self.pulls(Objective(class_weights={"surface": [0.0, 1.0, 1.0]}), truth)
+        assert pulls[0] == 0
+        assert (pulls[1:] != 0).all()
+
+    @pytest.mark.parametrize("weight", [0.0, 0.25, 3.0])
+    def test_a_given_weight_stands_beside_a_learned_one(self, weight):
+        # As a factor of both terms it moves no optimum: the learned weight does not undo it. Of weight 0 nothing pulls,
+        # where half the logarithm alone would send the weight to infinity.
+        plain, found = self.pulls(Objective(), TRUTH), self.pulls(Objective(task_weights={"height": weight}), TRUTH)
+        np.testing.assert_allclose(found, plain * [1, weight, 1], rtol=1e-5)
 
     def test_an_auxiliary_moves_no_variance(self):
         compact, head = (as_tensors(self.prediction(seed)) for seed in (0, 1))
@@ -892,6 +941,14 @@ class TestFitRefuses:
         with pytest.raises(auxzoo.UserError, match="`train` must yield"):
             fit(tiny(own), batches, epochs=1, verbose=0)
 
+    @EACH
+    @pytest.mark.parametrize("argument", ["train", "validation"])
+    def test_images_without_any_truth_for_a_task(self, argument, task):
+        sets = {"train": make_set(2), argument: without_truth(make_set(2, seed=1), task)}
+        message = f"`{argument}` must have truth for {task.name} somewhere. Received: none in noise 1"
+        with pytest.raises(auxzoo.UserError, match=message):
+            fit(tiny(), **sets, epochs=1, batch_size=2, verbose=0)
+
 
 class TestFit:
     def test_what_a_data_set_lacks_counts_nowhere(self, images):
@@ -1317,6 +1374,23 @@ class TestRecipe:
             train(make_recipe(auxiliary={"structure": "none"}, **changes), tmp_path / "run", verbose=0)
         assert not (tmp_path / "run" / "metrics.json").exists()
 
+    def test_a_part_of_the_images_without_any_truth_is_told_before_the_training(
+        self, make_recipe, make_search, tmp_path, monkeypatch
+    ):
+        recipe = make_recipe(auxiliary={"structure": "none"})
+        train_images, validation_images, test_images = open_data(recipe)
+        parts = (without_truth(train_images, SURFACE), validation_images, test_images)
+        monkeypatch.setattr(run, "open_data", lambda recipe: parts)
+        with pytest.raises(auxzoo.UserError, match="`the training images` must have truth for surface somewhere"):
+            train(recipe, tmp_path / "run", verbose=0)
+        # Of one image alone with truth, one of the two parts of a search has none.
+        one_alone = without_truth(train_images, HEIGHT, but=3)
+        monkeypatch.setattr(search_case, "open_data", lambda recipe: (one_alone, None, None))
+        message = "`data, the part to (train on|judge structures by)` must have truth for height somewhere"
+        with pytest.raises(auxzoo.UserError, match=message):
+            search(make_search("gradient"), tmp_path / "found", verbose=0)
+        assert not list(tmp_path.iterdir())
+
     def test_an_entry_is_for_one_class_an_image(self, trained, make_recipe):
         network = {"architecture": None, "entry": str(trained), "arguments": {}}
         with pytest.raises(auxzoo.UserError, match="`data.targets` may be set only where `network.architecture` is"):
@@ -1420,6 +1494,32 @@ class TestPerturbation:
         assert tuple(worths) == self.LINKS
         assert all(np.isfinite(worth) and worth != 0 for worth in worths.values())
         assert perturbation.worths(self.LINKS) == worths
+
+    def test_the_gates_are_judged_with_the_learned_weights_of_tasks(self, make_search, tmp_path, monkeypatch):
+        case = SearchCase(make_search("gradient"), tmp_path / "step_costs.json")
+        network = auxzoo.attach(case.compact(), case.space)
+        objective = with_class_weights(case.recipe.objective, network, case.train)
+        settings = case.recipe.search.model_copy(update={"warm_up": 0.0})
+        trainer = gate_trainer.GateTrainer(network, objective, 4, settings)
+        trainer.compile(optimizer=case.recipe.optimization.build(4, trainer.trained_variables))
+        trainer.uncertainty.assign([1.0, -2.0])
+        judged = []
+
+        def look(weights, gates, train_loss, validation_loss, *others):
+            with tf.GradientTape() as tape:
+                judged.append(validation_loss())
+            # No gate is paid for moving these weights alone.
+            assert tape.gradient(judged[0], trainer.uncertainty.value) is None
+            return [tf.zeros(gate.shape) for gate in gates]
+
+        monkeypatch.setattr(gate_trainer, "unrolled_gradient", look)
+        to_train_on, to_judge_by = (next(iter(one.batches(case.preprocessing, 5))) for one in (case.train, case.gates))
+        compact = auxzoo.detach(network)
+        # Of the weights before the step: that looks at them in the middle.
+        losses = objective.losses(to_judge_by[1], compact(to_judge_by[0], training=True), 1.0, trainer.tasks)
+        trainer.train_step((to_train_on, to_judge_by))
+        expected = np.exp(-1.0) * losses["surface_loss"] + 0.5 * np.exp(2.0) * losses["height_loss"] - 0.5
+        np.testing.assert_allclose(judged, [expected], rtol=1e-4)
 
     def test_the_network_is_as_it_was(self, perturbed):
         network, _, _, before = perturbed
