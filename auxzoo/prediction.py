@@ -132,7 +132,7 @@ def draw_some(predictor, images, count, path, title="", seed=0, columns=None):
         predictor: `Predictor`.
         images: `ImageSet` with truth for the predictor's tasks, under their names.
         count: `int`, how many are chosen.
-        path: `str` or `Path` of the PNG; classes that the predictor has no names for are called as in the set.
+        path: `str` or `Path` of the PNG; classes for which the predictor has no names or colours are as in the set.
         title: `str`.
         seed: `int`, chooses them.
         columns: as of `draw_contact_sheet`.
@@ -148,5 +148,5 @@ def draw_some(predictor, images, count, path, title="", seed=0, columns=None):
         )
     predictions = [predictor(photograph) for photograph in photographs]
     named = {task.name: task for task in chosen.tasks}
-    tasks = tuple(task if task.labels else named.get(task.name, task) for task in predictor.description.tasks)
+    tasks = tuple(task.completed(named.get(task.name, task)) for task in predictor.description.tasks)
     draw_contact_sheet(path, photographs, truths, predictions, tasks, title, columns)

@@ -87,6 +87,18 @@ class Task:
         """Whether there is a prediction for every pixel."""
         return self.kind != "classification"
 
+    def completed(self, other):
+        """Returns the task with the labels and colours of another, such as a set of images has, where it has none.
+
+        Colours are taken over where both have as many classes: they are those of masks of these numbers, whatever the
+        classes are called.
+        """
+        if self.kind == "regression":
+            return self
+        labels = self.labels or other.labels
+        colours = self.colours or (other.colours if len(other.colours) == len(labels) else ())
+        return dataclasses.replace(self, labels=labels, colours=colours)
+
     def to_dict(self):
         """Returns the task as plain JSON types, without what is as by default."""
         fields = {field.name: field.default for field in dataclasses.fields(self)}

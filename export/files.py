@@ -248,16 +248,13 @@ def export_files(
 
 
 def _with_labels(outputs, images):
-    """Returns the outputs, classes that the network does not name called as those of the images, if there are any."""
+    """Returns the outputs, with the names and colours of the images' classes where the network has none."""
     if images is None:
         return outputs
     named, labelled = {task.name: task for task in images.tasks}, []
     for output in outputs:
         task = output.task
-        if task is not None and task.kind != "regression" and not task.labels:
-            own = named[output.name]
-            task = dataclasses.replace(task, labels=own.labels, colours=task.colours or own.colours)
-        labelled.append(dataclasses.replace(output, task=task))
+        labelled.append(dataclasses.replace(output, task=task and task.completed(named[output.name])))
     return labelled
 
 

@@ -1,5 +1,6 @@
 """DeepLab-lite: semantic segmentation with a light atrous spatial pyramid (arXiv:1706.05587, arXiv:1802.02611)."""
 
+from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
 from .arguments import check_classes, check_count
@@ -7,7 +8,7 @@ from .heads import CHANNELS
 from .multi_task import with_heads
 
 
-def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, low_level=True, name="deeplab_lite"):
+def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, low_level=True, name="deeplab_lite", colours=()):
     """A segmentation head over a backbone: a light ASPP with image pooling, and bilinear upsampling.
 
     Branches: 1x1 convolution, separable 3x3 convolutions at two atrous rates, image pooling; concatenated,
@@ -23,6 +24,7 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, low_level=T
         low_level: whether logits of the features at twice the resolution, or the next finer of the backbone's taps, are
             added. They cost next to nothing, and what is smaller than a cell of 16 pixels is lost without them.
         name: `str`, name of the network.
+        colours: red, green and blue, 0 to 255, of each class, in which predictions are drawn; chosen if there are none.
 
     Returns:
         `Network`: functional, float32 images `[batch, height, width, 3]` to logits
@@ -41,5 +43,7 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, low_level=T
     """
     check_count("num_classes", num_classes)
     check_classes(num_classes, labels)
-    task = Task("segmentation", "segmentation", labels)
+    task = Task("segmentation", "segmentation", labels, colours)
+    if colours and len(task.colours) != num_classes:
+        raise UserError(f"`colours` must be {num_classes}, one a class. Received: {len(task.colours)}")
     return with_heads(backbone, {task: num_classes}, channels, low_level, name)

@@ -26,6 +26,7 @@ from .run_state import Progress, read_progress, restore_run_state
 from .trainer import Trainer
 
 RUN_STATE_FILE = "run_state.npz"
+_NUMBERS_RULE = "numbers must be finite, or NaN where there is no truth"
 # Shorter runs are over before the timing of both ways has paid.
 STEPS_WORTH_MEASURING = 1000
 
@@ -125,7 +126,7 @@ def fit(
         **data.settings(),
     }
 
-    with optimization.frozen(network, description), _labels_told():
+    with optimization.frozen(network, description), _wrong_truth_told():
         trainer = Trainer(network, objective, total_steps)
         averaging = None
         if optimization.ema_momentum is not None:
@@ -195,15 +196,16 @@ def run_trainer(
 
 
 @contextlib.contextmanager
-def _labels_told():
-    """Tells of a label out of range, which shows when a foreign data set is read, as the user's mistake that it is."""
+def _wrong_truth_told():
+    """Tells of truth out of range, which shows when a foreign data set is read, as the user's mistake that it is."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(r"`\w+`: labels must be \S+ to \d+", str(error))
+        found = re.search(rf"`\w+`: (labels must be \S+ to \d+|{_NUMBERS_RULE})", str(error))
         if found is None:
             raise
-        raise UserError(f"{found[0]}. Received: a label outside") from None
+        received = "infinity" if found[1] == _NUMBERS_RULE else "a label outside"
+        raise UserError(f"{found[0]}. Received: {received}") from None
 
 
 class _Data:
@@ -239,11 +241,11 @@ class _Data:
             if augmentation is not None:
                 raise UserError("`augmentation` must be None with a tf.data.Dataset, which brings its own.")
             self.steps_per_epoch = _count_batches(train, "train")
-            self.train = _with_checked_labels(train, network, self.tasks, "train")
+            self.train = _with_checked_truth(train, network, self.tasks, "train")
             self.batch_size = next(iter(train.take(1)))[0].shape[0]
         if isinstance(validation, tf.data.Dataset):
             _count_batches(validation, "validation")
-            self.validation = _with_checked_labels(validation, network, self.tasks, "validation")
+            self.validation = _with_checked_truth(validation, network, self.tasks, "validation")
 
     def settings(self):
         """Returns what the order and content of the training batches depend on, as plain JSON types."""
@@ -325,18 +327,23 @@ def _check_elements(dataset, network, tasks, argument):
             raise UserError(f"`{argument}` must yield {rule}. Received: {of_task.dtype.name} {of_task.shape}")
 
 
-def _with_checked_labels(dataset, network, tasks, argument):
-    """Returns a foreign data set that fails by name where a label has no logit: one-hot would make it a zero."""
+def _with_checked_truth(dataset, network, tasks, argument):
+    """Returns a foreign data set that fails by name where a label has no logit, or a number is infinite.
+
+    One-hot would make the label a zero; the loss would be infinite, and nobody would be told of what.
+    """
 
     def checked(task, truth):
         if task.kind == "regression":
-            return tf.cast(truth, tf.float32)
-        truth = tf.cast(truth, tf.int64)
-        # Where there is no truth, as in an `ImageSet`: a set for one class an image alone has none of that.
-        none = VOID if task.is_dense else MISSING_CLASS if len(tasks) > 1 else 0
-        classes = number_of_classes(network, task)
-        message = f"`{argument}`: labels must be 0 to {classes - 1}"
-        is_right = (truth == none) | ((truth >= 0) & (truth < classes))
+            truth = tf.cast(truth, tf.float32)
+            is_right, message = ~tf.math.is_inf(truth), f"`{argument}`: {_NUMBERS_RULE}"
+        else:
+            truth = tf.cast(truth, tf.int64)
+            # Where there is no truth, as in an `ImageSet`: a set for one class an image alone has none of that.
+            none = VOID if task.is_dense else MISSING_CLASS if len(tasks) > 1 else 0
+            classes = number_of_classes(network, task)
+            is_right = (truth == none) | ((truth >= 0) & (truth < classes))
+            message = f"`{argument}`: labels must be 0 to {classes - 1}"
         with tf.control_dependencies([tf.debugging.assert_equal(is_right, True, message)]):
             return tf.identity(truth)
 

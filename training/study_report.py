@@ -109,16 +109,20 @@ def _value(record, split, metric, prefix, classes):
     """Returns a figure of a record, a share in per cent; `None` if there is none.
 
     Raises:
-        UserError: if one of `classes` is none that the record knows.
+        UserError: if one of `classes` is none that the record knows, or none of them was seen or predicted.
     """
     value = _score(record, split, metric, prefix)
     if isinstance(value, dict):
         for label in classes or ():
             if label not in value:
                 raise UserError(f"`iou_classes` must be among {', '.join(value)}. Received: {label!r}")
-        value = statistics.fmean(
-            iou for label, iou in value.items() if iou is not None and (classes is None or label in classes)
-        )
+        shares = [iou for label, iou in value.items() if iou is not None and (classes is None or label in classes)]
+        if not shares:
+            raise UserError(
+                f"`iou_classes` must have one that is in the images or predicted. Received: {', '.join(classes)}, "
+                f"which seed {record['seed']} of {record['arm']} has no IoU of"
+            )
+        value = statistics.fmean(shares)
     return value if value is None else 100 * value if is_share(metric) else value
 
 

@@ -123,7 +123,7 @@ def open_split(arguments, split, targets=None):
 
 
 def tell_other_classes(description, images):
-    """Warns where none of the images' classes is called as one of the network's: scores would be of chance.
+    """Warns where the images' classes are others than the network's, or in another order: scores would be of chance.
 
     Args:
         description: `Description` of the network.
@@ -133,13 +133,19 @@ def tell_other_classes(description, images):
     for task in description.tasks:
         # An image set of one task may have another name for it.
         labels = known.get(task.name) or (next(iter(known.values())) if len(known) == 1 else ())
-        own, theirs = ({label.casefold() for label in some} for some in (task.labels, labels))
-        if len(labels) == len(task.labels) and own and not own & theirs:  # another number is refused elsewhere
-            print(
-                f"Warning: no class of the images ({', '.join(labels[:3])}, ...) is called as one of the network's "
-                f"({', '.join(task.labels[:3])}, ...); is `--data` right?",
-                file=sys.stderr,
-            )
+        own, theirs = ([label.casefold() for label in some] for some in (task.labels, labels))
+        if len(own) != len(theirs):  # refused elsewhere, or without names
+            continue
+        moved = [place for place, label in enumerate(theirs) if label in own and own[place] != label]
+        first = moved[0] if moved else 0
+        of_network, of_images = (", ".join(some[first : first + 3]) for some in (task.labels, labels))
+        if moved:
+            problem = f"classes of the images ({of_images}, ...) are in another order than the network's"
+        elif own and not set(own) & set(theirs):
+            problem = f"no class of the images ({of_images}, ...) is called as one of the network's"
+        else:
+            continue
+        print(f"Warning: {problem} ({of_network}, ...); is `--data` right?", file=sys.stderr)
 
 
 def load_tensorflow():

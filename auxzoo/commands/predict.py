@@ -46,7 +46,11 @@ def run(arguments):
     folder = Path(arguments.to) if arguments.to else numbered_folder("predicted", "pictures")
     files = [folder / f"{stem}.png" for stem in stems]
     for file in files:
-        if file.exists() and not arguments.overwrite:
+        if not file.exists():
+            continue
+        if any(file.samefile(path) for path in paths):
+            raise UserError(f"`--to` must be a folder in which no photograph is replaced. Received: `{file}` is one")
+        if not arguments.overwrite:
             raise UserError(f"`{file}` exists already; give --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
     for path, photograph, file in zip(paths, photographs, files, strict=True):

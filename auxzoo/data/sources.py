@@ -153,8 +153,7 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
     for wanted in ("image", *(target.source for target in targets)):
         if wanted not in features:
             raise UserError(f"`tfds:{name}` must have {wanted!r}. Received: {', '.join(features)}")
-    # `ClassLabel` and `LabeledImage` name their classes.
-    targets = [_labelled(target, getattr(features[target.source], "names", None) or ()) for target in targets]
+    targets = [_labelled(target, _class_names(features[target.source])) for target in targets]
     try:
         with _quiet_absl():
             dataset = builder.as_dataset(
@@ -187,6 +186,14 @@ def _quiet_absl():
         yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _class_names(feature):
+    """Returns what a feature of a set calls its classes: numbers where it knows how many alone, nothing where neither.
+
+    `ClassLabel` and `LabeledImage` have both, and fail on the names where neither was given.
+    """
+    return feature.names if getattr(feature, "num_classes", None) else ()
 
 
 def _labelled(target, labels, colours=()):

@@ -20,7 +20,7 @@ class Target:
         task: `Task`; its labels may be empty where the set itself names the classes.
         feature: name of the feature of a `tensorflow_datasets` set, or of the folder beside `images`; the task's name
             if `None`.
-        void: values of a mask that are no class; 255 is none in any case.
+        void: whole numbers that are no class in a mask, such as -1 or 65535; 255 is none in any case.
         factor: what a number of a regression is multiplied by to be in the task's unit.
         missing: number, before it is multiplied, that stands for no truth; NaN does in any case.
 
@@ -44,9 +44,9 @@ class Target:
         if not isinstance(self.feature, str | None) or self.feature == "":
             raise UserError(f"`feature` of {name!r} must be a name or None. Received: feature={self.feature!r}")
         if not isinstance(self.void, (list, tuple)) or not all(
-            is_whole(value) and 0 <= value <= VOID for value in self.void
+            is_whole(value) and abs(value) < 2**63 for value in self.void
         ):
-            raise UserError(f"`void` of {name!r} must be a list of values, 0 to {VOID}. Received: void={self.void!r}")
+            raise UserError(f"`void` of {name!r} must be a list of whole numbers. Received: void={self.void!r}")
         object.__setattr__(self, "void", tuple(self.void))
         if self.void and self.task.kind != "segmentation":
             raise UserError(f"`void` may be set only of a segmentation. Received: {name!r}, a {self.task.kind}")

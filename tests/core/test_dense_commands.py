@@ -95,7 +95,7 @@ def test_evaluation_tells_what_the_run_reports_class_by_class(command, work):
         assert min(picture.size) > 100
 
 
-def test_classes_without_names_are_drawn_by_those_of_the_images(folder, monkeypatch):
+def test_classes_without_names_are_drawn_by_those_of_the_images(monkeypatch):
     drawn = []
     monkeypatch.setattr("auxzoo.prediction.draw_contact_sheet", lambda *arguments: drawn.append(arguments[4]))
     images = auxzoo.data.ImageSet.from_arrays(np.zeros((2, 8, 8, 3), "uint8"), [0, 1], ("dark", "light"))
@@ -105,6 +105,22 @@ def test_classes_without_names_are_drawn_by_those_of_the_images(folder, monkeypa
         predictor = Predictor(lambda pixels: np.zeros((len(pixels), 2), "float32"), description)
         draw_some(predictor, images, 2, "unused.png")
         assert drawn[-1][0].labels == expected
+
+
+@pytest.mark.parametrize("labels", [(), ("sea", "ground")], ids=["no names", "names of its own"])
+def test_classes_without_colours_are_drawn_in_those_of_the_images(labels, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("auxzoo.prediction.draw_contact_sheet", lambda *arguments: drawn.append(arguments[4]))
+    palette = ((0, 0, 200), (0, 100, 0))
+    surface = auxzoo.Task("segmentation", "segmentation", ("water", "land"), palette)
+    pictures, masks = np.zeros((2, 32, 32, 3), "uint8"), np.zeros((2, 32, 32), "uint8")
+    images = auxzoo.data.ImageSet.from_targets(pictures, [surface], {"segmentation": masks})
+    backbone = models.MobileNetV2((32, 32, 3), alpha=0.35, output_stride=16)
+    for own, expected in (((), palette), (((9, 9, 9), (8, 8, 8)), ((9, 9, 9), (8, 8, 8)))):
+        network = models.DeepLabLite(backbone, 2, labels, channels=8, colours=own)
+        draw_some(Predictor(network.predict_on_batch, models.describe(network)), images, 1, "unused.png")
+        assert drawn[-1][0].colours == expected
+        assert drawn[-1][0].labels == (labels or surface.labels)
 
 
 def test_files_are_exported_with_the_scores_of_every_task(exported):
@@ -175,6 +191,16 @@ class TestBadInput:
         assert outcome.code == 2, outcome
         assert message in outcome.error, outcome
         assert not (work / "predicted").exists()
+
+    @pytest.mark.parametrize("to", ["tiles/test/images", "tiles/test/../test/images/"])
+    @pytest.mark.parametrize("options", [[], ["--overwrite"]], ids=["", "overwrite"])
+    def test_a_photograph_is_never_replaced(self, command, work, to, options):
+        photograph = work / "tiles" / "test" / "images" / "0.png"
+        before = photograph.read_bytes()
+        outcome = command("predict", "run", "tiles/test/images/0.png", "--to", to, *options)
+        assert outcome.code == 2, outcome
+        assert "`--to` must be a folder in which no photograph is replaced. Received: `tiles/test" in outcome.error
+        assert photograph.read_bytes() == before
 
     def test_of_evaluate(self, command, work, folder):
         assert "must end in .png" in command("evaluate", "run", "--data", "folder:tiles", "--pictures", "a.jpg").error

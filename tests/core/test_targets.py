@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import scipy.ndimage
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -639,6 +640,44 @@ class TestTensorFlowDatasets:
             open_images("tfds:blue_marble", "validation", data_dir=str(shared_data), targets=[target])
 
 
+class Streets(tfds.core.GeneratorBasedBuilder):
+    """Two pictures with masks; `names` are what their classes are called, a list, their number or `None`."""
+
+    VERSION, names = "1.0.0", None
+
+    def _info(self):
+        features = {"image": tfds.features.Image(), "mask": tfds.features.LabeledImage(labels=self.names)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for key in range(2):
+            mask = np.full((4, 5, 1), key, "uint8")
+            yield key, {"image": np.zeros((4, 5, 3), "uint8"), "mask": mask}
+
+
+class TestClassNamesOfTensorFlowDatasets:
+    def open(self, folder, names, labels=()):
+        Streets.names = names
+        Streets(data_dir=str(folder)).download_and_prepare()
+        targets = [Target(Task("mask", "segmentation", labels))]
+        return open_images("tfds:streets", data_dir=str(folder), targets=targets).tasks[0].labels
+
+    @pytest.mark.parametrize(
+        ("names", "labels"), [(["road", "sky"], ("road", "sky")), (3, ("0", "1", "2"))], ids=["names", "a number"]
+    )
+    def test_they_are_the_labels(self, tmp_path, names, labels):
+        assert self.open(tmp_path, names) == labels
+        assert self.open(tmp_path, names, ("a", "b")) == ("a", "b")
+
+    def test_without_them_the_target_must_have_labels(self, tmp_path):
+        assert self.open(tmp_path, None, ("a", "b")) == ("a", "b")
+        with pytest.raises(auxzoo.UserError, match="`labels` of task 'mask' must name its classes. Received: none"):
+            self.open(tmp_path, None)
+
+
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
@@ -875,9 +914,8 @@ class TestTarget:
             ({"task": "mask"}, "`task` must be a Task. Received: task='mask'"),
             ({"feature": ""}, "`feature` of 'mask' must be a name or None. Received: feature=''"),
             ({"feature": 3}, "`feature` of 'mask' must be a name or None. Received: feature=3"),
-            ({"void": 11}, "`void` of 'mask' must be a list of values, 0 to 255. Received: void=11"),
-            ({"void": (256,)}, r"`void` of 'mask' must be a list .*void=\(256,\)"),
-            ({"void": (-1,)}, r"`void` of 'mask' must be a list .*void=\(-1,\)"),
+            ({"void": 11}, "`void` of 'mask' must be a list of whole numbers. Received: void=11"),
+            ({"void": (2**64,)}, r"`void` of 'mask' must be a list .*void=\(18446744073709551616,\)"),
             ({"void": (1.0,)}, r"`void` of 'mask' must be a list .*void=\(1.0,\)"),
             ({"void": (True,)}, r"`void` of 'mask' must be a list .*void=\(True,\)"),
             ({"task": HEIGHT, "void": (1,)}, "`void` may be set only of a segmentation. Received: 'height', a regres"),
@@ -902,7 +940,7 @@ class TestTarget:
     @settings(derandomize=True, deadline=None)
     @given(
         st.sampled_from(["uint8", "int16", ">u2", "int32", "uint64"]),
-        st.lists(st.integers(0, VOID), max_size=3),
+        st.lists(st.one_of(st.integers(0, VOID), st.sampled_from([-1, 65535, -(2**40)])), max_size=3),
         st.integers(1, 6),
         st.lists(st.integers(0, VOID), min_size=1, max_size=8),
     )
@@ -918,6 +956,14 @@ class TestTarget:
         else:
             expected = np.array([[VOID if value in void else value for value in values]], "uint8")
             np.testing.assert_array_equal(target.read(stored, "here"), expected, strict=True)
+
+    @pytest.mark.parametrize(("dtype", "void"), [("int16", -1), ("uint16", 65535), ("int64", -(2**40))])
+    def test_void_may_be_what_no_byte_holds(self, dtype, void):
+        stored = np.array([[0, void, 2]], dtype)
+        expected = np.array([[0, VOID, 2]], "uint8")
+        np.testing.assert_array_equal(Target(MASK, void=[void]).read(stored, "here"), expected, strict=True)
+        with pytest.raises(auxzoo.UserError, match=f"'mask' must be 0 to 2, or .* Received: {void}, 1 wrong in all"):
+            Target(MASK).read(stored, "here")
 
     @settings(derandomize=True, deadline=None)
     @given(

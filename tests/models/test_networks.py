@@ -413,6 +413,12 @@ def test_describe_refuses_a_foreign_model(foreign_model):
             r"`num_classes` must be 1 or more. Received: num_classes=True",
         ),
         (
+            lambda: models.DeepLabLite(
+                models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, colours=((0, 0, 0), (9, 9, 9))
+            ),
+            r"`colours` must be 3, one a class. Received: 2",
+        ),
+        (
             lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, name="a/b"),
             r"`name` must be text without `/`",
         ),

@@ -1166,6 +1166,12 @@ class TestSeveralMetrics:
         with pytest.raises(auxzoo.UserError, match="`iou_classes` .*'lava'"):
             summary_of("iou_of_classes", scores, **changes)
 
+    def test_classes_that_are_nowhere_have_no_mean(self):
+        scores = {"surface": {seed: {"iou_of_classes": dict(self.CLASSES)} for seed in (0, 1)}}
+        changes = {"baselines": ["surface"], "metrics": ["iou_of_classes"], "iou_classes": ["snow"]}
+        with pytest.raises(auxzoo.UserError, match="`iou_classes` must have one that is .*: snow, which seed 0"):
+            summary_of("iou_of_classes", scores, **changes)
+
     def test_an_arm_whose_data_have_one_target_alone_is_found_too(self):
         records = records_of()
         for record in records:

@@ -922,6 +922,17 @@ class TestFitRefuses:
         with pytest.raises(auxzoo.UserError, match=f"`{argument}`: labels must be 0 to 2"):
             fit(exact(SURFACE), **sets, epochs=1, batch_size=2, compilation="graph", verbose=0)
 
+    @pytest.mark.parametrize("argument", ["train", "validation"])
+    @pytest.mark.parametrize("number", [float("inf"), float("-inf"), 1e300])
+    def test_an_infinite_number(self, argument, number):
+        heights = np.zeros((2, SIZE, SIZE))
+        heights[1, 2, 3], heights[0, 0, 0] = number, NAN
+        sets = {"train": make_set(2, [HEIGHT]), argument: batches_of(height=heights)}
+        sets[argument] = sets[argument].map(lambda images, truth: (images, truth["height"]))
+        message = f"`{argument}`: numbers must be finite, or NaN where there is no truth. Received: infinity"
+        with pytest.raises(auxzoo.UserError, match=message):
+            fit(exact(HEIGHT), **sets, epochs=1, batch_size=2, compilation="graph", verbose=0)
+
     def test_a_label_without_a_logit_where_weights_are_averaged(self):
         batches = batches_of(surface=with_label(3)).map(lambda images, truth: (images, truth["surface"]))
         optimization = Optimization(ema_momentum=0.9)
