@@ -1,14 +1,17 @@
 """The commands on a network with masks and heights: train, evaluate, export, predict, as a user types them."""
 
 import json
+import re
 
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 import yaml
 
 import auxzoo
 from auxzoo import models
+from auxzoo.export import open_file
 from auxzoo.files import read_json
 from auxzoo.models import zoo
 from auxzoo.prediction import Predictor, draw_some
@@ -139,20 +142,69 @@ def test_photographs_are_predicted_by_networks_and_files(command, work, exported
     outcome = command("predict", *arguments, "tiles/test/images/0.png", "tiles/test/images/1.png", "--to", "drawn")
     assert outcome.code == 0, outcome
     assert sorted(path.name for path in (work / "drawn").iterdir()) == ["0.png", "1.png"]
-    lines = outcome.output.splitlines()
-    assert lines[0].startswith("0.png: ")
-    assert any(label in lines[0] for label in LABELS)
-    assert lines[0].endswith(" m")
+    network = models.load(work / "run")
+    for number, line in enumerate(outcome.output.splitlines()[:2]):
+        answers = network(inputs_of(work, number))
+        logits = tf.image.resize(answers["surface"], (24, 24)).numpy()[0]
+        shares = np.bincount(logits.argmax(axis=-1).ravel(), minlength=3) / 24**2
+        heights = tf.image.resize(answers["height"], (24, 24)).numpy()[0]
+        assert line.startswith(f"{number}.png: ")
+        told = {label: float(share) / 100 for label, share in re.findall(r"(red|green|blue) ([\d.]+) %", line)}
+        # Of eight bits classes that are all but even may change places, and heights are steps.
+        near = 0.25 if "int8" in name else 0.01
+        assert [told.get(label, 0.0) for label in LABELS] == pytest.approx(list(shares), abs=near)
+        lowest, highest = map(float, re.search(r"height (\S+) to (\S+) m$", line).groups())
+        assert [lowest, highest] == pytest.approx([heights.min(), heights.max()], abs=near * float(heights.max()))
 
 
-def test_classes_in_place_of_logits_say_the_same(command, work, folder):
-    arguments = ("run", "--no-accuracy", "--formats", "tflite_float32", "--to", "classes", "--argmax")
+def inputs_of(work, number):
+    """Returns a photograph of the test split as the network takes it, a batch of one."""
+    photograph = np.asarray(PIL.Image.open(work / "tiles" / "test" / "images" / f"{number}.png"))
+    return auxzoo.data.preprocess(photograph, models.describe(models.load(work / "run")).preprocessing)[None]
+
+
+@pytest.mark.parametrize("option", ["--argmax", "--softmax"])
+def test_classes_and_probabilities_in_place_of_logits_say_the_same(command, work, option):
+    arguments = ("run", "--no-accuracy", "--formats", "tflite_float32", "--to", "classes", option)
     assert command("export", *arguments).code == 0
-    images = ("tiles/test/images/0.png", "tiles/test/images/1.png")
-    file = command("predict", "classes/run_float32.tflite", "--network", "run", *images, "--to", "of_file")
     record = read_json(work / "classes" / "run_float32.tflite.json")
-    assert [output["type"] for output in record["outputs"] if output["name"] == "surface"] == ["int32"]
-    assert file.code == 0, file
+    kinds = {output["name"]: output["type"] for output in record["outputs"]}
+    assert kinds == {"surface": "int32" if option == "--argmax" else "float32", "height": "float32"}
+    inputs, photograph = inputs_of(work, 0), "tiles/test/images/0.png"
+    answers, received = models.load(work / "run")(inputs), open_file(work / "classes" / "run_float32.tflite")
+    received = received.predict(inputs.numpy())
+    np.testing.assert_allclose(received["height"], answers["height"], rtol=1e-3, atol=1e-3)
+    if option == "--argmax":
+        np.testing.assert_array_equal(received["surface"], np.argmax(answers["surface"], axis=-1))
+    else:
+        np.testing.assert_allclose(received["surface"], tf.nn.softmax(answers["surface"]), atol=1e-4)
+    outcome = command("predict", "classes/run_float32.tflite", "--network", "run", photograph, "--to", "of_file")
+    assert outcome.code == 0, outcome
+    likeliest = LABELS[np.bincount(np.ravel(np.argmax(answers["surface"], axis=-1)), minlength=3).argmax()]
+    assert likeliest in outcome.output.splitlines()[0]
+
+
+def test_a_sheet_shows_each_photograph_with_its_own_truth_and_prediction(folder, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("auxzoo.prediction.draw_contact_sheet", lambda *arguments: drawn.extend(arguments))
+    targets = [
+        auxzoo.data.Target(auxzoo.Task("surface", "segmentation", tuple(LABELS))),
+        auxzoo.data.Target(auxzoo.Task("height", "regression", unit="m")),
+    ]
+    images = auxzoo.data.open_images(f"folder:{folder / 'tiles'}", "test", targets=targets)
+    network = models.load(folder / "run")
+    draw_some(Predictor(network.predict_on_batch, models.describe(network)), images, 4, "unused.png", seed=3)
+    _, photographs, truths, predictions, *_ = drawn
+    assert len({photograph.tobytes() for photograph in photographs}) == 4
+    for photograph, truth, prediction in zip(photographs, truths, predictions, strict=True):
+        # A tile's classes are its strongest colour, its heights the mean of its colours.
+        np.testing.assert_array_equal(truth["surface"], photograph.argmax(axis=-1))
+        np.testing.assert_allclose(truth["height"], photograph.mean(axis=-1), rtol=1e-6)
+        answers = network(auxzoo.data.preprocess(photograph, models.describe(network).preprocessing)[None])
+        expected = tf.image.resize(answers["surface"], (24, 24)).numpy()[0].argmax(axis=-1)
+        assert (prediction["surface"] == expected).mean() > 0.99
+        heights = tf.image.resize(answers["height"], (24, 24)).numpy()[0, ..., 0]
+        np.testing.assert_allclose(prediction["height"], heights, rtol=1e-3, atol=1e-3)
 
 
 def test_a_prediction_has_the_size_of_the_photograph(folder):

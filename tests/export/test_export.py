@@ -83,8 +83,13 @@ def deeplab(constructor, size, output_stride, **arguments):
 
 def several_tasks():
     """Two heads, which have branches of the same dilation, on one trunk."""
-    backbone = models.MobileNetV2((24, 32, 3), 0.35, total_stride=16, output_stride=8)
+    backbone = models.MobileNetV2((40, 48, 3), 0.35, total_stride=16, output_stride=8)
     return models.MultiTask(backbone, [COLOUR, BRIGHTNESS], channels=8)
+
+
+def numbers():
+    """A network with a number at every pixel, and no classes."""
+    return models.MultiTask(models.ResNet18((20, 28, 3), 0.125, "small", output_stride=8), [BRIGHTNESS], channels=8)
 
 
 def foreign():
@@ -103,6 +108,7 @@ KINDS = {
 }
 OTHERS = {
     "deeplab_resnet18_stride8": lambda: deeplab(models.ResNet18, (36, 45, 3), 8, width=0.125),
+    "numbers": numbers,
     "foreign": foreign,
 }
 
@@ -121,10 +127,8 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
         preprocessing = models.Preprocessing(*network.input_shape[1:3])
         if name == "foreign":  # it scales its pixels itself
             preprocessing = dataclasses.replace(preprocessing, scale=(1.0,) * 3, offset=(0.0,) * 3)
-        tasks = None
-        if isinstance(network.output, dict):
-            tasks = [BRIGHTNESS, COLOUR]
-        elif len(network.output_shape) == 4:
+        tasks = {"several_tasks": [BRIGHTNESS, COLOUR], "numbers": [BRIGHTNESS]}.get(name)
+        if tasks is None and len(network.output_shape) == 4:
             tasks = [COLOUR]
         calibration, evaluation = make_pictures(24, seed=1), make_pictures(40, seed=2, tasks=tasks)
         make_lively(network, next(iter(calibration.batches(preprocessing, 24)))[0])
@@ -143,7 +147,7 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
     )
     images, truth = next(iter(evaluation.batches(preprocessing, evaluation.size)))
     outputs = network(images)
-    outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
+    outputs = outputs if isinstance(outputs, dict) else {"brightness" if name == "numbers" else "logits": outputs}
     expected = {name: np.asarray(values) for name, values in outputs.items()}
     return types.SimpleNamespace(
         name=name,
@@ -206,8 +210,9 @@ def outputs_in(told):
 
 def predicted(path, images):
     """Returns what a file answers, by name of the output."""
-    received = open_file(path).predict(images)
-    return received if isinstance(received, dict) else {"logits": received}
+    file = open_file(path)
+    received = file.predict(images)
+    return received if isinstance(received, dict) else {file.tensors()["output"]["name"]: received}
 
 
 def distances(received, other, case):
@@ -362,6 +367,9 @@ class TestEveryNetwork:
             assert sum(operators.get(name, 0) for name in ("Conv", "Gemm", "MatMul")) == products, form
 
     def test_dilated_convolutions_are_plain_ones(self, exported):
+        if exported.name == "several_tasks":  # TensorFlow would move both heads' batches of spaces into one
+            rates = {name: exported.network.get_layer(f"{name}_aspp_rate2").dilation_rate for name in exported.expected}
+            assert rates == {"colour": (2, 2), "brightness": (2, 2)}
         for form, path in tflite_files(exported).items():
             names = set(open_file(path).operators())
             assert "DEPTHWISE_CONV_2D" in names or "CONV_2D" in names
@@ -426,7 +434,7 @@ class TestEveryNetwork:
 
     def test_recorded_scores_of_masks_are_those_of_the_file(self, exported, answers):
         if "logits" not in exported.expected or exported.expected["logits"].ndim == 2:
-            pytest.skip("not a mask alone: see the next two tests")
+            pytest.skip("no masks alone: see the next tests")
         for form in exported.files:
             record, metric = exported.records[form], Segmentation(CLASSES)
             for logits, truth in zip(answers[form]["logits"], exported.evaluation.targets["colour"], strict=True):
@@ -447,9 +455,27 @@ class TestEveryNetwork:
             for name, value in scores.result().items():
                 assert exported.records[form]["accuracy"][name] == pytest.approx(value, rel=1e-9), (form, name)
 
+    def test_recorded_errors_of_numbers_are_those_of_the_file(self, exported, answers):
+        if "brightness" not in exported.expected:
+            pytest.skip("no numbers: see the tests before and after")
+        truths = exported.evaluation.targets["brightness"].astype("float64")
+        prefix = "brightness_" if len(exported.expected) > 1 else ""
+        for form in exported.files:
+            resized = tf.image.resize(answers[form]["brightness"], truths.shape[1:]).numpy()[..., 0]
+            errors, scores = resized.astype("float64") - truths, exported.records[form]["accuracy"]
+            by_hand = {
+                "root_mean_squared_error": np.sqrt((errors**2).mean()),
+                "mean_absolute_error": np.abs(errors).mean(),
+            }
+            for name, value in by_hand.items():
+                assert scores[f"{prefix}{name}"] == pytest.approx(value, rel=1e-6), (form, name)
+        told = exported.records["tflite_float32"]
+        for name in (f"{prefix}root_mean_squared_error", f"{prefix}mean_absolute_error"):
+            assert told["accuracy"][name] == pytest.approx(told["keras_scores"][name], rel=1e-3)
+
     def test_recorded_accuracy_is_that_of_the_file(self, exported, answers):
         if exported.expected.get("logits", np.empty(0)).ndim != 2:
-            pytest.skip("a network with masks has the scores of the tests before")
+            pytest.skip("no class an image: see the tests before")
         expected, classes = exported.expected["logits"], exported.truth.numpy()
         keras_accuracy = float((expected.argmax(-1) == classes).mean())
         for form in exported.files:
