@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import auxzoo
 from auxzoo import models
+from auxzoo.data import ImageSet
 from auxzoo.training import Objective, Optimization
 from auxzoo.training.step_cost import seconds_per_step
 
@@ -131,9 +132,18 @@ class TestOptimization:
     def small(self):
         return auxzoo.models.ResNet18((8, 8, 3), 0.125, "small", num_classes=2)
 
+    def several(self):
+        """Returns a network with masks and numbers, and images with the truth of both."""
+        tasks = [auxzoo.Task("surface", "segmentation", ("a", "b")), auxzoo.Task("height", "regression")]
+        trunk = auxzoo.models.ResNet18((16, 16, 3), 0.125, "small_stride2", output_stride=8)
+        pictures = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3)).astype("uint8")
+        truth = {"surface": pictures.argmax(axis=-1) % 2, "height": pictures.mean(axis=-1)}
+        return auxzoo.models.MultiTask(trunk, tasks, channels=8), ImageSet.from_targets(pictures, tasks, truth)
+
+    @pytest.mark.parametrize("kind", ["classifier", "several tasks"])
     @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-    def test_trunk_and_auxiliary_have_rates_of_their_own(self, optimizer):
-        network = self.small()
+    def test_trunk_and_auxiliary_have_rates_of_their_own(self, optimizer, kind):
+        network = self.small() if kind == "classifier" else self.several()[0]
         joint = auxzoo.attach(network, auxzoo.Structure.default(network))
         settings = Optimization(
             **{
@@ -159,6 +169,21 @@ class TestOptimization:
                 change, 0.1 * rate * np.abs(1 + np.sign(before[path]) * decay), rtol=1e-3, atol=1e-7
             )
         assert {path.split("/")[0] in trunk for path in moved} == {True, False}
+
+    @pytest.mark.parametrize("is_joint", [False, True], ids=["alone", "with an auxiliary"])
+    def test_frozen_batch_norm_of_several_tasks_stays_as_it_came(self, is_joint):
+        network, images = self.several()
+        trunk = auxzoo.models.description.trunk_layers(network)
+        normalizations = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        before = {layer.name: layer.get_weights() for layer in normalizations}
+        trained = auxzoo.attach(network, auxzoo.Structure.default(network)) if is_joint else network
+        optimization = Optimization(trunk_normalization="freeze", ema_momentum=0.5)
+        auxzoo.fit(trained, images, epochs=1, batch_size=12, verbose=0, optimization=optimization, compilation="graph")
+        for layer in normalizations:
+            pairs = zip(layer.get_weights(), before[layer.name], strict=True)
+            is_same = all(np.array_equal(value, other) for value, other in pairs)
+            assert is_same == (layer in trunk), layer.name
+        assert {layer in trunk for layer in normalizations} == {True, False}  # those of the heads are trained
 
     def test_frozen_batch_norm_stays_as_it_came(self, make_images):
         network = self.small()

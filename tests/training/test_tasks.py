@@ -1,6 +1,8 @@
 """Tasks at every pixel, and several on one trunk: losses, metrics, training, evaluation, recipes and the search."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import shutil
 
@@ -9,10 +11,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
+import yaml
 
 import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import Structure
+from auxzoo.command_line import main
 from auxzoo.data import Augmentation, ImageSet
 from auxzoo.data.targets import median_frequency_weights
 from auxzoo.files import read_json
@@ -1535,3 +1539,74 @@ class TestPerturbation:
     def test_the_network_is_as_it_was(self, perturbed):
         network, _, _, before = perturbed
         assert_same([variable.numpy() for variable in network.variables], before)
+
+
+@pytest.mark.slow
+class TestStudy:
+    """A study of arms with both tasks, beside an auxiliary, and with one each, carried out by the command."""
+
+    METRICS = ("surface_mean_iou", "height_root_mean_squared_error")
+
+    @pytest.fixture(scope="class")
+    def found(self, pairs, tmp_path_factory):
+        """The folder of the finished study, its file's folder, and its records by arm."""
+        folder = tmp_path_factory.mktemp("study")
+        recipe = settings_of(pairs, data={"test_split": "test"}, objective={"class_weights": {}})
+        (folder / "pairs.yaml").write_text(yaml.safe_dump(recipe))
+        arms = {
+            "joint": {"auxiliary.structure": "default"},
+            "surface": {"auxiliary.structure": "none", "network.tasks": ["surface"]},
+            "height": {"auxiliary.structure": "none", "network.tasks": ["height"]},
+        }
+        study = {
+            "name": "pairs",
+            "recipe": "pairs.yaml",
+            "seeds": [0],
+            "baselines": ["surface", "height"],
+            "metrics": list(self.METRICS),
+            "improvements": [{"arm": "joint", "against": dict(zip(self.METRICS, ("surface", "height"), strict=True))}],
+            "keep_networks": True,
+            "arms": arms,
+        }
+        (folder / "study.yaml").write_text(yaml.safe_dump(study))
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            assert main(["study", str(folder / "study.yaml"), "--to", str(folder / "found")]) == 0
+        records = {arm: read_json(folder / "found" / "records" / f"{arm}-seed0.json") for arm in arms}
+        return folder / "found", records, output.getvalue()
+
+    def test_every_arm_has_the_scores_of_its_tasks_alone(self, found):
+        _, records, _ = found
+        known = {
+            "joint": {*self.METRICS, *(f"joint_{metric}" for metric in self.METRICS)},
+            "surface": {"mean_iou"},
+            "height": {"root_mean_squared_error"},
+        }
+        wanted = set().union(*known.values())
+        for arm, names in known.items():
+            scores = records[arm]["metrics"]["test"]
+            assert wanted & set(scores) == names, arm
+            assert all(np.isfinite(scores[name]) for name in names), arm
+
+    def test_a_table_for_each_metric_has_the_arms_that_have_it(self, found):
+        folder, records, output = found
+        for summary, metric, single in zip(
+            read_json(folder / "results.json")["metrics"], self.METRICS, ("surface", "height"), strict=True
+        ):
+            assert {row["arm"] for row in summary["arms"]} == {"joint", single}
+            own = metric.removeprefix(f"{single}_")
+            factor = 100 if own == "mean_iou" else 1
+            for row in summary["arms"]:
+                scores = records[row["arm"]]["metrics"]["test"]
+                value = factor * scores[own if row["arm"] == single else metric]
+                assert row["mean"] == pytest.approx(value, rel=1e-9)
+                assert f"{value:.2f}" in output
+        assert "joint against height, surface, mean relative improvement over " in output
+
+    def test_the_kept_networks_score_what_the_records_say(self, found, pairs):
+        folder, records, _ = found
+        for arm in ("joint", "height"):
+            network = models.load(folder / "networks" / f"{arm}-seed0")
+            _, _, images = open_data(Recipe.parse(settings_of(pairs, data={"test_split": "test"}), "The recipe"))
+            scores = evaluate(network, images)
+            for name, value in scores.items():
+                assert records[arm]["metrics"]["test"][name] == pytest.approx(value, rel=1e-5), (arm, name)
