@@ -19,7 +19,7 @@ _LOOKED_AT = 20  # pictures, to tell noise
 _RANGE_SLACK = 0.05  # of the range; resizing by other rules may overshoot
 
 
-def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, source=None):
+def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, source=None, apart_from=None):
     """Returns preprocessed images for calibration, and what a record says of them.
 
     Args:
@@ -30,19 +30,29 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
         preprocessing: `auxzoo.models.Preprocessing`, for an `ImageSet`; of others the range is checked by it.
         count: `int`, 100 to 500.
         source: `str`, where the images of a `tf.data.Dataset` or an array are from; an `ImageSet` tells itself.
+        apart_from: `ImageSet` of images that accuracy is measured on, or `None`; pictures that are among them are left
+            out of an `ImageSet`, from whatever files they are.
 
     Returns:
         `(array, manifest)`: float32 `[count, height, width, 3]`; `dict` with source, count, SHA-256 and preprocessing.
 
     Raises:
-        UserError: if there are none, they are not finite numbers of the network's input shape, they are noise or of
-            one colour, their range is not that of preprocessed ones, or nothing tells where they are from.
+        UserError: if there are none, or none but copies; they are not finite numbers of the network's input shape; they
+            are noise or of one colour; their range is not that of preprocessed ones; or nothing tells where they are
+            from.
     """
     check_count(count)
     if images is None:
         raise UserError("`calibration` must be real images for int8. Received: none")
     if isinstance(images, ImageSet):
         chosen = images.sample(min(count, images.size), SEED)
+        if apart_from is not None:
+            chosen = chosen.without_copies(apart_from)
+        if chosen is None:
+            raise UserError(
+                f"`calibration` must be other images than accuracy is measured on. Received: {images.name}, of which "
+                f"{apart_from.name} has copies of all that were chosen"
+            )
         _refuse_noise([chosen.picture(place) for place in range(min(chosen.size, _LOOKED_AT))])
         array = np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
         _check_pictures(array)

@@ -74,7 +74,11 @@ class Export:
         preprocessing = self.metadata.preprocessing
         if preprocessing is not None:  # the range of an array can be checked
             check_size(self.model, preprocessing)
-        chosen, manifest = choose_calibration(images, self.model.input_shape[1:], preprocessing, count, source)
+        chosen, manifest = choose_calibration(
+            images, self.model.input_shape[1:], preprocessing, count, source, apart_from=self.evaluation
+        )
+        if isinstance(images, ImageSet) and (copies := min(count, images.size) - len(chosen)):
+            self._tell(f"calibrating without {copies} images of which {self.evaluation.name} has copies")
         if len(chosen) < FEWEST:
             self._tell(f"calibrating on all {len(chosen)} images, fewer than the {FEWEST} that are advised")
         return dataclasses.replace(self, calibration=chosen, manifest=manifest)

@@ -270,6 +270,26 @@ class ImageSet:
         """Returns whether both hold the same image of the same source."""
         return self.source == other.source and bool(np.intersect1d(self.indices, other.indices).size)
 
+    def without_copies(self, other):
+        """Returns the set without the pictures that another one holds as well, wherever it has them from.
+
+        Args:
+            other: `ImageSet`. Pictures are the same where every pixel is, whatever files they are in.
+
+        Returns:
+            `ImageSet`, or `None` if nothing is left.
+        """
+        known = set(other._pixel_checksums())
+        kept = [place for place, checksum in enumerate(self._pixel_checksums()) if checksum not in known]
+        if len(kept) == self.size:
+            return self
+        return self.part(kept, f"without those of {other.name}") if kept else None
+
+    def _pixel_checksums(self):
+        """Returns a checksum of every picture's size and pixels, in order."""
+        pictures = (self.picture(place) for place in range(self.size))
+        return [hashlib.sha256(repr(one.shape).encode() + one.tobytes()).digest() for one in pictures]
+
     def manifest(self):
         """Returns what a record says of a set: source, number of images, and a SHA-256 of content and order."""
         digest = hashlib.sha256()

@@ -1399,3 +1399,20 @@ class TestLabelledSet:
         assert other.manifest() == images.manifest()
         assert other.overlaps(images)
         assert_same(*(training_batches(one, 3, preprocessing=unscaled(8, 8)) for one in (images, other)))
+
+    def test_copies_are_found_in_whatever_files_they_are(self, make_images, tmp_path):
+        images = make_images(10)
+        for place, number in enumerate((2, 7)):
+            write_picture(tmp_path / "train" / "a" / f"{place}.png", images.records[number])
+        write_picture(tmp_path / "train" / "b" / "0.png", 255 - images.records[4])
+        write_picture(tmp_path / "test" / "b" / "0.png", images.records[5])
+        encoded = open_images(f"folder:{tmp_path}")
+        left = images.without_copies(encoded)
+        assert list(left.indices) == [0, 1, 3, 4, 5, 6, 8, 9]
+        assert left.name.endswith(f"(without those of {encoded.name})")
+        assert list(encoded.without_copies(images).classes) == [1]
+        assert images.part([4], "one").without_copies(encoded).size == 1
+        assert images.part([2, 7], "two").without_copies(encoded) is None
+        # Of other rows and columns it is another picture, if the same bytes.
+        turned = ImageSet.from_arrays(images.records.reshape(10, 4, 16, 3), images.classes, images.labels)
+        assert turned.without_copies(images) is turned

@@ -337,6 +337,23 @@ class TestArgumentsOfManyFiles:
         with pytest.raises(ChildFailed):  # disjoint parts of one set may be used
             export_files(compact, tmp_path / "out", calibration=rest, evaluation=held_out)
 
+    def test_copies_of_all_the_images_that_accuracy_is_measured_on(self, compact, images, tmp_path):
+        copies = ImageSet.from_arrays(images.records[::-1], images.classes[::-1], images.labels, "copies")
+        message = "`calibration` must be other images than accuracy is measured on. Received: copies, of which"
+        with pytest.raises(UserError, match=message):
+            export_files(compact, tmp_path / "out", calibration=copies, evaluation=images)
+        assert not list(tmp_path.iterdir())
+
+    def test_copies_among_the_images_are_left_out_and_told(self, compact, images, make_images, tmp_path):
+        others = make_images(5, size=9, seed=7)
+        mixed = np.concatenate([images.records[3:6], others.records])
+        classes = np.concatenate([images.classes[3:6], others.classes])
+        mixed = ImageSet.from_arrays(mixed, classes, images.labels, "mixed")
+        told = []
+        with pytest.raises(ChildFailed):
+            export_files(compact, tmp_path / "out", calibration=mixed, evaluation=images, progress=told.append)
+        assert f"calibrating without 3 images of which {images.name} has copies" in told
+
     @pytest.mark.parametrize("evaluation", [np.zeros((2, *SHAPE)), "test"])
     def test_evaluation_of_another_kind(self, compact, images, tmp_path, evaluation):
         with pytest.raises(UserError, match="`evaluation` must be an ImageSet. Received: "):
