@@ -191,8 +191,17 @@ TARGETS = {
         title="onnxruntime-web, WebAssembly",
         kind="onnx",
         formats=("onnx",),
-        sources=(Source("onnxruntime-web 1.30.0, README, Operators", "https://www.npmjs.com/package/onnxruntime-web"),),
-        note="It takes all operators of ai.onnx and ai.onnx.ml. Its WebGPU and WebGL backends take fewer.",
+        opsets=(7, 26),
+        sources=(
+            Source("onnxruntime-web 1.30.0, README, Operators", "https://www.npmjs.com/package/onnxruntime-web"),
+            Source(
+                "ONNX Runtime compatibility, operator sets from 7 on",
+                "https://onnxruntime.ai/docs/reference/compatibility.html",
+                read="2026-11-30",
+            ),
+        ),
+        note="It takes all operators of ai.onnx and ai.onnx.ml. Version 1.30.0 itself opened files of operator sets 7 to "
+        "26 on 2026-11-30 and refused 27. Its WebGPU and WebGL backends take fewer operators.",
     ),
 }
 

@@ -193,7 +193,12 @@ class TestChecks:
         file = file_of(Operator("Relu", opset, (0,), (1,)), kind="onnx", opset=opset)
         expected = [] if fits else [Violation("file", f"operator set {opset}, must be 12 to 15")]
         assert check_target(file, "onnxruntime-mobile") == expected
-        assert check_target(file, "web") == []
+
+    @pytest.mark.parametrize(("opset", "fits"), [(6, False), (7, True), (26, True), (27, False)])
+    def test_operator_sets_of_the_web(self, opset, fits):
+        file = file_of(Operator("Relu", opset, (0,), (1,)), kind="onnx", opset=opset)
+        expected = [] if fits else [Violation("file", f"operator set {opset}, must be 7 to 26")]
+        assert check_target(file, "web") == expected
 
     def test_operators_that_are_not_onnx_own(self):
         file = file_of(Operator("camera:Sharpen", 1, (0,), (1,), is_custom=True), kind="onnx")
