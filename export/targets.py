@@ -200,8 +200,8 @@ TARGETS = {
                 read="2026-11-30",
             ),
         ),
-        note="It takes all operators of ai.onnx and ai.onnx.ml. Version 1.30.0 itself opened files of operator sets 7 to "
-        "26 on 2026-11-30 and refused 27. Its WebGPU and WebGL backends take fewer operators.",
+        note="It takes all operators of ai.onnx and ai.onnx.ml. Version 1.30.0 itself opened files of operator sets 7 "
+        "to 26 on 2026-11-30 and refused 27. Its WebGPU and WebGL backends take fewer operators.",
     ),
 }
 

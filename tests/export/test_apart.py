@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
 from onnx import TensorProto, helper
 from PIL import Image
 
+import auxzoo
+from auxzoo import models
 from auxzoo.command_line import main
 from auxzoo.errors import UserError
-from auxzoo.export import open_file
-from auxzoo.export.apart import LARGEST_ANSWER, Apart, FileApart
+from auxzoo.export import export_files, open_file, read_model_file
+from auxzoo.export.apart import LARGEST_ANSWER, SECONDS, Apart, FileApart
+from auxzoo.export.web_runtime import FILES
 
 MUTATED = 200
 REASON = re.compile(r"cannot be run: \S|must have one input|must take|is not a TFLite file")
@@ -27,6 +31,24 @@ REASON = re.compile(r"cannot be run: \S|must have one input|must take|is not a T
 @pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(1).uniform(-1, 1, (5, 4, 6, 3)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def endless_tflite(tmp_path_factory):
+    """A TFLite file of one image that goes on for ever."""
+    path = tmp_path_factory.mktemp("endless") / "endless.tflite"
+
+    def turn(number, x):
+        return number * 1, tf.sin(x)
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 2, 2, 3])])
+    def endless(image):
+        return tf.while_loop(lambda number, x: number >= 0, turn, (tf.reduce_sum(image * 0.0), image))[1]
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([endless.get_concrete_function()])
+    path.write_bytes(converter.convert())
+    assert "WHILE" in {operator.name for operator in read_model_file(path).operators}
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -259,21 +281,107 @@ def test_mutated_files_work_or_are_refused_with_a_reason(tiny, tmp_path, form, r
     assert 0 < answers.count("works") < len(answers)
 
 
-@pytest.mark.slow
+@pytest.fixture
+def one_child(monkeypatch):
+    """Lets commands ask one child of each runtime about all files, as long as it lives: it starts once."""
+    start, living = Apart.__init__, {}
+
+    def start_or_take(self, path, timeout=SECONDS):
+        path = Path(path)
+        other = living.get(path.suffix)
+        if other is None or not other._end.alive or other._child.poll() is not None:
+            start(self, path, timeout)
+            living[path.suffix] = self
+        else:
+            self.check(path)
+            vars(self).update(vars(other) | {"path": path, "timeout": timeout})
+
+    monkeypatch.setattr(Apart, "__init__", start_or_take)
+    for kept_open in (Apart, FileApart):
+        monkeypatch.setattr(kept_open, "__exit__", lambda self, *_: None)
+    monkeypatch.setattr(FileApart, "close", lambda self: None)
+    yield
+    for child in living.values():
+        child.close()
+
+
+@pytest.fixture(scope="module")
+def described(tiny, tmp_path_factory):
+    """Files that tell of themselves, by suffix, and a folder with a picture of each class."""
+    folder = tmp_path_factory.mktemp("described")
+    labels = ("red", "green", "blue")
+    for place, label in enumerate(labels):
+        for split in ("train", "test"):
+            (folder / "data" / split / label).mkdir(parents=True)
+            picture = np.zeros((4, 6, 3), "uint8")
+            picture[..., place] = 200
+            Image.fromarray(picture).save(folder / "data" / split / label / "0.png")
+    task = auxzoo.Task("colour", "classification", labels)
+    description = models.Description((), tiny.preprocessing, (task,))
+    export_files(tiny.network, folder, ["tflite_float32", "onnx"], description=description, name="net")
+    return {".tflite": folder / "net_float32.tflite", ".onnx": folder / "net.onnx"}, folder / "data"
+
+
 @pytest.mark.parametrize(
-    ("command", "limit"), [("predict", None), ("evaluate", None), ("predict", 2), ("evaluate", 2), ("benchmark", 2)]
+    ("command", "suffix", "count"),
+    [
+        *[("predict", suffix, 40) for suffix in (".tflite", ".onnx")],
+        *[("evaluate", suffix, 40) for suffix in (".tflite", ".onnx")],
+        ("bench-page", ".onnx", 40),
+        *[("inspect", suffix, 40) for suffix in (".tflite", ".onnx")],
+    ],
 )
-def test_commands_end_with_a_reason_where_a_file_hangs(endless_file, tmp_path, capsys, command, limit):
+@pytest.mark.usefixtures("one_child")
+def test_commands_end_well_or_with_a_reason_on_mutated_files(described, tmp_path, capsys, command, suffix, count):
+    """280 in all, 200 of them through commands that start a runtime."""
+    files, data = described
+    content, generator, codes = files[suffix].read_bytes(), np.random.default_rng(7), []
+    path, picture = tmp_path / f"mutated{suffix}", data / "test" / "red" / "0.png"
+    (tmp_path / "runtime" / "dist").mkdir(parents=True)
+    (tmp_path / "runtime" / "package.json").write_text('{"name": "onnxruntime-web", "version": "9.8.7"}')
+    for name in FILES:
+        (tmp_path / "runtime" / "dist" / name).write_text("code")
+    arguments = {
+        "predict": [picture, "--to", tmp_path / "drawn", "--overwrite"],
+        "evaluate": ["--data", f"folder:{data}"],
+        "bench-page": ["--runtime-from", tmp_path / "runtime", "--to", tmp_path / "page", "--overwrite"],
+        "inspect": [],
+    }[command]
+    for _ in range(count):
+        path.write_bytes(mutated(content, generator))
+        began = time.monotonic()
+        codes.append(main([command, str(path), *map(str, arguments), *["--timeout", "8"] * (command != "inspect")]))
+        assert time.monotonic() - began < 10
+        told = capsys.readouterr()
+        assert codes[-1] in (0, 2), told
+        assert (codes[-1] == 2) == told.err.startswith(f"auxzoo {command}: "), told
+    assert {*codes} == {0, 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+@pytest.mark.parametrize(
+    ("command", "limit"),
+    [*[(command, limit) for command in ("predict", "evaluate") for limit in (None, 2)], ("benchmark", 2)],
+)
+def test_commands_end_with_a_reason_where_a_file_hangs(request, tmp_path, capsys, command, limit, kind):
+    path = request.getfixturevalue("endless_file" if kind == "onnx" else "endless_tflite")
     picture = tmp_path / "picture.png"
     Image.new("RGB", (4, 4)).save(picture)
     arguments = {
-        "predict": [endless_file, picture, "--network", "resnet18_025_cifar10", "--to", tmp_path / "predicted"],
-        "evaluate": [endless_file, "--network", "resnet18_025_cifar10"],
-        "benchmark": [endless_file],
+        "predict": [path, picture, "--network", "resnet18_025_cifar10", "--to", tmp_path / "predicted"],
+        "evaluate": [path, "--network", "resnet18_025_cifar10"],
+        "benchmark": [path],
     }
     timeout = ["--timeout", str(limit)] if limit else []
     began = time.monotonic()
     assert main([command, *map(str, arguments[command]), *timeout]) == 2
     assert time.monotonic() - began < 30  # eight seconds, and a process that starts on a busy machine
-    assert f"endless.onnx` cannot be run: no answer within {limit or 8} s" in capsys.readouterr().err
+    assert f"endless.{kind}` cannot be run: no answer within {limit or 8} s" in capsys.readouterr().err
     assert not (tmp_path / "predicted").exists()
+
+
+def test_no_page_is_written_for_a_file_that_hangs(endless_file, tmp_path, capsys):
+    assert main(["bench-page", str(endless_file), "--to", str(tmp_path / "page"), "--timeout", "2"]) == 2
+    assert "endless.onnx` cannot be run: no answer within 2 s" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
