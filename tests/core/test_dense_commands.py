@@ -134,6 +134,13 @@ def test_files_are_exported_with_the_scores_of_every_task(exported):
         assert f"{100 * record['accuracy']['surface_mean_iou']:.2f} %" in outcome.output
         assert record["accuracy"]["images"] == 4
     assert "Keras network: surface_mean_iou " in outcome.output
+    conversion = record["conversion"]
+    assert 0 < conversion["seconds"] < 600
+    assert 1e7 < conversion["peak_bytes"] < 1e11
+    told = (
+        f"Converted in {conversion['seconds']:.0f} s, with {conversion['peak_bytes'] / 1e6:,.0f} MB of memory at most."
+    )
+    assert told in outcome.output.splitlines()
 
 
 @pytest.mark.parametrize("name", ["run", "run_float32.tflite", "run_int8.tflite", "run.onnx"])

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from onnx import TensorProto, helper, save
 
@@ -21,6 +22,7 @@ def made(tmp_path_factory):
     """A folder with a network, an ONNX file and the runtime of a page."""
     folder = tmp_path_factory.mktemp("made")
     models.ResNet18((8, 10, 3), 0.125, "small", num_classes=10).save(folder / "net.keras")
+    PIL.Image.new("RGB", (10, 8)).save(folder / "photograph.png")
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8, 10, 3]) for name in ("image", "logits")]
     graph = helper.make_graph([helper.make_node("Relu", ["image"], ["logits"])], "graph", ends[:1], ends[1:])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "net.onnx")
@@ -55,10 +57,13 @@ def contents(folder):
 
 
 EXPORT = ("export", "net.keras", "--formats", "onnx", "--no-accuracy", "--overwrite", "--to")
+TFLITE = ("export", "net.keras", "--formats", "tflite_float32", "--no-accuracy", "--overwrite", "--to")
 BENCHMARK = ("benchmark", "net.onnx", "--threads", "1", "--rounds", "1", "--runs", "3", "--no-profile")
 # name -> arguments, of which DISK/... is to be written, and what the message names.
 COMMANDS = {
-    "export": ([*EXPORT, "DISK/out"], "DISK/out/net.onnx"),
+    "export onnx": ([*EXPORT, "DISK/out"], "DISK/out/net.onnx"),
+    "export tflite": ([*TFLITE, "DISK/out"], "DISK/out/net_float32.tflite"),
+    "predict": (["predict", "net.keras", "photograph.png", "--to", "DISK/out"], "DISK/out/photograph.png"),
     "inspect": (["inspect", "net.onnx", "--json", "DISK/earlier"], "DISK/earlier"),
     "benchmark": ([*BENCHMARK, "--json", "DISK/earlier"], "DISK/earlier"),
     "benchmark plot": ([*BENCHMARK, "--plot", "DISK/plot.png"], "DISK/plot.png"),
