@@ -9,6 +9,8 @@ pictures of the packaged sample, calibration of 200 training pictures.
 """
 
 import argparse
+import datetime
+import importlib.metadata
 import inspect
 import json
 import os
@@ -18,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 FORMATS = ("tflite_float32", "tflite_int8", "onnx", "onnx_int8")
+TOOLS = ("keras", "tensorflow", "ai-edge-litert", "tf2onnx", "onnxruntime")
 CLOSE = 1e-3  # of a float file: the largest difference as a share of the largest logit
 # Name -> size in pixels; where it is not 96 the network takes no smaller one.
 NETWORKS = {
@@ -110,7 +113,8 @@ def measure(name, size):
         "last_digit": float(abs(moved - logits).max() / abs(logits).max()),
         "largest_logit": float(abs(logits).max()),
         "deviation": float(logits.std(axis=0).mean()),  # from picture to picture
-        "keras": keras.__version__,
+        "date": datetime.date.today().isoformat(),
+        "tools": {tool: importlib.metadata.version(tool) for tool in TOOLS},
         "files": {},
     }
     description = models.Description((), preprocessing)
@@ -155,10 +159,14 @@ def cell(found, form):
 
 def table(lines):
     """Returns the Markdown page of all results."""
+    dates = sorted({found["date"] for found in lines if "date" in found})
+    tools = sorted({f"{tool} {version}" for found in lines for tool, version in found.get("tools", {}).items()})
     rows = [
         "# Networks of keras.applications, exported",
         "",
-        f"`python benchmarks/keras_applications.py`; Keras {lines[0].get('keras', '?')}; random weights, seed 0.",
+        f"`python benchmarks/keras_applications.py`, {' to '.join(dict.fromkeys((*dates[:1], *dates[-1:])))};",
+        f"{', '.join(tools)}; random weights, seed 0.",
+        "",
         "Float files: the largest difference to Keras as a share of the largest logit. Int8 files: the mean difference",
         "as a share of how much logits vary from picture to picture, and how often the highest logit is the same one;",
         "random weights are no measure of what a trained network would lose. Where there is no file, the reason.",
