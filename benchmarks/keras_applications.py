@@ -93,7 +93,6 @@ def build(name, size, images, seed=0):
 
 def measure(name, size):
     """Returns what a line of the results tells of a network, exported here."""
-    import keras
     import numpy as np
 
     from auxzoo import models
