@@ -258,7 +258,8 @@ class TestLayerNames:
 
 class TestSeveralTasks:
     @pytest.fixture(scope="class")
-    def network(self):
+    @classmethod
+    def network(cls):
         return NETWORKS["several_tasks"][0]()
 
     def test_shared_nodes_have_a_head_a_task(self, network):
@@ -327,7 +328,8 @@ def test_is_joint_knows_a_joint_network(tmp_path):
 
 class TestBadInput:
     @pytest.fixture(scope="class")
-    def network(self):
+    @classmethod
+    def network(cls):
         return models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2)
 
     def test_tap_of_another_network(self, network):

@@ -283,7 +283,8 @@ class TestHeadsPresent:
     """A node whose gates are closed has no head, where nodes read taps alone."""
 
     @pytest.fixture(scope="class")
-    def super_network(self, compact):
+    @classmethod
+    def super_network(cls, compact):
         return auxzoo.attach(compact, SearchSpace.default(compact, supervision="deep"))
 
     @staticmethod

@@ -70,7 +70,8 @@ class TestSeveralTasks:
 
 class TestActivations:
     @pytest.fixture(scope="class", params=["classifier", "masks", "masks and numbers"])
-    def network(self, request, make_random):
+    @classmethod
+    def network(cls, request, make_random):
         if request.param == "classifier":
             return make_random(models.MobileNetV2(SIZE, 0.35, total_stride=16, num_classes=3))
         if request.param == "masks and numbers":
@@ -78,11 +79,13 @@ class TestActivations:
         return make_random(models.DeepLabLite(backbone(), 3, channels=8))
 
     @pytest.fixture(scope="class")
-    def pictures(self, make_pictures):
+    @classmethod
+    def pictures(cls, make_pictures):
         return make_pictures(12, seed=5)
 
     @pytest.fixture(scope="class", params=ACTIVATIONS)
-    def exported(self, request, network, pictures, tmp_path_factory):
+    @classmethod
+    def exported(cls, request, network, pictures, tmp_path_factory):
         """An activation, and the files of a network that have it: what has none is the common test case's."""
         folder = tmp_path_factory.mktemp("activations")
         export_files(network, folder, FORMS, calibration=pictures, activation=request.param, name="net")

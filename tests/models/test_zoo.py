@@ -141,7 +141,8 @@ class TestPublishedEntries:
     """What is on the shelf of this project, whatever it is."""
 
     @pytest.fixture(scope="class", params=zoo.read_index())
-    def name(self, request):
+    @classmethod
+    def name(cls, request):
         return request.param
 
     def test_loads_and_matches_its_summary(self, name):

@@ -79,15 +79,16 @@ class TestLoop:
     WARM_UP, TOTAL, EVERY = 2, 8, 3
 
     @pytest.fixture(scope="class")
-    def steps(self):
+    @classmethod
+    def steps(cls):
         """What gates, weights, batch-norm and seeds were after every step of a short search."""
         keras.utils.set_random_seed(0)
         compact = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
         space = SearchSpace.default(compact, taps=["stem", "stage1"], operations=["identity", "convolution_1x1"])
         network = auxzoo.attach(compact, space)
-        options = SearchSettings(links=1, warm_up=self.WARM_UP / self.TOTAL, every=self.EVERY, drop=0.0)
-        trainer = GateTrainer(network, Objective(), self.TOTAL, options)
-        optimizer = Optimization(schedule="constant").build(self.TOTAL, trainer.trained_variables)
+        options = SearchSettings(links=1, warm_up=cls.WARM_UP / cls.TOTAL, every=cls.EVERY, drop=0.0)
+        trainer = GateTrainer(network, Objective(), cls.TOTAL, options)
+        optimizer = Optimization(schedule="constant").build(cls.TOTAL, trainer.trained_variables)
         optimizer.build(trainer.trained_variables)
         trainer.compile(optimizer=optimizer)
         generator = np.random.default_rng(0)
@@ -110,7 +111,7 @@ class TestLoop:
         look()
         with exact_second_derivatives(network):
             step = tf.function(trainer.train_step)
-            for _ in range(self.TOTAL):
+            for _ in range(cls.TOTAL):
                 step(batch)
                 look()
         return types.SimpleNamespace(seen=seen, trainer=trainer, batch=batch, compact=compact)
@@ -171,11 +172,13 @@ class TestLoop:
 @pytest.mark.slow
 class TestGradientSearch:
     @pytest.fixture(scope="class")
-    def recipe(self, recipe_file):
+    @classmethod
+    def recipe(cls, recipe_file):
         return SearchRecipe.parse(read_settings(recipe_file, SMALL), "The recipe")
 
     @pytest.fixture(scope="class")
-    def found(self, recipe, tmp_path_factory):
+    @classmethod
+    def found(cls, recipe, tmp_path_factory):
         return run_search(recipe, tmp_path_factory.mktemp("search") / "found")
 
     def test_leaves_the_structure_with_where_it_came_from(self, found, recipe):
@@ -282,7 +285,8 @@ class TestGradientSearch:
 
 class TestPerturbation:
     @pytest.fixture(scope="class")
-    def trained(self, recipe_file, tmp_path_factory):
+    @classmethod
+    def trained(cls, recipe_file, tmp_path_factory):
         recipe = SearchRecipe.parse(read_settings(recipe_file, SMALL), "The recipe")
         case = SearchCase(recipe, tmp_path_factory.mktemp("case") / "step_costs.json")
         network = auxzoo.attach(case.compact(), case.space)

@@ -626,7 +626,8 @@ class TestTasksOf:
 
 
 class TestTrainer:
-    def make(self, network, optimization=None, **objective):
+    @staticmethod
+    def make(network, optimization=None, **objective):
         trainer = Trainer(network, Objective(**objective), total_steps=10)
         optimization = optimization or Optimization(schedule="constant", learning_rate=0.05)
         trainer.compile(optimizer=optimization.build(10, trainer.trained_variables))
@@ -657,10 +658,11 @@ class TestTrainer:
         assert self.names(joint_of(network)) == [*terms, *losses, *of_heads]
 
     @pytest.fixture(scope="class")
-    def measured(self, images, make_random):
+    @classmethod
+    def measured(cls, images, make_random):
         """What a joint network measures on two batches, of 7 and 3 images, and what it predicts for them."""
         network = make_random(joint_of(tiny()))
-        trainer = self.make(network, task_weights={"height": 0.5})
+        trainer = cls.make(network, task_weights={"height": 0.5})
         batches = list(images.batches(models.Preprocessing(SIZE, SIZE), 7))
         for batch in batches:
             found = trainer.test_step(batch)
@@ -790,7 +792,8 @@ def assert_same(values, others):
 
 class TestReproducing:
     @pytest.fixture(scope="class", params=["shared", "separate"])
-    def undisturbed(self, request, images, tmp_path_factory):
+    @classmethod
+    def undisturbed(cls, request, images, tmp_path_factory):
         return request.param, *run_fit(request.param, images, tmp_path_factory.mktemp(request.param))
 
     # Each with one way of sharing: being killed and going on is the same seed as well.
@@ -1023,16 +1026,19 @@ class TestFittingImages:
 
 class TestEvaluate:
     @pytest.fixture(scope="class")
-    def network(self, make_random):
+    @classmethod
+    def network(cls, make_random):
         return make_random(tiny(BOTH))
 
     @pytest.fixture(scope="class")
-    def large(self):
+    @classmethod
+    def large(cls):
         """Images larger than the input, of another shape."""
         return make_set(5, BOTH, size=(21, 26), seed=2)
 
     @pytest.fixture(scope="class")
-    def predictions(self, network, large):
+    @classmethod
+    def predictions(cls, network, large):
         """What the network predicts for them, at the size of the truth."""
         ((batch, _),) = large.batches(network.description.preprocessing, 5)
         outputs = network(batch, training=False)
@@ -1447,7 +1453,8 @@ def make_search(pairs):
 @pytest.mark.slow
 class TestSearch:
     @pytest.fixture(scope="class", params=["gradient", "halving"])
-    def found(self, request, make_search, tmp_path_factory):
+    @classmethod
+    def found(cls, request, make_search, tmp_path_factory):
         """The folder of a finished search; steps are not timed."""
         folder = tmp_path_factory.mktemp(request.param) / "found"
         with pytest.MonkeyPatch.context() as patch:
@@ -1495,14 +1502,15 @@ class TestPerturbation:
     LINKS = (("stage1", "stem"), ("stage1", "stage1"))
 
     @pytest.fixture(scope="class")
-    def perturbed(self, make_search, tmp_path_factory):
+    @classmethod
+    def perturbed(cls, make_search, tmp_path_factory):
         """A super-network for two tasks, its perturbation, what its links are worth, and its weights before."""
         case = SearchCase(make_search("gradient"), tmp_path_factory.mktemp("case") / "step_costs.json")
         network = auxzoo.attach(case.compact(), case.space)
         objective = with_class_weights(case.recipe.objective, network, case.train)
         before = [variable.numpy() for variable in network.variables]
         perturbation = Perturbation(network, {"stage1": "convolution_1x1"}, case, objective, 2)
-        return network, perturbation, perturbation.worths(self.LINKS), before
+        return network, perturbation, perturbation.worths(cls.LINKS), before
 
     def test_every_link_is_worth_something_and_the_same_again(self, perturbed):
         _, perturbation, worths, _ = perturbed
@@ -1548,7 +1556,8 @@ class TestStudy:
     METRICS = ("surface_mean_iou", "height_root_mean_squared_error")
 
     @pytest.fixture(scope="class")
-    def found(self, pairs, tmp_path_factory):
+    @classmethod
+    def found(cls, pairs, tmp_path_factory):
         """The folder of the finished study, its file's folder, and its records by arm."""
         folder = tmp_path_factory.mktemp("study")
         recipe = settings_of(pairs, data={"test_split": "test"}, objective={"class_weights": {}})
@@ -1563,8 +1572,8 @@ class TestStudy:
             "recipe": "pairs.yaml",
             "seeds": [0],
             "baselines": ["surface", "height"],
-            "metrics": list(self.METRICS),
-            "improvements": [{"arm": "joint", "against": dict(zip(self.METRICS, ("surface", "height"), strict=True))}],
+            "metrics": list(cls.METRICS),
+            "improvements": [{"arm": "joint", "against": dict(zip(cls.METRICS, ("surface", "height"), strict=True))}],
             "keep_networks": True,
             "arms": arms,
         }
