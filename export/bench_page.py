@@ -47,6 +47,7 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
         what = "give --overwrite" if (folder / FACTS_FILE).is_file() else "it must be a new folder"
         raise UserError(f"`{folder}` exists already; {what}.")
     facts = network_facts(path, description, timeout)
+    _check_is_whole(path)
     source, version = runtime_folder(runtime_from, progress)
     with written_aside(folder) as temporary:
         temporary.mkdir()
@@ -67,6 +68,18 @@ def check_path(path):
     if path.suffix != ".onnx":
         raise UserError(f"`path` must end in .onnx, which browsers can run. Received: `{path}`")
     Apart.check(path)
+
+
+def _check_is_whole(path):
+    """Raises a `UserError` if weights of an ONNX file, one that was run, lie beside it: a page holds one file."""
+    import onnx
+
+    weights = onnx.load(path, load_external_data=False).graph.initializer
+    if any(weight.data_location == onnx.TensorProto.EXTERNAL for weight in weights):
+        raise UserError(
+            f"`{path}` must hold its weights itself, or a page would be without them; "
+            "`onnx.save(onnx.load(path), path)` puts them in. Received: a file with external data"
+        )
 
 
 def network_facts(path, description=None, timeout=SECONDS):

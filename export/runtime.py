@@ -131,6 +131,9 @@ class ONNXFile:
         options.log_severity_level = 4  # errors are raised; printed as well they would be told twice
         # Else processors with AVX2 and without VNNI add int8 products in 16 bits, which run over: no phone does.
         options.add_session_config_entry("session.x64quantprecision", "1")
+        # Weights may lie in other files beside it, which what is read as bytes has no place for.
+        folder = str(path.resolve().parent)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         self._content = path.read_bytes()
         self.path = path
         with _readable(path):

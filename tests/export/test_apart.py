@@ -83,6 +83,24 @@ def endless_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def external_file(tmp_path_factory):
+    """An ONNX file whose weights lie in a file beside it, as exporters write large ones."""
+    path = tmp_path_factory.mktemp("external") / "external.onnx"
+    kernel = onnx.numpy_helper.from_array(np.arange(1, 10, dtype="float32").reshape(3, 3, 1, 1), "kernel")
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["channels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["channels_first", "kernel"], ["maps"]),
+        helper.make_node("ReduceMean", ["maps"], ["logits"], axes=[2, 3], keepdims=0),
+    ]
+    ends = [("image", [1, 8, 8, 3]), ("logits", [1, 3])]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in ends]
+    graph = helper.make_graph(nodes, "graph", *ends, [kernel])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return path
+
+
 def children():
     """Returns the process ids of the children of this process that still run or were not waited for."""
     tasks = os.listdir(f"/proc/{os.getpid()}/task")
@@ -182,6 +200,17 @@ class TestTrouble:
             pytest.raises(UserError, match=r"large.onnx` cannot be run: it gives 400,000,000 bytes, more"),
         ):
             file.predict(np.zeros((1, 4, 4, 3), "float32"))
+
+    def test_weights_in_a_file_beside_it_are_found_from_anywhere(self, external_file, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        answers = FileApart(external_file).predict(np.ones((2, 8, 8, 3), "float32"))
+        np.testing.assert_allclose(answers, [[6.0, 15.0, 24.0]] * 2)  # sums of the kernel's rows, below
+        (external_file.parent / "weights.bin").rename(tmp_path / "weights.bin")
+        try:
+            with pytest.raises(UserError, match=r"external.onnx` cannot be run: .*[Ee]xternal"):
+                FileApart(external_file)
+        finally:
+            (tmp_path / "weights.bin").rename(external_file.parent / "weights.bin")
 
     def test_a_file_that_hangs_is_ended_in_time(self, endless_file):
         before, began = children(), time.monotonic()
@@ -379,6 +408,12 @@ def test_commands_end_with_a_reason_where_a_file_hangs(request, tmp_path, capsys
     assert time.monotonic() - began < 30  # eight seconds, and a process that starts on a busy machine
     assert f"endless.{kind}` cannot be run: no answer within {limit or 8} s" in capsys.readouterr().err
     assert not (tmp_path / "predicted").exists()
+
+
+def test_no_page_is_written_for_a_file_whose_weights_lie_beside_it(external_file, tmp_path, capsys):
+    assert main(["bench-page", str(external_file), "--to", str(tmp_path / "page")]) == 2
+    assert "external.onnx` must hold its weights itself" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_page_is_written_for_a_file_that_hangs(endless_file, tmp_path, capsys):
