@@ -55,7 +55,7 @@ def find_float_layers(search, quantizer, form, kept, folder):
         layers = tuple(sorted(layers))
         if layers not in measured:
             measured[layers] = trials.measure(quantizer.content(form, [*kept, *layers]))
-            tell_parent(folder, f"searching layers for float32: {len(measured)} files tried")
+            tell_parent(folder, f"searching layers for float32: {len(measured)} file{'s' * (len(measured) > 1)} tried")
         return measured[layers]
 
     def drop(layers):

@@ -134,7 +134,7 @@ class Export:
 
     def _convert(self, network, made):
         """Writes the files, and returns `Converted`, where one at least is not refused."""
-        self._tell(f"converting to {len(made)} formats")
+        self._tell(f"converting to {len(made)} format{'s' * (len(made) > 1)}")
         settings = (self.outputs, self.calibration, self.onnx, self.quantization, self.search)
         converted = convert(Conversion(network, made, *settings), self.progress)
         self._check_one_is_left(converted)

@@ -156,7 +156,7 @@ def run(arguments):
         print(
             f"Layers that stay float in {activations} files for a drop of at most {search['max_drop']} points: {kept}; "
             f"on the tuning images {search['drop']:.2f} points, {search['drop_without']:.2f} without any, "
-            f"{search['trials']} files tried."
+            f"{search['trials']} file{'s' * (search['trials'] > 1)} tried."
         )
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")
