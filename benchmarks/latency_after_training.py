@@ -27,8 +27,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=10, help="of every file (default: %(default)s)")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="some of %(default)s")
     arguments = parser.parse_args()
+    names = arguments.networks.split(",")
+    if unknown := [name for name in names if name not in NETWORKS]:
+        parser.error(f"--networks must be among {', '.join(NETWORKS)}; received {', '.join(unknown)}")
     found, before = [], os.getloadavg()[0]
-    for name in arguments.networks.split(","):
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             for form, paths in _trained_files(Path(folder), name).items():
                 found += _measured(name, form, paths, arguments.rounds)

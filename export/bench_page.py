@@ -47,7 +47,6 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
         what = "give --overwrite" if (folder / FACTS_FILE).is_file() else "it must be a new folder"
         raise UserError(f"`{folder}` exists already; {what}.")
     facts = network_facts(path, description, timeout)
-    _check_is_whole(path)
     source, version = runtime_folder(runtime_from, progress)
     with written_aside(folder) as temporary:
         temporary.mkdir()
@@ -56,6 +55,7 @@ def write_page(path, folder, description=None, runtime_from=None, overwrite=Fals
         for name in FILES:
             shutil.copyfile(source / name, temporary / name)
         shutil.copyfile(path, temporary / NETWORK_FILE)
+        _check_runs_alone(temporary / NETWORK_FILE, path, timeout)
         facts |= {"sha256": sha256(temporary / NETWORK_FILE), "runtime": {"package": PACKAGE, "version": version}}
         write_json(temporary / FACTS_FILE, facts)
         if folder.exists():
@@ -70,16 +70,15 @@ def check_path(path):
     Apart.check(path)
 
 
-def _check_is_whole(path):
-    """Raises a `UserError` if weights of an ONNX file, one that was run, lie beside it: a page holds one file."""
-    import onnx
-
-    weights = onnx.load(path, load_external_data=False).graph.initializer
-    if any(weight.data_location == onnx.TensorProto.EXTERNAL for weight in weights):
+def _check_runs_alone(copy, path, timeout):
+    """Raises a `UserError` unless a copy of `path`, which was run, runs without the files that lay beside it."""
+    try:
+        FileApart(copy, timeout=timeout).close()
+    except UserError as error:
         raise UserError(
-            f"`{path}` must hold its weights itself, or a page would be without them; "
-            "`onnx.save(onnx.load(path), path)` puts them in. Received: a file with external data"
-        )
+            f"`{path}` must run without other files beside it, as in a page: `onnx.save(onnx.load(path), path)` puts "
+            f"external weights in. Received: {str(error).removeprefix(f'`{copy}` ')}"
+        ) from None
 
 
 def network_facts(path, description=None, timeout=SECONDS):

@@ -30,8 +30,8 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
         preprocessing: `auxzoo.models.Preprocessing`, for an `ImageSet`; of others the range is checked by it.
         count: `int`, 100 to 500.
         source: `str`, where the images of a `tf.data.Dataset` or an array are from; an `ImageSet` tells itself.
-        apart_from: `ImageSet` of images that accuracy is measured on, or `None`; pictures that are among them are left
-            out of an `ImageSet`, from whatever files they are.
+        apart_from: `ImageSet` of images that accuracy is measured on, or `None`; pictures that are among them are
+            passed over, from whatever files they are.
 
     Returns:
         `(array, manifest)`: float32 `[count, height, width, 3]`; `dict` with source, count, SHA-256 and preprocessing.
@@ -45,14 +45,7 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
     if images is None:
         raise UserError("`calibration` must be real images for int8. Received: none")
     if isinstance(images, ImageSet):
-        chosen = images.sample(min(count, images.size), SEED)
-        if apart_from is not None:
-            chosen = chosen.without_copies(apart_from)
-        if chosen is None:
-            raise UserError(
-                f"`calibration` must be other images than accuracy is measured on. Received: {images.name}, of which "
-                f"{apart_from.name} has copies of all that were chosen"
-            )
+        chosen = sample_apart(images, count, apart_from)
         _refuse_noise([chosen.picture(place) for place in range(min(chosen.size, _LOOKED_AT))])
         array = np.concatenate([batch for batch, _ in chosen.batches(preprocessing, 100)])
         _check_pictures(array)
@@ -85,6 +78,26 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
         "sha256": hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
         "preprocessing": "as received",
     }
+
+
+def sample_apart(images, count, apart_from):
+    """Returns `count` images, or all if there are fewer, by the fixed seed; none of those that another set holds too.
+
+    Args:
+        images: `ImageSet`.
+        count: `int`, 1 or more.
+        apart_from: `ImageSet`, or `None`.
+
+    Raises:
+        UserError: if it holds all of them.
+    """
+    chosen = images.sample(min(count, images.size), SEED, apart_from)
+    if chosen is None:
+        raise UserError(
+            f"`calibration` must be other images than accuracy is measured on. Received: {images.name}, all of whose "
+            f"pictures {apart_from.name} holds too"
+        )
+    return chosen
 
 
 def check_count(count):

@@ -6,7 +6,7 @@ from pathlib import Path
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 
-from .calibration import COUNT
+from .calibration import COUNT, sample_apart
 from .checks import exportable
 from .fitting import fitting_description, fitting_images
 from .formats import FORMATS, OPSET, choose_formats
@@ -172,8 +172,8 @@ def export_files(
         formats: names among `FORMATS`; if `None`, those of the target, or `DEFAULT_FORMATS`.
         calibration: `ImageSet` for the int8 and int16 formats, of which `calibration_count` are taken by a fixed seed.
         evaluation: `ImageSet` for parity and accuracy, disjoint from `calibration`. If `None`, parity is measured on
-            the calibration images or on noise, and accuracy is not; the record says so. Classes that the network does
-            not name are called as in these images.
+            the calibration images or on noise, and accuracy is not; the record says so. Copies of these pictures are
+            not calibrated on. Names and colours of classes that the network lacks are those of these images.
         description: `Description` for a network that carries none.
         name: `str`, first part of the file names; the network's name if `None`.
         activation: as of `to_tflite`.
@@ -227,6 +227,7 @@ def export_files(
             raise UserError("`calibration` and `evaluation` must have no image in common.")
         if max_drop is not None:
             calibration, tuning = tuning_part(calibration, tuning_count)
+            tuning = sample_apart(tuning, tuning.size, evaluation)
             tuning = fitting_images(model, outputs, tuning)
             if tuning is None or all(task.kind == "regression" for task in tuning.tasks):
                 raise UserError("`max_drop` may be given only for a network with classes, and images with their truth.")

@@ -1,6 +1,7 @@
 """What a file must be to run on a kind of device, and whether one is: small declared profiles.
 
-Each profile holds no more than the documents it cites do; what they leave open is not checked, and its note says so.
+Each profile holds no more than the documents it cites do, but for what its note says was tried; what they leave open is
+not checked, and the note says that too.
 """
 
 import dataclasses

@@ -74,13 +74,15 @@ class Export:
         preprocessing = self.metadata.preprocessing
         if preprocessing is not None:  # the range of an array can be checked
             check_size(self.model, preprocessing)
+        if self.evaluation is not None:
+            self._tell(
+                f"looking for images to calibrate on that are none of the {self.evaluation.size} of the evaluation"
+            )
         chosen, manifest = choose_calibration(
             images, self.model.input_shape[1:], preprocessing, count, source, apart_from=self.evaluation
         )
-        if isinstance(images, ImageSet) and (copies := min(count, images.size) - len(chosen)):
-            self._tell(f"calibrating without {copies} images of which {self.evaluation.name} has copies")
         if len(chosen) < FEWEST:
-            self._tell(f"calibrating on all {len(chosen)} images, fewer than the {FEWEST} that are advised")
+            self._tell(f"calibrating on {len(chosen)} images, fewer than the {FEWEST} that are advised")
         return dataclasses.replace(self, calibration=chosen, manifest=manifest)
 
     def run(self):

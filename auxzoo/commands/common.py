@@ -137,15 +137,17 @@ def tell_other_classes(description, images):
         if len(own) != len(theirs):  # refused elsewhere, or without names
             continue
         moved = [place for place, label in enumerate(theirs) if label in own and own[place] != label]
-        first = moved[0] if moved else 0
-        of_network, of_images = (", ".join(some[first : first + 3]) for some in (task.labels, labels))
         if moved:
-            problem = f"classes of the images ({of_images}, ...) are in another order than the network's"
+            place = moved[0]
+            problem = f"class {labels[place]!r} is number {place} of the images' and {own.index(theirs[place])} of the network's"
         elif own and not set(own) & set(theirs):
-            problem = f"no class of the images ({of_images}, ...) is called as one of the network's"
+            problem = (
+                f"no class of the images ({', '.join(labels[:3])}, ...) is called as one of the network's "
+                f"({', '.join(task.labels[:3])}, ...)"
+            )
         else:
             continue
-        print(f"Warning: {problem} ({of_network}, ...); is `--data` right?", file=sys.stderr)
+        print(f"Warning: {problem}; is `--data` right?", file=sys.stderr)
 
 
 def load_tensorflow():

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import itertools
 
 import numpy as np
 import PIL.ExifTags
@@ -216,13 +217,30 @@ class ImageSet:
         dataset = epochs.flat_map(epoch_batches)
         return self._prepared(dataset.map(make_batch, num_parallel_calls=2, deterministic=True))
 
-    def sample(self, count, seed):
+    def sample(self, count, seed, apart_from=None):
         """Returns `count` images chosen by `seed`.
+
+        Args:
+            count: `int`, 1 to `size`.
+            seed: `int`.
+            apart_from: `ImageSet`, or `None`: pictures that it holds as well, pixel by pixel, are passed over, from
+                whatever files both are; the next ones of the order are taken, while there are any.
+
+        Returns:
+            `ImageSet`, or `None` if all pictures are passed over.
 
         Raises:
             UserError: if `count` is not 1 to `size`.
         """
-        return self.part(self._permutation(count, self.size, seed)[:count], f"{count} by seed {seed}")
+        order = self._permutation(count, self.size, seed)
+        if apart_from is None:
+            return self.part(order[:count], f"{count} by seed {seed}")
+        known = {apart_from._checksum(place) for place in range(apart_from.size)}
+        others = (place for place in order if self._checksum(place) not in known)
+        kept = list(itertools.islice(others, count))
+        if kept == list(order[:count]):
+            return self.part(kept, f"{count} by seed {seed}")
+        return self.part(kept, f"{len(kept)} by seed {seed}, none of {apart_from.name}") if kept else None
 
     def split(self, count, seed):
         """Returns `(rest, held_out)`: `count` images chosen by `seed`, and all others.
@@ -270,25 +288,11 @@ class ImageSet:
         """Returns whether both hold the same image of the same source."""
         return self.source == other.source and bool(np.intersect1d(self.indices, other.indices).size)
 
-    def without_copies(self, other):
-        """Returns the set without the pictures that another one holds as well, wherever it has them from.
-
-        Args:
-            other: `ImageSet`. Pictures are the same where every pixel is, whatever files they are in.
-
-        Returns:
-            `ImageSet`, or `None` if nothing is left.
-        """
-        known = set(other._pixel_checksums())
-        kept = [place for place, checksum in enumerate(self._pixel_checksums()) if checksum not in known]
-        if len(kept) == self.size:
-            return self
-        return self.part(kept, f"without those of {other.name}") if kept else None
-
-    def _pixel_checksums(self):
-        """Returns a checksum of every picture's size and pixels, in order."""
-        pictures = (self.picture(place) for place in range(self.size))
-        return [hashlib.sha256(repr(one.shape).encode() + one.tobytes()).digest() for one in pictures]
+    def _checksum(self, place):
+        """Returns a checksum of a picture's size and colours, whatever file it is in."""
+        picture = self.picture(place)
+        colours = np.broadcast_to(picture[..., :3], (*picture.shape[:2], 3))  # a grey one has three alike, too
+        return hashlib.sha256(repr(colours.shape).encode() + colours.tobytes()).digest()
 
     def manifest(self):
         """Returns what a record says of a set: source, number of images, and a SHA-256 of content and order."""

@@ -208,7 +208,7 @@ def _labelled(target, labels, colours=()):
     if task.kind == "regression":
         return target
     count = len(labels)
-    while count - 1 in target.void:
+    while count and count - 1 in target.void:
         count -= 1
     labels = labels[:count]
     if not (task.labels or labels):

@@ -46,7 +46,10 @@ class Target:
         if not isinstance(self.void, (list, tuple)) or not all(
             is_whole(value) and abs(value) < 2**63 for value in self.void
         ):
-            raise UserError(f"`void` of {name!r} must be a list of whole numbers. Received: void={self.void!r}")
+            raise UserError(
+                f"`void` of {name!r} must be a list of whole numbers of less than 2**63 in size. "
+                f"Received: void={self.void!r}"
+            )
         object.__setattr__(self, "void", tuple(self.void))
         if self.void and self.task.kind != "segmentation":
             raise UserError(f"`void` may be set only of a segmentation. Received: {name!r}, a {self.task.kind}")

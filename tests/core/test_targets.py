@@ -914,7 +914,7 @@ class TestTarget:
             ({"task": "mask"}, "`task` must be a Task. Received: task='mask'"),
             ({"feature": ""}, "`feature` of 'mask' must be a name or None. Received: feature=''"),
             ({"feature": 3}, "`feature` of 'mask' must be a name or None. Received: feature=3"),
-            ({"void": 11}, "`void` of 'mask' must be a list of whole numbers. Received: void=11"),
+            ({"void": 11}, "`void` of 'mask' must be a list of whole numbers of less than .* Received: void=11"),
             ({"void": (2**64,)}, r"`void` of 'mask' must be a list .*void=\(18446744073709551616,\)"),
             ({"void": (1.0,)}, r"`void` of 'mask' must be a list .*void=\(1.0,\)"),
             ({"void": (True,)}, r"`void` of 'mask' must be a list .*void=\(True,\)"),
@@ -1400,19 +1400,37 @@ class TestLabelledSet:
         assert other.overlaps(images)
         assert_same(*(training_batches(one, 3, preprocessing=unscaled(8, 8)) for one in (images, other)))
 
-    def test_copies_are_found_in_whatever_files_they_are(self, make_images, tmp_path):
+    def test_copies_are_passed_over_in_whatever_files_they_are(self, make_images, tmp_path):
         images = make_images(10)
         for place, number in enumerate((2, 7)):
             write_picture(tmp_path / "train" / "a" / f"{place}.png", images.records[number])
         write_picture(tmp_path / "train" / "b" / "0.png", 255 - images.records[4])
         write_picture(tmp_path / "test" / "b" / "0.png", images.records[5])
         encoded = open_images(f"folder:{tmp_path}")
-        left = images.without_copies(encoded)
+        left = images.sample(10, 0, apart_from=encoded)
         assert list(left.indices) == [0, 1, 3, 4, 5, 6, 8, 9]
-        assert left.name.endswith(f"(without those of {encoded.name})")
-        assert list(encoded.without_copies(images).classes) == [1]
-        assert images.part([4], "one").without_copies(encoded).size == 1
-        assert images.part([2, 7], "two").without_copies(encoded) is None
+        assert left.name.endswith(f"(8 by seed 0, none of {encoded.name})")
+        assert list(encoded.sample(3, 0, apart_from=images).classes) == [1]
+        assert images.part([2, 7], "two").sample(2, 0, apart_from=encoded) is None
         # Of other rows and columns it is another picture, if the same bytes.
         turned = ImageSet.from_arrays(images.records.reshape(10, 4, 16, 3), images.classes, images.labels)
-        assert turned.without_copies(images) is turned
+        assert turned.sample(10, 0, apart_from=images).size == 10
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_others_take_the_place_of_copies(self, make_images, seed):
+        images = make_images(10)
+        copies = ImageSet.from_arrays(images.records[:3], images.classes[:3], images.labels)
+        chosen, plain = images.sample(5, seed, apart_from=copies), images.sample(5, seed)
+        assert chosen.size == 5
+        assert not {0, 1, 2} & set(chosen.indices)
+        assert {*plain.indices} - {0, 1, 2} <= {*chosen.indices}
+        # Where there is nothing to pass over it is the same set, its name and so its record too.
+        others = ImageSet.from_arrays(255 - images.records, images.classes, images.labels)
+        assert images.sample(5, seed, apart_from=others).manifest() == plain.manifest()
+
+    def test_grey_copies_are_copies(self, make_images):
+        grey = make_images(4).records[..., :1]
+        of_one, of_three = (
+            ImageSet.from_arrays(pictures, [0, 1, 2, 3], "abcd") for pictures in (grey, np.repeat(grey, 3, axis=-1))
+        )
+        assert of_one.sample(4, 0, apart_from=of_three) is None

@@ -380,10 +380,10 @@ def test_commands_end_well_or_with_a_reason_on_mutated_files(described, tmp_path
         path.write_bytes(mutated(content, generator))
         began = time.monotonic()
         codes.append(main([command, str(path), *map(str, arguments), *["--timeout", "8"] * (command != "inspect")]))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # eight seconds, and a process that starts on a busy machine
         told = capsys.readouterr()
         assert codes[-1] in (0, 2), told
-        assert (codes[-1] == 2) == told.err.startswith(f"auxzoo {command}: "), told
+        assert (codes[-1] == 2) == any(line.startswith(f"auxzoo {command}: ") for line in told.err.splitlines()), told
     assert {*codes} == {0, 2}
 
 
@@ -412,7 +412,9 @@ def test_commands_end_with_a_reason_where_a_file_hangs(request, tmp_path, capsys
 
 def test_no_page_is_written_for_a_file_whose_weights_lie_beside_it(external_file, tmp_path, capsys):
     assert main(["bench-page", str(external_file), "--to", str(tmp_path / "page")]) == 2
-    assert "external.onnx` must hold its weights itself" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "external.onnx` must run without other files beside it, as in a page" in message
+    assert re.search(r"Received: cannot be run: .*[Ee]xternal", message)
     assert not list(tmp_path.iterdir())
 
 

@@ -16,7 +16,7 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.export import export_files, to_onnx, to_tflite
+from auxzoo.export import export_files, files, to_onnx, to_tflite
 
 SHAPE = (8, 10, 3)
 
@@ -339,12 +339,12 @@ class TestArgumentsOfManyFiles:
 
     def test_copies_of_all_the_images_that_accuracy_is_measured_on(self, compact, images, tmp_path):
         copies = ImageSet.from_arrays(images.records[::-1], images.classes[::-1], images.labels, "copies")
-        message = "`calibration` must be other images than accuracy is measured on. Received: copies, of which"
+        message = "`calibration` must be other images than accuracy is measured on. Received: copies, all of whose"
         with pytest.raises(UserError, match=message):
             export_files(compact, tmp_path / "out", calibration=copies, evaluation=images)
         assert not list(tmp_path.iterdir())
 
-    def test_copies_among_the_images_are_left_out_and_told(self, compact, images, make_images, tmp_path):
+    def test_copies_among_the_images_are_passed_over(self, compact, images, make_images, tmp_path):
         others = make_images(5, size=9, seed=7)
         mixed = np.concatenate([images.records[3:6], others.records])
         classes = np.concatenate([images.classes[3:6], others.classes])
@@ -352,7 +352,18 @@ class TestArgumentsOfManyFiles:
         told = []
         with pytest.raises(ChildFailed):
             export_files(compact, tmp_path / "out", calibration=mixed, evaluation=images, progress=told.append)
-        assert f"calibrating without 3 images of which {images.name} has copies" in told
+        assert told[:2] == [
+            "looking for images to calibrate on that are none of the 12 of the evaluation",
+            "calibrating on 5 images, fewer than the 100 that are advised",
+        ]
+
+    def test_copies_of_all_that_layers_would_be_chosen_by(self, compact, images, make_images, tmp_path, monkeypatch):
+        others = make_images(12, size=9, seed=7)
+        monkeypatch.setattr(files, "tuning_part", lambda images, count: (others, images))
+        copies = ImageSet.from_arrays(images.records[::-1], images.classes[::-1], images.labels, "copies")
+        with pytest.raises(UserError, match="`calibration` must be other images than .*Received: copies, all of whose"):
+            export_files(compact, tmp_path / "out", calibration=copies, evaluation=images, max_drop=1.0)
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("evaluation", [np.zeros((2, *SHAPE)), "test"])
     def test_evaluation_of_another_kind(self, compact, images, tmp_path, evaluation):

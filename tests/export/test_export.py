@@ -277,7 +277,8 @@ class TestEveryNetwork:
     def test_every_step_is_told_in_its_order(self, exported):
         few = (size := exported.calibration.size) < 100
         assert exported.told == [
-            *[f"calibrating on all {size} images, fewer than the 100 that are advised"] * few,
+            f"looking for images to calibrate on that are none of the {exported.evaluation.size} of the evaluation",
+            *[f"calibrating on {size} images, fewer than the 100 that are advised"] * few,
             f"converting to {len(exported.formats)} formats",
             *(f"converting {form}" for form in exported.formats),
             f"measuring the Keras network on {exported.evaluation.size} images",
