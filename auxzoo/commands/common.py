@@ -139,7 +139,8 @@ def tell_other_classes(description, images):
         moved = [place for place, label in enumerate(theirs) if label in own and own[place] != label]
         if moved:
             place = moved[0]
-            problem = f"class {labels[place]!r} is number {place} of the images' and {own.index(theirs[place])} of the network's"
+            of_network = own.index(theirs[place])
+            problem = f"class {labels[place]!r} is number {place} of the images' and {of_network} of the network's"
         elif own and not set(own) & set(theirs):
             problem = (
                 f"no class of the images ({', '.join(labels[:3])}, ...) is called as one of the network's "
