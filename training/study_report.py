@@ -119,8 +119,8 @@ def _value(record, split, metric, prefix, classes):
         shares = [iou for label, iou in value.items() if iou is not None and (classes is None or label in classes)]
         if not shares:
             raise UserError(
-                f"`iou_classes` must have one that is in the images or predicted. Received: {', '.join(classes or value)}, "
-                f"which seed {record['seed']} of {record['arm']} has no IoU of"
+                "`iou_classes` must have one that is in the images or predicted. "
+                f"Received: {', '.join(classes or value)}, which seed {record['seed']} of {record['arm']} has no IoU of"
             )
         value = statistics.fmean(shares)
     return value if value is None else 100 * value if is_share(metric) else value
