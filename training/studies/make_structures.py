@@ -36,6 +36,9 @@ def structures(network):
     space = SearchSpace.default(network, None, 4, ["identity"], supervision="deep")
     early = ends[: (len(ends) + 1) // 2]
     yield "deep_early", space.structure(early, provenance=made_by)
+    for seed in RANDOM_SEEDS:
+        # Of as many links, anywhere: what a search of such heads must beat.
+        yield f"cheap_random{seed}", space.random(len(early), seed)
     space = SearchSpace.default(network, supervision="deep")
     yield "deep_open", space.structure(space.links, {node.name: "convolution_3x3" for node in space.nodes}, made_by)
     for seed in RANDOM_SEEDS:
