@@ -158,12 +158,14 @@ def cell(found, form):
 
 def table(lines):
     """Returns the Markdown page of all results."""
-    dates = sorted({found["date"] for found in lines if "date" in found})
-    tools = sorted({f"{tool} {version}" for found in lines for tool, version in found.get("tools", {}).items()})
+    # Lines of before 2026-11-30 tell Keras' version alone.
+    dates = sorted({found.get("date", "before 2026-11-30") for found in lines})
+    versions = [found.get("tools", {"keras": found.get("keras", "?")}) for found in lines]
+    tools = sorted({f"{tool} {version}" for of_line in versions for tool, version in of_line.items()})
     rows = [
         "# Networks of keras.applications, exported",
         "",
-        f"`python benchmarks/keras_applications.py`, {' to '.join(dict.fromkeys((*dates[:1], *dates[-1:])))};",
+        f"`python benchmarks/keras_applications.py`, {', '.join(dates)};",
         f"{', '.join(tools)}; random weights, seed 0.",
         "",
         "Float files: the largest difference to Keras as a share of the largest logit. Int8 files: the mean difference",
