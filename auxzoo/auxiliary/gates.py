@@ -168,6 +168,8 @@ class OperationChoice(keras.layers.Layer):
 
     def probabilities(self):
         """Returns the probability of every operation, shape `[operations]`."""
+        if len(self.operations) == 1:  # of one alone Keras' soft-max warns
+            return keras.ops.ones_like(self.logits)
         return keras.ops.softmax((1 - self.is_fixed) * self.logits / self.temperature)
 
     def compute_output_shape(self, input_shape):

@@ -148,6 +148,14 @@ class TestOperationChoice:
         choice.is_fixed.assign(1.0)
         np.testing.assert_allclose(choice.probabilities(), [1 / 3] * 3, rtol=1e-6)
 
+    @pytest.mark.filterwarnings("error")
+    def test_a_single_operation_is_always_taken_and_nothing_is_warned_of(self):
+        choice = built(OperationChoice(("identity",), node="stage1"), (4, 4, 2))
+        inputs = np.random.default_rng(0).normal(size=(1, 4, 4, 2)).astype("float32")
+        for training in (True, False):
+            np.testing.assert_array_equal(choice(inputs, training=training), inputs)
+        np.testing.assert_array_equal(choice.probabilities(), [1.0])
+
     def test_the_logits_learn_from_the_operation_that_was_drawn(self, choice):
         inputs = np.ones((1, 4, 4, 2), "float32")
         with tf.GradientTape() as tape:
