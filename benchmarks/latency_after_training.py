@@ -9,6 +9,7 @@ Let nothing else run meanwhile; the load average before and after is told.
 """
 
 import argparse
+import datetime
 import json
 import os
 import tempfile
@@ -27,6 +28,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=10, help="of every file (default: %(default)s)")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="some of %(default)s")
     arguments = parser.parse_args()
+    from auxzoo.machine import processor_name
+
     names = arguments.networks.split(",")
     if unknown := [name for name in names if name not in NETWORKS]:
         parser.error(f"--networks must be among {', '.join(NETWORKS)}; received {', '.join(unknown)}")
@@ -38,7 +41,8 @@ def main():
     loads = [round(load, 2) for load in (before, os.getloadavg()[0])]
     print(f"Load average before and after: {loads[0]}, {loads[1]}")
     if arguments.to:
-        arguments.to.write_text(json.dumps({"load_average": loads, "measured": found}, indent=1) + "\n")
+        told = {"date": datetime.date.today().isoformat(), "processor": processor_name(), "load_average": loads}
+        arguments.to.write_text(json.dumps(told | {"measured": found}, indent=1) + "\n")
 
 
 def _compact(name, labels):

@@ -87,7 +87,9 @@ def quantization_report(
     calibration, measured = tuning_part(images, _COUNTS[images.is_labelled] if count is None else count, "count")
     fitting = fitting_images(model, outputs, measured)
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
-    chosen, manifest = choose_calibration(calibration, model.input_shape[1:], preprocessing, calibration_count)
+    chosen, manifest = choose_calibration(
+        calibration, model.input_shape[1:], preprocessing, calibration_count, apart_from=measured
+    )
     with temporary_folder() as temporary:
         conversion = Conversion(network, {}, outputs, chosen, quantization=quantization, measured=subset)
         run_converter("auxzoo.export.layer_report", temporary, conversion, progress)

@@ -78,35 +78,38 @@ def dense_head(features, size, channels, scale=1.0, prefix="", low_level=None):
     x = keras.layers.Conv2D(channels, 1, name=f"{prefix}predictions")(features)
     if low_level is not None:
         name = f"{prefix}low_level"
-        x = _upsampled(x, low_level.shape[1:3], f"{name}_upsampling")
+        x = upsampled(x, low_level.shape[1:3], f"{name}_upsampling")
         added = keras.layers.Conv2D(channels, 1, name=f"{name}_predictions")(low_level)
         x = keras.layers.Add(name=f"{name}_sum")([x, added])
-    x = _upsampled(x, size, f"{prefix}upsampling")
+    x = upsampled(x, size, f"{prefix}upsampling")
     if scale != 1:
         x = keras.layers.Rescaling(scale, name=f"{prefix}rescaling")(x)
     return x
 
 
-def _upsampled(x, size, name):
-    """Resizes bilinearly to `(rows, columns)`, so that every cell comes to lie where it was seen.
+def upsampled(x, size, name):
+    """Returns a feature map resized bilinearly to `(rows, columns)`, every cell where it was seen.
 
     180 rows have 12 cells at a stride of 16, which are 192 rows: stretched over 180, the last would lie 12 rows off.
     """
-    strides = [_stride(cells, pixels) for cells, pixels in zip(x.shape[1:3], size, strict=True)]
+    strides = strides_between(x.shape[1:3], size)
     if None in strides:
         return keras.layers.Resizing(*size, interpolation="bilinear", name=name)(x)
+    # Not `Resizing` here: called without `training`, it lets every layer after it train, batch-norm's averages too.
     covered = [cells * stride for cells, stride in zip(x.shape[1:3], strides, strict=True)]
-    x = keras.layers.Resizing(*covered, interpolation="bilinear", name=name)(x)
+    x = keras.layers.UpSampling2D(strides, interpolation="bilinear", name=name)(x)
     if covered == list(size):
         return x
     beyond = tuple((0, most - pixels) for most, pixels in zip(covered, size, strict=True))
     return keras.layers.Cropping2D(beyond, name=f"{name}_cropping")(x)
 
 
-def _stride(cells, pixels):
-    """Returns the power of two that makes so many cells of so many pixels, or `None`."""
-    strides = (2**exponent for exponent in range(pixels.bit_length() + 1))
-    return next((stride for stride in strides if -(-pixels // stride) == cells), None)
+def strides_between(cells, pixels):
+    """Returns the power of two that makes so many cells of so many pixels, or `None`, for rows and for columns."""
+    return [
+        next((2**power for power in range(many.bit_length() + 1) if -(-many // 2**power) == few), None)
+        for few, many in zip(cells, pixels, strict=True)
+    ]
 
 
 def _convolution(x, channels, name):

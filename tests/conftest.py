@@ -244,14 +244,14 @@ def use_shelf(monkeypatch):
 
 @st.composite
 def draw_nodes(draw, taps):
-    """Draws nodes over the given taps, in any order, with any operation and width."""
+    """Draws nodes over the given taps, in any order, with any operation, width and resolution."""
     names = [tap for tap, _ in taps]
     nodes = []
     for place in range(draw(st.integers(1, 4))):
         links = draw(st.lists(st.sampled_from(names), min_size=place == 0, max_size=3, unique=True))
-        nodes.append(
-            Node(f"node{place}", tuple(links), draw(st.sampled_from(list(OPERATIONS))), draw(st.integers(1, 12)))
-        )
+        operation, channels = draw(st.sampled_from(list(OPERATIONS))), draw(st.integers(1, 12))
+        resolution = draw(st.none() | st.sampled_from(names))
+        nodes.append(Node(f"node{place}", tuple(links), operation, channels, resolution))
     return tuple(nodes)
 
 

@@ -9,7 +9,7 @@ from auxzoo.auxiliary.structure import tap_tensor
 from auxzoo.errors import UserError
 
 from ..models.description import Network, described
-from ..models.heads import classification_head, dense_head
+from ..models.heads import classification_head, dense_head, strides_between, upsampled
 from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX, COMPACT_OUTPUT, is_joint
 
 JOINT_SUFFIX = "_joint"
@@ -34,7 +34,7 @@ def attach(compact, structure):
 
     Raises:
         UserError: if `compact` is not functional, is a joint network, or lacks a tap of the structure, or a node
-            reads one of a lower resolution than its own.
+            reads what has fewer rows or columns, and not by powers of two.
 
     Source: arXiv:1909.02214 (an auxiliary over the hidden layers, removed at inference); the nodes are those of
     arXiv:1903.11236 with an operation of their own.
@@ -145,7 +145,8 @@ def _auxiliary(compact, structure, taps, numbered, tasks, infix=""):
 def _node(node, prefix, previous, links, size, structure):
     """Adds up the previous node and the links, each adapted to the node's shape, and applies its operation.
 
-    `size` is the tensor whose rows and columns the node has, or `None` for the lowest of its sources.
+    `size` is the tensor whose rows and columns the node has, or `None` for the lowest of its sources. What has more is
+    averaged, what has fewer is upsampled.
     """
     sources = list(links)
     if previous is not None:
@@ -155,20 +156,24 @@ def _node(node, prefix, previous, links, size, structure):
         sources.append((source, previous))
     sizes = [tensor.shape[1:3] for _, tensor in sources]
     rows, columns = size.shape[1:3] if size is not None else map(min, zip(*sizes, strict=True))
-    if any(height < rows or width < columns for height, width in sizes):
-        raise UserError(
-            f"`resolution` of node {node.name!r} must not be higher than that of anything it reads. "
-            f"Received: {node.resolution!r} of {rows}x{columns}, reading {sizes}"
-        )
+    for source, (height, width) in zip(dict(sources), sizes, strict=True):
+        if (height < rows or width < columns) and None in strides_between((height, width), (rows, columns)):
+            raise UserError(
+                f"`resolution` of node {node.name!r} must be that of what it reads, lower, or higher by powers of two. "
+                f"Received: {node.resolution!r} of {rows}x{columns}, reading {source!r} of {height}x{width}"
+            )
     is_searched = isinstance(structure, SearchSpace)
     terms = []
     for source, tensor in sources:
         name, term = f"{prefix}_from_{source}", tensor
         # The previous node of the same shape is added as it is: the identity of the published structure.
         if tensor is not previous or tensor.shape[1:] != (rows, columns, node.channels):
-            term = _pooled(term, rows, columns, f"{name}_pooling")
+            is_smaller = term.shape[1] < rows or term.shape[2] < columns
+            term = term if is_smaller else _pooled(term, rows, columns, f"{name}_pooling")
             term = convolution(term, node.channels, 1, f"{name}_adapter")
             term = normalization(term, f"{name}_normalization")
+            if is_smaller:  # afterwards: it is the dearer the more pixels there are
+                term = upsampled(term, (rows, columns), f"{name}_upsampling")
         if is_searched and tensor is not previous:
             term = LinkGate(structure.relaxation, link=(node.name, source), name=f"{name}_gate")(term)
         terms.append(term)

@@ -34,7 +34,8 @@ class Node:
         links: names of the taps it reads, besides the previous node.
         operation: one of `OPERATIONS`.
         channels: its width, 1 or more.
-        resolution: name of the tap whose rows and columns it has; the lowest of all that it reads if `None`.
+        resolution: name of the tap whose rows and columns it has: what it reads of more is averaged, of fewer upsampled
+            bilinearly, as in a decoder; the lowest of all that it reads if `None`.
     """
 
     name: str
@@ -80,7 +81,7 @@ class Structure:
     `supervision` says what a node reads besides its links, and where the heads are. `"hierarchical"`: the node before,
     so that the auxiliary runs downward beside the compact network and ends in one head. `"deep"`, that of
     `Structure.default`: nothing, and every node has a head (deeply supervised networks, arXiv:1409.5185). `"both"`: the
-    node before, and every node has a head. A node's resolution is the lowest among all that it reads.
+    node before, and every node has a head.
 
     Attributes:
         taps: pairs `(tap, layer name)` of every tap that a link may name, from input to output.

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import auxzoo
@@ -74,6 +74,24 @@ def images_for(network, count=2):
     return np.random.default_rng(3).normal(size=(count, *network.input_shape[1:])).astype("float32")
 
 
+def attached(network, structure):
+    """Returns the joint network of a random structure, if its nodes' resolutions fit the network's odd sizes."""
+    try:
+        return auxzoo.attach(network, structure)
+    except auxzoo.UserError as error:
+        assume("higher by powers of two" not in str(error))
+        raise
+
+
+def test_what_is_smaller_by_no_power_of_two_is_not_upsampled():
+    network = foreign()  # 33 rows become 16, 8, 4, 2
+    taps = tap_pairs(network, FOREIGN_TAPS)
+    structure = Structure(taps, (Node("a", (FOREIGN_TAPS[1],), "identity", 4, FOREIGN_TAPS[0]),))
+    message = "`resolution` of node 'a' must be that of what it reads, lower, or higher by powers of two. Received: "
+    with pytest.raises(auxzoo.UserError, match=message):
+        auxzoo.attach(network, structure)
+
+
 @PROPERTY
 @given(st.data())
 def test_attaching_changes_nothing(compact, random_structures, data):
@@ -81,7 +99,7 @@ def test_attaching_changes_nothing(compact, random_structures, data):
     images = images_for(network)
     before = network(images)
     layers = [layer.name for layer in network.layers]
-    joint = auxzoo.attach(network, data.draw(random_structures(taps)))
+    joint = attached(network, data.draw(random_structures(taps)))
     outputs = joint(images)
     assert_equal(outputs["compact"], before)
     for head in auxiliary_outputs(outputs):
@@ -99,7 +117,7 @@ def test_attaching_changes_nothing(compact, random_structures, data):
 @given(st.data())
 def test_no_path_leads_from_the_auxiliary_to_the_compact_output(compact, random_structures, data):
     network, taps, _ = compact
-    joint = auxzoo.attach(network, data.draw(random_structures(taps)))
+    joint = attached(network, data.draw(random_structures(taps)))
     below_compact = operations_below(*leaves(joint.output["compact"]))
     assert len(below_compact) >= len(network.layers) - 1
     assert not [name for name in below_compact if name.startswith(AUXILIARY_PREFIX)]
@@ -146,7 +164,7 @@ def test_gradient_of_the_auxiliary_reaches_every_tapped_stage(compact, random_st
     structure = data.draw(random_structures(taps))
     keras.utils.set_random_seed(1)
     network = build()
-    joint = auxzoo.attach(network, structure)
+    joint = attached(network, structure)
     norms = gradients_of_auxiliary_loss(network, joint)
     before = set()
     linked = {link for node in structure.nodes for link in node.links}

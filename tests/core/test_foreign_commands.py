@@ -2,9 +2,12 @@
 
 import keras
 import numpy as np
+import onnx
 import PIL.Image
 import pytest
 
+from auxzoo.export import read_model_file
+from auxzoo.export.metadata import parse_metadata
 from auxzoo.files import read_json
 from auxzoo.models import Preprocessing
 from auxzoo.prediction import open_predictor
@@ -39,6 +42,14 @@ def classifier(end):
     network = keras.Model(inputs, outputs, name="colours")
     logits.set_weights([4 * np.eye(3), np.zeros(3)])
     return network
+
+
+def saved_classifier():
+    """Saves a classifier of the classes that a folder has, in the order of the alphabet, as `colours.keras`."""
+    network = classifier("none")
+    kernel, bias = network.get_weights()
+    network.set_weights([kernel[:, [LABELS.index(label) for label in sorted(LABELS)]], bias])
+    network.save("colours.keras")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +97,91 @@ class TestExport:
             softmaxes = read_json(f"{file}.json")["operators"].get("SOFTMAX", 0)
             assert softmaxes == (end != "none")
 
+    def options(self, pictures):
+        labels = pictures / "labels.txt"
+        return [
+            "--preprocessing",
+            "tf",
+            "--labels",
+            labels,
+            "--data",
+            f"folder:{pictures}",
+            "--calibration-count",
+            "100",
+        ]
+
+    def test_a_target_chooses_formats_and_refuses_what_misses_it(self, command, work, pictures):
+        saved_classifier()
+        arguments = ("export", "colours.keras", *self.options(pictures), "--target", "edgetpu", "--to", "files")
+        outcome = command(*arguments)
+        assert outcome.code == 0, outcome.error
+        assert "Every file fits edgetpu" in outcome.output
+        assert sorted(path.name for path in (work / "files").iterdir()) == [
+            *("colours.html", "colours_int8.tflite", "colours_int8.tflite.json")
+        ]
+        outcome = command(*arguments[:-1], "missed", "--formats", "tflite_float32")
+        assert outcome.code == 1
+        assert "The files do not fit edgetpu" in outcome.error
+        assert "colours_float32.tflite: float32, must be" in outcome.error
+        assert not (work / "missed").exists()
+
+    def test_options_of_onnx_files_reach_them(self, command, work, pictures):
+        saved_classifier()
+        options = ("--onnx-opset", "15", "--onnx-layout", "nchw", "--onnx-batch", "dynamic", "--licence", "MIT")
+        arguments = ("--formats", "onnx", "--embed-preprocessing", "--to", "files")
+        outcome = command("export", "colours.keras", *self.options(pictures), *options, *arguments)
+        assert outcome.code == 0, outcome.error
+        model = onnx.load("files/colours.onnx")
+        assert [one.version for one in model.opset_import if one.domain == ""] == [15]
+        sizes = [size.dim_value or size.dim_param for size in model.graph.input[0].type.tensor_type.shape.dim]
+        assert sizes[1:] == [3, 8, 8]
+        assert isinstance(sizes[0], str)
+        metadata = parse_metadata("files/colours.onnx")
+        assert metadata.licence == "MIT"
+        # The pixels come as they are: the file scales them itself.
+        assert metadata.embedded_preprocessing.scale == (1 / 127.5,) * 3
+        assert read_json("files/colours.onnx.json")["accuracy"]["accuracy"] == 1.0
+
+    def test_options_of_quantisation_reach_the_files(self, command, work, pictures):
+        saved_classifier()
+        options = ("--engine", "ai-edge-quantizer", "--calibration-method", "percentile", "--keep-float", "classes")
+        arguments = ("--formats", "tflite_int8", "--to", "files")
+        outcome = command("export", "colours.keras", *self.options(pictures), *options, *arguments)
+        assert outcome.code == 0, outcome.error
+        told = read_json("files/colours_int8.tflite.json")["quantization"]
+        assert told["engine"] == "ai-edge-quantizer"
+        assert told["calibration_method"] == "percentile"
+        assert told["keep_float"] == ["classes"]
+        assert "float32" in {tensor.type for tensor in read_model_file("files/colours_int8.tflite").tensors}
+
+    def test_max_drop_tells_what_it_found(self, command, work, pictures):
+        saved_classifier()
+        arguments = ("--formats", "tflite_int8", "--max-drop", "5", "--tuning-count", "20", "--to", "files")
+        outcome = command("export", "colours.keras", *self.options(pictures), *arguments)
+        assert outcome.code == 0, outcome.error
+        search = read_json("files/colours_int8.tflite.json")["quantization"]["search"]
+        assert search["max_drop"] == 5
+        assert f"for a drop of at most 5.0 points: {', '.join(search['keep_float']) or 'none'};" in outcome.output
+        assert f"{search['trials']} file" in outcome.output
+
+    @pytest.mark.parametrize("name", ["colours_float32.tflite", "colours.onnx"])
+    def test_inspect_reads_back_what_was_told(self, command, work, pictures, name):
+        saved_classifier()
+        form = "onnx" if name.endswith("onnx") else "tflite_float32"
+        arguments = ("--formats", form, "--licence", "MIT", "--to", "files")
+        assert command("export", "colours.keras", *self.options(pictures), *arguments).code == 0
+        outcome = command("inspect", f"files/{name}", "--json", "told.json")
+        assert outcome.code == 0, outcome.error
+        words = " ".join(outcome.output.split())
+        record = read_json(f"files/{name}.json")
+        assert "It says of itself: colours, written by auxzoo" in words
+        assert "licence: MIT" in words
+        assert f"weights' SHA-256: {record['metadata']['weights_sha256']}" in words
+        assert "preprocessing before it: height 8; width 8; fit resize; scale [0.00784" in words
+        assert f"3 classes: {', '.join(sorted(LABELS))}" in words
+        (told,) = read_json("told.json")
+        assert told["metadata"]["tasks"][0]["labels"] == sorted(LABELS)
+
     def test_quantization_report_too(self, command, work, pictures):
         classifier("activation").save("colours.keras")
         arguments = ["--preprocessing", "tf", "--data", f"folder:{pictures}", "--to", "report", "--count", "12"]
@@ -125,7 +221,7 @@ class TestExport:
             outcome = command(name, network, *rest, "--preprocessing", "tf")
             assert outcome.code == 2
             assert "`--preprocessing` may be given only for a .keras file that auxzoo did not make." in outcome.error
-        classifier("none").save("colours.keras")
+        saved_classifier()
         outcome = command(name, "colours.keras", *rest)
         assert outcome.code == 2
         assert "`--preprocessing` must be one of tf, torch, unit, none for colours.keras" in outcome.error
@@ -155,7 +251,7 @@ class TestExport:
         ],
     )
     def test_wrong_arguments_are_told(self, command, work, arguments, message):
-        classifier("none").save("colours.keras")
+        saved_classifier()
         (work / "two.txt").write_text("red\ngreen\n")
         (work / "empty.txt").write_text("red\n\ngreen\n")
         outcome = command("export", "colours.keras", "--formats", "onnx", "--no-accuracy", "--to", "files", *arguments)

@@ -276,11 +276,16 @@ class TestSearchSpace:
         with pytest.raises(UserError, match="Node 'a' of a search space must have links"):
             NodeSpace("a", (), ("identity",), 4, "stem")
 
-    def test_a_node_may_not_read_a_tap_smaller_than_itself(self, compact):
+    def test_what_a_node_reads_of_a_smaller_tap_is_upsampled(self, compact):
         pairs = tuple(compact.description.taps)
-        space = SearchSpace(pairs, (NodeSpace("a", ("stage4",), ("identity",), 4, "stem"),))
-        with pytest.raises(UserError, match="`resolution` of node 'a' must not be higher than that of anything it"):
-            auxzoo.attach(compact, space)
+        space = SearchSpace(pairs, (NodeSpace("a", ("stem", "stage4"), ("identity",), 4, "stem"),))
+        joint = auxzoo.attach(compact, space)
+        layers = [joint.get_layer(f"auxiliary_a_from_stage4_{part}") for part in ("normalization", "upsampling")]
+        pictures = np.random.default_rng(0).normal(size=(2, *compact.input_shape[1:])).astype("float32")
+        before, after = keras.Model(joint.input, [layer.output for layer in layers])(pictures)
+        rows, columns = joint.get_layer("auxiliary_a_from_stem_adapter").output.shape[1:3]
+        assert before.shape[1] < rows
+        np.testing.assert_allclose(after, tf.image.resize(before, (rows, columns)), rtol=1e-5, atol=1e-6)
 
 
 def test_the_bounds_of_hard_concrete_are_those_of_the_paper():

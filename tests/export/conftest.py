@@ -95,6 +95,25 @@ def kernel_types(content):
     return found
 
 
+def kernel_scales(content):
+    """Returns how many scales and channels the weights of convolutions have: output tensor's name -> both numbers."""
+    model = schema.Model.GetRootAs(content, 0)
+    graph, found = model.Subgraphs(0), {}
+    axes = {schema.BuiltinOperator.CONV_2D: 0, schema.BuiltinOperator.DEPTHWISE_CONV_2D: 3}
+    for operator in (graph.Operators(index) for index in range(graph.OperatorsLength())):
+        code = model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
+        if code in axes:
+            kernel = graph.Tensors(operator.Inputs(1))
+            found[kernel.Name().decode()] = kernel.Quantization().ScaleLength(), int(kernel.Shape(axes[code]))
+    return found
+
+
+@pytest.fixture(scope="session")
+def scales():
+    """The function `kernel_scales`."""
+    return kernel_scales
+
+
 @pytest.fixture(scope="session")
 def kernels():
     """The function `kernel_types`."""

@@ -336,6 +336,13 @@ class TestEveryNetwork:
             tensors = open_file(path).tensors()
             assert {tensors["input"]["type"], *(output["type"] for output in outputs_in(tensors))} == {expected}, form
 
+    def test_every_channel_of_a_convolution_has_a_scale_of_its_own(self, exported, scales):
+        for form, path in tflite_files(exported).items():
+            if FORMATS[form].activations is not None:
+                found = scales(path.read_bytes())
+                assert found, form
+                assert all(count == channels for count, channels in found.values()), form
+
     def test_whole_numbers_are_computed_with_alone(self, exported, kernels):
         within = {"int8": {"INT8", "INT32"}, "int16": {"INT16", "INT8", "INT32", "INT64"}}
         for form, path in tflite_files(exported).items():
@@ -389,7 +396,7 @@ class TestEveryNetwork:
             assert "DEPTHWISE_CONV_2D" in names or "CONV_2D" in names
             assert not {"SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"} & names, form
             # What lies beyond the picture is cut off by an operator that the 8-bit specification has.
-            assert ("SLICE" in names) == (exported.name in ("deeplab", "deeplab_resnet18_stride8")), form
+            assert ("SLICE" in names) == (exported.name in ("deeplab", "deeplab_resnet18_stride8", "numbers")), form
             assert "STRIDED_SLICE" not in names or exported.name == "foreign", form
 
     def test_smaller_formats_are_smaller(self, exported):
