@@ -357,12 +357,13 @@ def described(tiny, tmp_path_factory):
         *[("predict", suffix, 40) for suffix in (".tflite", ".onnx")],
         *[("evaluate", suffix, 40) for suffix in (".tflite", ".onnx")],
         ("bench-page", ".onnx", 40),
+        *[("benchmark", suffix, 10) for suffix in (".tflite", ".onnx")],
         *[("inspect", suffix, 40) for suffix in (".tflite", ".onnx")],
     ],
 )
 @pytest.mark.usefixtures("one_child")
 def test_commands_end_well_or_with_a_reason_on_mutated_files(described, tmp_path, capsys, command, suffix, count):
-    """280 in all, 200 of them through commands that start a runtime."""
+    """300 in all, 220 of them through commands that start a runtime."""
     files, data = described
     content, generator, codes = files[suffix].read_bytes(), np.random.default_rng(7), []
     path, picture = tmp_path / f"mutated{suffix}", data / "test" / "red" / "0.png"
@@ -374,6 +375,7 @@ def test_commands_end_well_or_with_a_reason_on_mutated_files(described, tmp_path
         "predict": [picture, "--to", tmp_path / "drawn", "--overwrite"],
         "evaluate": ["--data", f"folder:{data}"],
         "bench-page": ["--runtime-from", tmp_path / "runtime", "--to", tmp_path / "page", "--overwrite"],
+        "benchmark": ["--threads", "1", "--rounds", "1", "--runs", "2", "--warm-up", "1", "--no-profile"],
         "inspect": [],
     }[command]
     for _ in range(count):
