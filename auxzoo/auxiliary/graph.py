@@ -156,19 +156,18 @@ def _node(node, prefix, previous, links, size, structure):
         sources.append((source, previous))
     sizes = [tensor.shape[1:3] for _, tensor in sources]
     rows, columns = size.shape[1:3] if size is not None else map(min, zip(*sizes, strict=True))
-    for source, (height, width) in zip(dict(sources), sizes, strict=True):
-        if (height < rows or width < columns) and None in strides_between((height, width), (rows, columns)):
+    is_searched = isinstance(structure, SearchSpace)
+    terms = []
+    for source, tensor in sources:
+        name, term, (height, width) = f"{prefix}_from_{source}", tensor, tensor.shape[1:3]
+        is_smaller = height < rows or width < columns
+        if is_smaller and None in strides_between((height, width), (rows, columns)):
             raise UserError(
                 f"`resolution` of node {node.name!r} must be that of what it reads, lower, or higher by powers of two. "
                 f"Received: {node.resolution!r} of {rows}x{columns}, reading {source!r} of {height}x{width}"
             )
-    is_searched = isinstance(structure, SearchSpace)
-    terms = []
-    for source, tensor in sources:
-        name, term = f"{prefix}_from_{source}", tensor
         # The previous node of the same shape is added as it is: the identity of the published structure.
         if tensor is not previous or tensor.shape[1:] != (rows, columns, node.channels):
-            is_smaller = term.shape[1] < rows or term.shape[2] < columns
             term = term if is_smaller else _pooled(term, rows, columns, f"{name}_pooling")
             term = convolution(term, node.channels, 1, f"{name}_adapter")
             term = normalization(term, f"{name}_normalization")
