@@ -2,6 +2,8 @@
 
 import keras
 
+from .inlining import copy_weights, inline_networks
+
 # The weight that the factor of each output channel goes into, and its axis of output channels.
 _SCALED_WEIGHT = {
     keras.layers.Conv2D: ("kernel", (1, 1, 1, -1)),
@@ -21,12 +23,13 @@ def fold_batch_normalization(model):
         model: functional Keras model.
 
     Returns:
-        plain functional `keras.Model` with equal outputs up to rounding. A batch-norm that follows anything
-        else stays.
+        plain functional `keras.Model` with equal outputs up to rounding, no network in it a layer
+        (`inline_networks`). A batch-norm that follows anything else stays.
 
     Example:
         >>> folded = fold_batch_normalization(compact)
     """
+    model = inline_networks(model)
     folded = _foldable(model)  # batch-norm name -> the convolution before it
     convolutions = {convolution.name: name for name, convolution in folded.items()}
 
@@ -49,11 +52,8 @@ def fold_batch_normalization(model):
         original = model.get_layer(layer.name)
         if layer.name in convolutions:
             layer.set_weights(_folded_weights(original, model.get_layer(convolutions[layer.name])))
-        elif original.weights:
-            layer.set_weights(original.get_weights())
-            for inner in layer._flatten_layers():
-                if isinstance(inner, keras.layers.Normalization):
-                    inner.finalize_state()  # it computes with constants made of its weights
+        else:
+            copy_weights(original, layer)
     return copy
 
 

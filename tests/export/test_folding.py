@@ -29,7 +29,7 @@ def batch_normalizations(model):
 
 def network_of(body, size=(9, 11, 4)):
     inputs = keras.Input(size)
-    return keras.Model(inputs, body(inputs), name="network")
+    return keras.Model(inputs, body(inputs))
 
 
 def check_folding(network, make_random, left=0, seed=0):
@@ -175,9 +175,63 @@ def test_adapted_normalization_keeps_its_statistics():
     np.testing.assert_allclose(folded(images), network(images), atol=1e-5)
 
 
-def test_nested_network_is_carried_along(make_random):
-    inner = network_of(lambda x: layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(x)))
-    network = network_of(lambda x: layers.Conv2D(6, 3)(inner(x)))
-    make_random(network)
+def nest(x):
+    return layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(x))
+
+
+def trunk():
+    """Two networks, the one inside the other, with an operation that is no layer."""
+    inner = network_of(nest)
+    return network_of(lambda x: keras.ops.relu(layers.DepthwiseConv2D(3, padding="same")(nest(inner(x)))))
+
+
+def called_twice(x):
+    network = network_of(nest)
+    return network(network(x))
+
+
+def of_the_same_names(x):
+    one, other = (network_of(lambda x: layers.Conv2D(4, 3, padding="same", name="a")(x)) for _ in range(2))
+    return other(one(x))
+
+
+# What a network is built of -> how many networks stay layers, how many batch-norms stay.
+NESTED = {
+    "deep": (lambda x: layers.Conv2D(6, 3)(trunk()(x)), 0, 0),
+    "sequential": (
+        lambda x: keras.Sequential([keras.Input((9, 11, 4)), layers.Conv2D(4, 3), layers.BatchNormalization()])(x),
+        0,
+        0,
+    ),
+    "batch-norm outside": (
+        lambda x: layers.BatchNormalization()(network_of(lambda x: layers.Conv2D(5, 3)(x))(x)),
+        0,
+        0,
+    ),
+    "called by keyword": (lambda x: network_of(nest)(inputs=x, training=False), 0, 0),
+    "called twice": (called_twice, 0, 2),
+    "of the same names": (of_the_same_names, 2, 0),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_networks_that_are_layers_give_way_to_their_own(name, make_random):
+    build, networks, normalizations = NESTED[name]
+    network = make_random(network_of(build))
     images = np.random.default_rng(0).normal(size=(2, 9, 11, 4)).astype("float32")
-    np.testing.assert_allclose(fold_batch_normalization(network)(images), network(images), atol=1e-5)
+    before = network.get_weights()
+    folded = fold_batch_normalization(network)
+    np.testing.assert_allclose(folded(images), network(images), atol=1e-5)
+    assert sum(isinstance(layer, keras.Model) for layer in folded.layers) == networks
+    assert sum(len(layer._inbound_nodes) for layer in batch_normalizations(folded)) == normalizations
+    for value, expected in zip(network.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_a_trunk_of_keras_applications_becomes_the_file_of_one_built_in_one_piece():
+    """The usual way of fine-tuning in Keras."""
+    trunk = keras.applications.MobileNetV2((96, 96, 3), alpha=0.35, include_top=False, weights=None)
+    image = keras.Input((96, 96, 3))
+    folded = fold_batch_normalization(keras.Model(image, layers.Dense(3)(trunk(image, training=False)[:, 0, 0])))
+    assert not batch_normalizations(folded)
+    assert "block_3_depthwise" in [layer.name for layer in folded.layers]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import UserError, command_line, models
+from auxzoo.data.preprocessing import preprocess
 from auxzoo.export import (
     export_files,
     open_file,
@@ -44,7 +45,12 @@ from auxzoo.models.description import described
 from auxzoo.prediction import Predictor, open_predictor
 
 pytestmark = pytest.mark.usefixtures("shallow_networks")
-FORMATS = {"tflite_float32": "net_float32.tflite", "tflite_int8": "net_int8.tflite", "onnx": "net.onnx"}
+FORMATS = {
+    "tflite_float32": "net_float32.tflite",
+    "tflite_int8": "net_int8.tflite",
+    "tflite_int8_uint8_io": "net_int8_uint8_io.tflite",
+    "onnx": "net.onnx",
+}
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "grün", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 BRIGHTNESS = auxzoo.Task("brightness", "regression", unit="lm", scale=50.0)
 SIZE = (24, 32, 3)
@@ -65,7 +71,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module", params=NETWORKS)
 def exported(request, tmp_path_factory, make_pictures, make_random):
-    """A network and three of its files."""
+    """A network and some of its files."""
     network = make_random(NETWORKS[request.param]())
     folder = tmp_path_factory.mktemp("exported")
     records = export_files(
@@ -90,7 +96,7 @@ def photographs():
     return [generator.integers(0, 256, size).astype("uint8") for size in ((24, 32, 3), (31, 47, 3), (9, 70, 3))]
 
 
-@pytest.mark.slow  # each network is converted to three formats
+@pytest.mark.slow  # each network is converted to several formats
 class TestEveryFormat:
     def test_what_is_read_is_what_was_given(self, exported):
         description = models.describe(exported.network)
@@ -197,6 +203,44 @@ class TestEveryFormat:
             np.testing.assert_allclose(told["inputs"][0]["mean"], options.mean)
             assert {name for output in told["outputs"] for name in output.get("files", ())} == set(told["files"])
             assert set(told["files"]) == set(files)
+
+    def test_mediapipe_needs_the_file_alone(self, exported, photographs):
+        """Google's own runtime for phones: it finds size, scaling and labels in the file, by code that is not ours."""
+        mediapipe = pytest.importorskip("mediapipe")
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        tasks = models.describe(exported.network).tasks
+        if len(tasks) > 1:
+            pytest.skip("MediaPipe has no task for several tasks")
+        picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=photographs[0])
+        pixels = preprocess(photographs[0][None], models.describe(exported.network).preprocessing)
+        for form in ("tflite_float32", "tflite_int8_uint8_io"):
+            options = BaseOptions(model_asset_path=str(exported.files[form]))
+            expected = open_file(exported.files[form]).predict(np.asarray(pixels))[0]
+            if tasks[0].is_dense:
+                options = vision.ImageSegmenterOptions(base_options=options)
+                with vision.ImageSegmenter.create_from_options(options) as segmenter:
+                    masks = segmenter.segment(picture).confidence_masks
+                    found = np.concatenate([mask.numpy_view().reshape(*SIZE[:2], 1) for mask in masks], axis=-1)
+                    labels = segmenter.labels
+            else:
+                options = vision.ImageClassifierOptions(base_options=options)
+                with vision.ImageClassifier.create_from_options(options) as classifier:
+                    (head,) = classifier.classify(picture).classifications
+                order = sorted(head.categories, key=lambda category: category.index)
+                found, labels = np.array([category.score for category in order]), [one.category_name for one in order]
+            assert tuple(labels) == tasks[0].labels
+            assert np.std(expected) > 1e-3
+            tolerance = 1e-3 if form == "tflite_float32" else 0.03
+            np.testing.assert_allclose(found, expected, atol=tolerance * np.abs(expected).max(), err_msg=form)
+
+    def test_mediapipe_refuses_signed_bytes(self, exported):
+        """So the README says which files it takes."""
+        pytest.importorskip("mediapipe")
+        from mediapipe.tasks.python import vision
+
+        with pytest.raises(Exception, match="uint8/float32, got INT8"):
+            vision.ImageClassifier.create_from_model_path(str(exported.files["tflite_int8"]))
 
 
 class TestInspecting:
