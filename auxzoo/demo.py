@@ -16,6 +16,7 @@ from auxzoo.files import numbered_folder
 from auxzoo.machine import processor_name
 from auxzoo.models import zoo
 from auxzoo.prediction import Predictor, draw_some
+from auxzoo.report import write_export_report
 from auxzoo.training import Objective, Optimization, fit
 from auxzoo.training.evaluation import evaluate
 
@@ -32,7 +33,7 @@ def run_demo(folder=None):
         folder: where the files go, empty or new; a new numbered folder under `runs/` if `None`.
 
     Returns:
-        `Path` of the folder: exported files with their records, and `predictions.png`.
+        `Path` of the folder: exported files with their records, the page about them, and `predictions.png`.
 
     Raises:
         UserError: if `folder` is not empty.
@@ -75,6 +76,7 @@ def run_demo(folder=None):
         name="fashion_mnist",
         progress=lambda line: print(f"  {line} ...", flush=True),
     )
+    write_export_report(folder / "fashion_mnist.html", compact, records, folder, test)
     file = folder / "fashion_mnist_int8.tflite"
     predictor = Predictor(open_file(file).predict, models.describe(compact))
     title = f"Predictions of {file.name}"
@@ -97,4 +99,5 @@ def _print_summary(folder, compact, test, accuracies, records):
     for file, size, accuracy, _, latency in record_rows(records):
         table.add_row(file, "", "", size, accuracy, latency)
     print_table(table)
-    print(f"The files, exported after the run with the auxiliary, and predictions.png are in {folder}")
+    print(f"The files, exported after the run with the auxiliary, are in {folder}")
+    print("There fashion_mnist.html tells all of them, and predictions.png shows what the int8 file predicts.")

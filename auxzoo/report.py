@@ -5,13 +5,47 @@ import io
 from importlib.resources import files
 from pathlib import Path
 
+from auxzoo import models
 from auxzoo.errors import UserError
+from auxzoo.export.apart import OWN_FILE
 from auxzoo.export.formats import FORMATS
 from auxzoo.figures import checked_path, fixed_style, one_line
-from auxzoo.files import written_aside
+from auxzoo.files import temporary_folder, written_aside
 from auxzoo.metric_names import is_error, is_share, main_figures
+from auxzoo.prediction import draw_some, open_predictor
+from auxzoo.training.outputs import fitting_images
 
 _MARKERS = "osD^vP*X"
+_PICTURES, _DENSE_PICTURES = 24, 6
+
+
+def write_export_report(path, network, records, folder, evaluation=None, progress=None):
+    """Writes the page about an export (`write_report`), with what every file predicts for the same few images.
+
+    Args:
+        path: as of `write_report`, and so `records`.
+        network: Keras network with a description, that was exported.
+        folder: `Path` where the files lie.
+        evaluation: `ImageSet` that the images are of, or `None`: no predictions.
+        progress: called with a line of text before each file, or `None`.
+    """
+    description = models.describe(network)
+    size = "×".join(map(str, network.input_shape[1:3]))
+    subtitle = f"{description.kinds}, {size} px, {network.count_params():,} parameters"
+    with temporary_folder() as temporary:
+        sheets = []
+        if evaluation is not None and description.tasks:
+            images = fitting_images(network, evaluation, "evaluation")
+            count = min(_PICTURES if images.is_labelled else _DENSE_PICTURES, images.size)
+            for record in records:
+                if "refused" in record:
+                    continue
+                if progress is not None:
+                    progress(f"drawing predictions of {record['file']}")
+                sheet = temporary / f"{record['format']}.png"
+                draw_some(open_predictor(folder / record["file"], **OWN_FILE), images, count, sheet)
+                sheets.append((f"{record['file']}, {count} images", sheet))
+        write_report(path, records, Path(path).stem, subtitle, sheets)
 
 
 def write_report(path, records, title, subtitle="", sheets=()):

@@ -52,8 +52,8 @@ def benchmark_files(
         of threads, with `runtime`, `threads`, `median_ms`, `p95_ms`, `runs`, `round_medians_ms`, `ratio`,
         `ratio_interval` (95 %, `None` of one round) to the first file at as many threads, and, medians of the rounds,
         `cold_start_ms` (start of the process to the first result), `load_ms`, `first_run_ms`, `peak_bytes` and
-        `baseline_bytes` (of a process that has imported the runtime alone; `None` by `litert-benchmark`). A runtime
-        that does not take the file has `failed`, a text, instead.
+        `baseline_bytes` (of a process that has imported the runtime alone). A runtime that does not take the file has
+        `failed`, a text, instead.
 
     Raises:
         UserError: if a file cannot be run, kills the runtime or does not load and run once in time, or an argument is
@@ -190,7 +190,7 @@ def _profile(path, seconds_of_a_run, runs, timeout):
 def _run_litert_benchmark(path, threads, runs, warm_up, limit):
     """Returns what `litert-benchmark` measured; `{"failed": reason}` if it does not take the file."""
     with temporary_folder() as folder:
-        result = folder / "result.json"
+        result, told = folder / "result.json", folder / "told.json"
         arguments = {
             "model": path,
             "num_runs": runs,
@@ -198,20 +198,16 @@ def _run_litert_benchmark(path, threads, runs, warm_up, limit):
             "num_threads": threads,
             "result_json": result,
         }
-        began = time.perf_counter()
+        command = [sys.executable, "-P", "-m", "auxzoo.export.litert_benchmark", str(time.time()), told]
         try:
             ended = subprocess.run(
-                [
-                    *(sys.executable, "-P", "-m", "ai_edge_litert.tools.benchmark_litert_model"),
-                    *(f"--{name}={value}" for name, value in arguments.items()),
-                ],
+                [*command, *(f"--{name}={value}" for name, value in arguments.items())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 timeout=limit,
             )
-            seconds = time.perf_counter() - began
-            latency = json.loads(result.read_text())["latency"]
+            latency, process = json.loads(result.read_text())["latency"], json.loads(told.read_text())
         except subprocess.TimeoutExpired:
             return {"failed": f"no result within {limit:g} s"}
         except (OSError, ValueError, KeyError):
@@ -220,9 +216,11 @@ def _run_litert_benchmark(path, threads, runs, warm_up, limit):
         "median_ms": latency["median_ms"],
         "p95_ms": latency["p95_ms"],
         "runs": latency["num_runs"],
-        "whole_process_ms": 1e3 * seconds,
+        "cold_start_ms": process["ready_ms"] + latency["init_ms"] + latency["warmup_first_ms"],
         "load_ms": latency["init_ms"],
         "first_run_ms": latency["warmup_first_ms"],
+        "peak_bytes": process["peak_bytes"],
+        "baseline_bytes": process["baseline_bytes"],
     }
 
 
@@ -238,10 +236,8 @@ def _summary(runtime, threads, taken, of_first, baseline):
             "median_ms": statistics.median(medians),
             "p95_ms": statistics.median(one["p95_ms"] for one in taken),
             "runs": sum(one["runs"] for one in taken),
-            "cold_start_ms": None,
-            "peak_bytes": None,
-            "baseline_bytes": None,
         }
+        baseline = statistics.median(one["baseline_bytes"] for one in taken)
     else:
         medians = [statistics.median(one["milliseconds"]) for one in taken]
         together = sorted(value for one in taken for value in one["milliseconds"])
@@ -249,17 +245,17 @@ def _summary(runtime, threads, taken, of_first, baseline):
             "median_ms": statistics.median(together),
             "p95_ms": float(np.percentile(together, 95)),
             "runs": len(together),
-            "cold_start_ms": statistics.median(one["cold_start_ms"] for one in taken),
-            "peak_bytes": statistics.median(one["peak_bytes"] for one in taken),
-            "baseline_bytes": baseline,
         }
     first_medians = [statistics.median(one["milliseconds"]) for one in of_first]
     ratio, interval = _ratio(medians, first_medians)
     return {
         **head,
         **figures,
-        "load_ms": statistics.median(one["load_ms"] for one in taken),
-        "first_run_ms": statistics.median(one["first_run_ms"] for one in taken),
+        **{
+            name: statistics.median(one[name] for one in taken)
+            for name in ("cold_start_ms", "load_ms", "first_run_ms", "peak_bytes")
+        },
+        "baseline_bytes": baseline,
         "round_medians_ms": medians,
         "ratio": ratio,
         "ratio_interval": interval,

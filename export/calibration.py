@@ -19,7 +19,7 @@ _LOOKED_AT = 20  # pictures, to tell noise
 _RANGE_SLACK = 0.05  # of the range; resizing by other rules may overshoot
 
 
-def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, source=None, apart_from=None):
+def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, source=None, apart_from=()):
     """Returns preprocessed images for calibration, and what a record says of them.
 
     Args:
@@ -30,8 +30,8 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
         preprocessing: `auxzoo.models.Preprocessing`, for an `ImageSet`; of others the range is checked by it.
         count: `int`, 100 to 500.
         source: `str`, where the images of a `tf.data.Dataset` or an array are from; an `ImageSet` tells itself.
-        apart_from: `ImageSet` of images that accuracy is measured on, or `None`; pictures that are among them are
-            passed over, from whatever files they are.
+        apart_from: list of `ImageSet` that accuracy is measured on; pictures that are among them are passed over,
+            from whatever files they are.
 
     Returns:
         `(array, manifest)`: float32 `[count, height, width, 3]`; `dict` with source, count, SHA-256 and preprocessing.
@@ -86,7 +86,7 @@ def sample_apart(images, count, apart_from):
     Args:
         images: `ImageSet`.
         count: `int`, 1 or more.
-        apart_from: `ImageSet`, or `None`.
+        apart_from: list of `ImageSet`.
 
     Raises:
         UserError: if it holds all of them.
@@ -95,7 +95,7 @@ def sample_apart(images, count, apart_from):
     if chosen is None:
         raise UserError(
             f"`calibration` must be other images than accuracy is measured on. Received: {images.name}, all of whose "
-            f"pictures {apart_from.name} holds too"
+            f"pictures {' and '.join(other.name for other in apart_from)} holds too"
         )
     return chosen
 

@@ -227,7 +227,7 @@ def export_files(
             raise UserError("`calibration` and `evaluation` must have no image in common.")
         if max_drop is not None:
             calibration, tuning = tuning_part(calibration, tuning_count)
-            tuning = sample_apart(tuning, tuning.size, evaluation)
+            tuning = sample_apart(tuning, tuning.size, [] if evaluation is None else [evaluation])
             tuning = fitting_images(model, outputs, tuning)
             if tuning is None or all(task.kind == "regression" for task in tuning.tasks):
                 raise UserError("`max_drop` may be given only for a network with classes, and images with their truth.")

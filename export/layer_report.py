@@ -88,7 +88,7 @@ def quantization_report(
     fitting = fitting_images(model, outputs, measured)
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
     chosen, manifest = choose_calibration(
-        calibration, model.input_shape[1:], preprocessing, calibration_count, apart_from=measured
+        calibration, model.input_shape[1:], preprocessing, calibration_count, apart_from=[measured]
     )
     with temporary_folder() as temporary:
         conversion = Conversion(network, {}, outputs, chosen, quantization=quantization, measured=subset)

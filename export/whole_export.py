@@ -74,12 +74,14 @@ class Export:
         preprocessing = self.metadata.preprocessing
         if preprocessing is not None:  # the range of an array can be checked
             check_size(self.model, preprocessing)
+        others = [] if self.search is None else [self.search.subset.images]
         if self.evaluation is not None:
+            others.append(self.evaluation)
             self._tell(
                 f"looking for images to calibrate on that are none of the {self.evaluation.size} of the evaluation"
             )
         chosen, manifest = choose_calibration(
-            images, self.model.input_shape[1:], preprocessing, count, source, apart_from=self.evaluation
+            images, self.model.input_shape[1:], preprocessing, count, source, apart_from=others
         )
         if len(chosen) < FEWEST:
             self._tell(f"calibrating on {len(chosen)} images, fewer than the {FEWEST} that are advised")

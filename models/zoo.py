@@ -83,6 +83,18 @@ def pull(name, folder, shelf=SHELF):
     return target
 
 
+def licence_of(name, shelf=SHELF):
+    """Returns the licence of the weights of a published entry, or of a folder of one that was pulled; else `None`.
+
+    Args:
+        name: as of `entry_folder`.
+    """
+    weights = Path(name) / WEIGHTS_FILE
+    index = read_index(shelf)
+    published = {entry["files"][WEIGHTS_FILE]["sha256"] for entry in index.values()}
+    return LICENCE if str(name) in index or (weights.is_file() and sha256(weights) in published) else None
+
+
 def load(name, num_classes=None, labels=(), preprocessing_fit=None, shelf=SHELF):
     """Returns a compact network with its published weights.
 

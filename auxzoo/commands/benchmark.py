@@ -96,16 +96,17 @@ def _ratio_text(one):
 def _start_table(result, names):
     table = make_table(
         "Cold start and memory of a fresh process",
-        *("file", "threads>", "start to result ms>", "load ms>", "first run ms>", "peak MB>", "without file MB>"),
+        *("file", "runtime", "threads>", "start to result ms>", "load ms>", "first run ms>"),
+        *("peak MB>", "without file MB>"),
         caption="Without file: the interpreter, numpy and the runtime imported, nothing opened.",
     )
     for name, entry in zip(names, result["files"], strict=True):
         for one in entry["measurements"]:
-            if one.get("peak_bytes"):
+            if "failed" not in one:
                 milliseconds = (one["cold_start_ms"], one["load_ms"], one["first_run_ms"])
                 megabytes = (one["peak_bytes"] / 1e6, one["baseline_bytes"] / 1e6)
                 figures = [f"{value:,.1f}" for value in (*milliseconds, *megabytes)]
-                table.add_row(name, str(one["threads"]), *figures)
+                table.add_row(name, one["runtime"], str(one["threads"]), *figures)
     return table
 
 

@@ -16,8 +16,6 @@ from auxzoo.commands.common import (
 from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
 from auxzoo.metric_names import main_figures
 
-_PICTURES, _DENSE_PICTURES = 24, 6
-
 
 def add_arguments(parser):
     """Adds the command's arguments."""
@@ -97,6 +95,7 @@ def run(arguments):
     from auxzoo import models
     from auxzoo.export import export_files
     from auxzoo.models import zoo
+    from auxzoo.report import write_export_report
 
     network, had_softmax = load_exportable(arguments)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")  # resolved, so that `.` has a name too
@@ -122,7 +121,7 @@ def run(arguments):
         activation=activation,
         target=arguments.target,
         source=name,
-        licence=arguments.licence or (zoo.LICENCE if arguments.name in zoo.read_index() else None),
+        licence=arguments.licence or zoo.licence_of(arguments.name),
         embed_preprocessing=arguments.embed_preprocessing,
         onnx=onnx,
         progress=lambda line: print(f"  {line} ...", flush=True),
@@ -161,33 +160,6 @@ def run(arguments):
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")
     report.unlink(missing_ok=True)  # an older one would tell of other files, should this be cut off
-    _write_report(report, network, records, folder, evaluation)
+    write_export_report(report, network, records, folder, evaluation, lambda line: print(f"  {line} ...", flush=True))
     print(f"All of it{'' if evaluation is None else ', with predictions,'} is in {report}")
     return 1 if refused else 0
-
-
-def _write_report(report, network, records, folder, evaluation):
-    """Writes the page about the export, with what every file predicts for the same few images."""
-    from auxzoo import models
-    from auxzoo.export.apart import OWN_FILE
-    from auxzoo.files import temporary_folder
-    from auxzoo.prediction import draw_some, open_predictor
-    from auxzoo.report import write_report
-    from auxzoo.training.outputs import fitting_images
-
-    description = models.describe(network)
-    size = "×".join(map(str, network.input_shape[1:3]))
-    subtitle = f"{description.kinds}, {size} px, {network.count_params():,} parameters"
-    with temporary_folder() as temporary:
-        sheets = []
-        if evaluation is not None and description.tasks:
-            images = fitting_images(network, evaluation, "--data")
-            count = min(_PICTURES if images.is_labelled else _DENSE_PICTURES, images.size)
-            for record in records:
-                if "refused" in record:
-                    continue
-                print(f"  drawing predictions of {record['file']} ...", flush=True)
-                sheet = temporary / f"{record['format']}.png"
-                draw_some(open_predictor(folder / record["file"], **OWN_FILE), images, count, sheet)
-                sheets.append((f"{record['file']}, {count} images", sheet))
-        write_report(report, records, report.stem, subtitle, sheets)

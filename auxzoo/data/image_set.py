@@ -217,14 +217,14 @@ class ImageSet:
         dataset = epochs.flat_map(epoch_batches)
         return self._prepared(dataset.map(make_batch, num_parallel_calls=2, deterministic=True))
 
-    def sample(self, count, seed, apart_from=None):
+    def sample(self, count, seed, apart_from=()):
         """Returns `count` images chosen by `seed`.
 
         Args:
             count: `int`, 1 to `size`.
             seed: `int`.
-            apart_from: `ImageSet`, or `None`: pictures that it holds as well, pixel by pixel, are passed over, from
-                whatever files both are; the next ones of the order are taken, while there are any.
+            apart_from: list of `ImageSet`: pictures that these hold as well, pixel by pixel, are passed over, from
+                whatever files they are; the next ones of the order are taken, while there are any.
 
         Returns:
             `ImageSet`, or `None` if all pictures are passed over.
@@ -233,14 +233,15 @@ class ImageSet:
             UserError: if `count` is not 1 to `size`.
         """
         order = self._permutation(count, self.size, seed)
-        if apart_from is None:
+        if not apart_from:
             return self.part(order[:count], f"{count} by seed {seed}")
-        known = {apart_from._checksum(place) for place in range(apart_from.size)}
+        known = {images._checksum(place) for images in apart_from for place in range(images.size)}
         others = (place for place in order if self._checksum(place) not in known)
         kept = list(itertools.islice(others, count))
         if kept == list(order[:count]):
             return self.part(kept, f"{count} by seed {seed}")
-        return self.part(kept, f"{len(kept)} by seed {seed}, none of {apart_from.name}") if kept else None
+        names = " and ".join(images.name for images in apart_from)
+        return self.part(kept, f"{len(kept)} by seed {seed}, none of {names}") if kept else None
 
     def split(self, count, seed):
         """Returns `(rest, held_out)`: `count` images chosen by `seed`, and all others.

@@ -67,7 +67,16 @@ def test_it_says_what_it_is_worth(ended):
 def test_it_leaves_every_file_with_its_record_and_the_pictures(ended):
     _, folder = ended
     files = {f"fashion_mnist{form.suffix}" for form in (FORMATS[name] for name in DEFAULT_FORMATS)}
-    assert {path.name for path in folder.iterdir()} == files | {f"{file}.json" for file in files} | {"predictions.png"}
+    pages = {"fashion_mnist.html", "predictions.png"}
+    assert {path.name for path in folder.iterdir()} == files | {f"{file}.json" for file in files} | pages
+
+
+def test_the_page_tells_every_file_and_shows_what_it_predicts(ended):
+    _, folder = ended
+    page = (folder / "fashion_mnist.html").read_text("utf-8")
+    for form in (FORMATS[name] for name in DEFAULT_FORMATS):
+        assert f"fashion_mnist{form.suffix}, 24 images" in page
+    assert page.count("data:image/png;base64,") == len(DEFAULT_FORMATS)
 
 
 def test_the_table_has_both_arms_and_every_file(ended):

@@ -44,6 +44,13 @@ def classifier(end):
     return network
 
 
+class Doubling(keras.layers.Layer):
+    """What no other process knows."""
+
+    def call(self, inputs):
+        return inputs * 2.0
+
+
 def saved_classifier():
     """Saves a classifier of the classes that a folder has, in the order of the alphabet, as `colours.keras`."""
     network = classifier("none")
@@ -275,6 +282,25 @@ class TestExport:
         outcome = command("export", "other.keras", "--preprocessing", "tf", "--formats", "onnx", "--no-accuracy")
         assert outcome.code == 2
         assert message in outcome.error
+
+    @pytest.mark.parametrize(
+        ("make_layer", "message"),
+        [
+            (lambda: keras.layers.Lambda(lambda x: x * 2, name="double"), "`other.keras` cannot be loaded: "),
+            (lambda: Doubling(name="double"), "Could not locate class 'Doubling'"),
+            (lambda: keras.layers.ReLU(dtype="mixed_bfloat16", name="half"), "'half' computes in bfloat16"),
+        ],
+        ids=["lambda", "custom", "bfloat16"],
+    )
+    @pytest.mark.parametrize("name", ["export", "quantization-report"])
+    def test_layers_that_cannot_be_exported(self, command, work, pictures, make_layer, message, name):
+        inputs = keras.Input((8, 8, 3))
+        keras.Model(inputs, keras.layers.Flatten()(make_layer()(inputs))).save("other.keras")
+        arguments = ["--preprocessing", "tf", "--data", f"folder:{pictures}", "--to", "files"]
+        outcome = command(name, "other.keras", *arguments)
+        assert (outcome.code, (work / "files").exists()) == (2, False)
+        assert message in outcome.error
+        assert len(outcome.error.splitlines()) == 1
 
     def test_a_softmax_that_cannot_be_taken_off_is_named(self, command, work):
         inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Softmax(name="end")])

@@ -1407,30 +1407,30 @@ class TestLabelledSet:
         write_picture(tmp_path / "train" / "b" / "0.png", 255 - images.records[4])
         write_picture(tmp_path / "test" / "b" / "0.png", images.records[5])
         encoded = open_images(f"folder:{tmp_path}")
-        left = images.sample(10, 0, apart_from=encoded)
+        left = images.sample(10, 0, apart_from=[encoded])
         assert list(left.indices) == [0, 1, 3, 4, 5, 6, 8, 9]
         assert left.name.endswith(f"(8 by seed 0, none of {encoded.name})")
-        assert list(encoded.sample(3, 0, apart_from=images).classes) == [1]
-        assert images.part([2, 7], "two").sample(2, 0, apart_from=encoded) is None
+        assert list(encoded.sample(3, 0, apart_from=[images]).classes) == [1]
+        assert images.part([2, 7], "two").sample(2, 0, apart_from=[encoded]) is None
         # Of other rows and columns it is another picture, if the same bytes.
         turned = ImageSet.from_arrays(images.records.reshape(10, 4, 16, 3), images.classes, images.labels)
-        assert turned.sample(10, 0, apart_from=images).size == 10
+        assert turned.sample(10, 0, apart_from=[images]).size == 10
 
     @pytest.mark.parametrize("seed", range(5))
     def test_others_take_the_place_of_copies(self, make_images, seed):
         images = make_images(10)
         copies = ImageSet.from_arrays(images.records[:3], images.classes[:3], images.labels)
-        chosen, plain = images.sample(5, seed, apart_from=copies), images.sample(5, seed)
+        chosen, plain = images.sample(5, seed, apart_from=[copies]), images.sample(5, seed)
         assert chosen.size == 5
         assert not {0, 1, 2} & set(chosen.indices)
         assert {*plain.indices} - {0, 1, 2} <= {*chosen.indices}
         # Where there is nothing to pass over it is the same set, its name and so its record too.
         others = ImageSet.from_arrays(255 - images.records, images.classes, images.labels)
-        assert images.sample(5, seed, apart_from=others).manifest() == plain.manifest()
+        assert images.sample(5, seed, apart_from=[others]).manifest() == plain.manifest()
 
     def test_grey_copies_are_copies(self, make_images):
         grey = make_images(4).records[..., :1]
         of_one, of_three = (
             ImageSet.from_arrays(pictures, [0, 1, 2, 3], "abcd") for pictures in (grey, np.repeat(grey, 3, axis=-1))
         )
-        assert of_one.sample(4, 0, apart_from=of_three) is None
+        assert of_one.sample(4, 0, apart_from=[of_three]) is None

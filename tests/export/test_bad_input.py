@@ -72,8 +72,8 @@ def auxiliary_alone():
     return keras.Model(network.input, network.output["auxiliary_stage1"])
 
 
-def half_precision():
-    return network_of(lambda x: layers.Conv2D(3, 3, dtype="mixed_float16")(x))
+def half_precision(dtype):
+    return network_of(lambda x: layers.Conv2D(3, 3, dtype=dtype)(x))
 
 
 def not_functional():
@@ -179,10 +179,13 @@ MODELS = {
         lambda: network_of(lambda x: flat(layers.Conv2D(3, 3, kernel_regularizer=Halved(), name="held")(x))),
         "`model` must be made of Keras' own parts. Received: 'held' with an object of class Halved",
     ),
-    "mixed_float16": (
-        half_precision,
-        r"`model` must compute in float32; .*Received: layer 'conv2d.*' computes in float16",
-    ),
+    **{
+        name: (
+            functools.partial(half_precision, name),
+            rf"`model` must compute in float32; .*Received: layer 'conv2d.*' computes in {name.removeprefix('mixed_')}",
+        )
+        for name in ("mixed_float16", "mixed_bfloat16", "float64")
+    },
 }
 
 
@@ -364,6 +367,18 @@ class TestArgumentsOfManyFiles:
         with pytest.raises(UserError, match="`calibration` must be other images than .*Received: copies, all of whose"):
             export_files(compact, tmp_path / "out", calibration=copies, evaluation=images, max_drop=1.0)
         assert not list(tmp_path.iterdir())
+
+    def test_copies_of_what_layers_are_chosen_by_are_not_calibrated_on(
+        self, compact, images, make_images, tmp_path, monkeypatch
+    ):
+        others = make_images(5, size=9, seed=7)
+        mixed = np.concatenate([images.records[3:6], others.records])
+        rest = ImageSet.from_arrays(mixed, np.concatenate([images.classes[3:6], others.classes]), images.labels)
+        monkeypatch.setattr(files, "tuning_part", lambda calibration, count: (rest, images))
+        told = []
+        with pytest.raises(ChildFailed):
+            export_files(compact, tmp_path / "out", calibration=rest, max_drop=1.0, progress=told.append)
+        assert told[0] == "calibrating on 5 images, fewer than the 100 that are advised"
 
     @pytest.mark.parametrize("evaluation", [np.zeros((2, *SHAPE)), "test"])
     def test_evaluation_of_another_kind(self, compact, images, tmp_path, evaluation):

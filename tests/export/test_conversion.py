@@ -15,7 +15,16 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.command_line import main
 from auxzoo.errors import UserError
-from auxzoo.export import export_files, open_file, read_metadata, record, to_onnx, to_tflite, whole_export
+from auxzoo.export import (
+    export_files,
+    open_file,
+    quantization_report,
+    read_metadata,
+    record,
+    to_onnx,
+    to_tflite,
+    whole_export,
+)
 from auxzoo.export.apart import FileApart
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.outputs import outputs_of
@@ -234,12 +243,14 @@ def test_a_job_that_fails_half_way_leaves_nothing(network, tmp_path, temporary):
     assert contents(temporary) == []
 
 
-def test_a_killed_child_leaves_nothing(tiny, tmp_path, temporary, python_that, capfd):
+def test_a_killed_child_leaves_nothing(tiny, make_pictures, tmp_path, temporary, python_that, capfd):
     python_that("kill -9 $$")
     with pytest.raises(ChildFailed, match="was killed by signal 9"):
         to_onnx(tiny.network, tmp_path / "out" / "a.onnx")
     with pytest.raises(ChildFailed, match="was killed by signal 9"):
         export_files(tiny.network, tmp_path / "out", ["onnx", "tflite_float32"], description=tiny.description)
+    with pytest.raises(ChildFailed, match="was killed by signal 9"):
+        quantization_report(tiny.network, tmp_path / "out", make_pictures(20, 1), description=tiny.description)
     assert not (tmp_path / "out").exists()
     assert contents(temporary) == []
     assert capfd.readouterr() == ("", "")

@@ -1,6 +1,7 @@
 """Files that compute in whole numbers: number types, engines, ranges of activations, layers that stay float."""
 
 import importlib.util
+import itertools
 import json
 import types
 
@@ -252,6 +253,23 @@ class TestSearch:
     def test_one_light_layer_is_chosen_where_a_heavy_one_saves_more(self, search_among):
         found, *_ = search_among([(300, 50), (1, 45), (1000, 5)], 0.6)
         assert found["keep_float"] == ["layer_1"]
+
+    def test_nine_times_of_ten_it_is_the_lightest_of_all_choices(self, search_among):
+        """All of eight layers are looked through beside it; each layer adds its share to the loss."""
+        generator, limit, excess = np.random.default_rng(0), 60, []
+        while len(excess) < 100:
+            weights = (10 ** generator.uniform(1, 4, 8)).astype(int)
+            saved = generator.exponential(30, 8).astype(int)
+            choices = np.array(list(itertools.product((0, 1), repeat=8)))
+            fits = (saved.sum() - choices @ saved <= limit) & (choices @ weights <= weights.sum() / 3)
+            if saved.sum() <= limit or not fits.any():
+                continue
+            found, tried, _ = search_among(list(zip(weights.tolist(), saved.tolist(), strict=True)), limit / 100)
+            assert len(tried) <= 8 + 2 * (4 + 8)
+            weight = sum(weights[int(name.removeprefix("layer_"))] for name in found["keep_float"])
+            excess.append(weight / (choices @ weights)[fits].min() - 1)
+        assert np.mean(np.array(excess) == 0) >= 0.9
+        assert np.mean(excess) < 0.1
 
     @settings(derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(layers=LAYERS, max_drop=st.integers(0, 300))

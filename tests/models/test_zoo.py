@@ -58,6 +58,14 @@ def test_pulling_gives_a_folder_that_loads(shelf, tmp_path):
     np.testing.assert_array_equal(network(images), auxzoo.load("tiny", shelf=shelf)(images))
 
 
+def test_the_licence_goes_with_the_weights(shelf, copied_shelf, tmp_path):
+    folder = zoo.pull("tiny", tmp_path, shelf=shelf)
+    assert zoo.licence_of("tiny", shelf) == zoo.licence_of(folder, shelf) == zoo.LICENCE
+    (folder / zoo.WEIGHTS_FILE).write_bytes(b"fine-tuned")
+    assert zoo.licence_of(folder, shelf) is None
+    assert zoo.licence_of("flowers.keras", shelf) is None
+
+
 @pytest.mark.parametrize("file", ["model.weights.h5", "config.json"])
 def test_a_changed_byte_is_refused(copied_shelf, tmp_path, file):
     path = copied_shelf / "tiny" / file
