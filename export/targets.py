@@ -13,6 +13,9 @@ from . import target_operators
 _READ = "2026-11-25"
 _TFLITE_FORMATS = ("tflite_float32", "tflite_float16", "tflite_dynamic", "tflite_int8", "tflite_int8_float_io")
 _INDICES = frozenset({"int32", "int64", "bool"})
+# What programs can hand over and take back, by the runtimes' own interfaces.
+_OF_ANDROID = frozenset({"float32", "int8", "uint8", "int16", "string"}) | _INDICES
+_OF_JAVASCRIPT = _OF_ANDROID | {"float16", "float64", "uint16", "uint32", "uint64", "int4", "uint4"}
 _KERNELS = "https://github.com/tensorflow/tflite-micro/blob/main/tensorflow/lite/micro/kernels"
 
 
@@ -76,10 +79,17 @@ TARGETS = {
         kind="tflite",
         formats=_TFLITE_FORMATS,
         operators=target_operators.LITERT,
+        input_types=_OF_ANDROID,
+        output_types=_OF_ANDROID,
         sources=(
             Source(
                 "TensorFlow Lite, BuiltinOpResolver",
                 "https://github.com/tensorflow/tensorflow/blob/master/tensorflow/lite/core/kernels/register.cc",
+            ),
+            Source(
+                "LiteRT for Android, DataType",
+                "https://ai.google.dev/edge/api/tflite/java/org/tensorflow/lite/DataType",
+                read="2026-11-30",
             ),
         ),
         note="Which number types each operator takes stands in its kernel and is not checked; running the file does.",
@@ -193,7 +203,14 @@ TARGETS = {
         kind="onnx",
         formats=("onnx",),
         opsets=(7, 26),
+        input_types=_OF_JAVASCRIPT,
+        output_types=_OF_JAVASCRIPT,
         sources=(
+            Source(
+                "ONNX Runtime JavaScript API, Tensor.DataTypeMap",
+                "https://onnxruntime.ai/docs/api/js/interfaces/Tensor.DataTypeMap.html",
+                read="2026-11-30",
+            ),
             Source("onnxruntime-web 1.30.0, README, Operators", "https://www.npmjs.com/package/onnxruntime-web"),
             Source(
                 "ONNX Runtime compatibility, operator sets from 7 on",

@@ -1,5 +1,6 @@
 """Promise 3 of the design: training with an auxiliary leaves no trace in what is exported, whatever its structure."""
 
+import hashlib
 import types
 
 import keras
@@ -52,9 +53,29 @@ def shapes_in(path):
 
 
 def operators_in(path):
-    """Returns the operators of a file in the order in which they run; of an ONNX file sorted, for the same reason."""
+    """Returns the operators of a file in the order in which they run.
+
+    Of an ONNX file, for the same reason, each with its attributes and all that it reads, back to the image: sorted.
+    """
     if path.suffix == ".onnx":
-        return sorted(node.op_type for node in onnx.load(path).graph.node)
+        graph = onnx.load(path).graph
+        # Whole numbers are shapes and axes, not weights: their values count.
+        known = {
+            weight.name: (
+                weight.data_type,
+                tuple(weight.dims),
+                onnx.numpy_helper.to_array(weight).tobytes() if weight.data_type == onnx.TensorProto.INT64 else b"",
+            )
+            for weight in graph.initializer
+        }
+        known |= {image.name: image.name for image in graph.input}
+        operators = []
+        for node in graph.node:  # in an order in which everything is there before it is read
+            attributes = sorted(attribute.SerializeToString() for attribute in node.attribute)
+            what = (node.op_type, node.domain, attributes, [known[name] for name in node.input if name])
+            operators.append(hashlib.sha256(repr(what).encode()).hexdigest())
+            known |= {name: (operators[-1], place) for place, name in enumerate(node.output)}
+        return sorted(operators), [known[output.name] for output in graph.output]
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
     codes = [model.OperatorCodes(index).BuiltinCode() for index in range(model.OperatorCodesLength())]
     graph = model.Subgraphs(0)

@@ -82,7 +82,8 @@ class TestProfiles:
         assert {"onnx" if form == "onnx" else "tflite" for form in target.formats} == {target.kind}
         assert set(target.formats) <= set(FORMATS)
         for types in (target.types, target.constant_types, target.input_types, target.output_types):
-            assert (types or set()) <= set(BITS)
+            assert (types or set()) <= {*BITS, "string"}
+        assert target.types or (target.input_types and target.output_types), "no number types are declared"
 
     @pytest.mark.parametrize("name", TFLITE)
     def test_operators_are_those_of_the_schema(self, name):
@@ -199,6 +200,17 @@ class TestChecks:
         file = file_of(Operator("Relu", opset, (0,), (1,)), kind="onnx", opset=opset)
         expected = [] if fits else [Violation("file", f"operator set {opset}, must be 7 to 26")]
         assert check_target(file, "web") == expected
+
+    @pytest.mark.parametrize(
+        ("name", "taken", "refused"), [("cpu", "int16", "float16"), ("web", "float16", "bfloat16")]
+    )
+    def test_types_that_a_program_can_hand_over(self, name, taken, refused):
+        kind, operator = ("onnx", "Relu") if name == "web" else ("tflite", "RELU")
+        for types, count in ((("float32", taken), 0), (("float32", refused), 1), ((refused, "float32"), 1)):
+            file = file_of(Operator(operator, 1, (0,), (1,)), tensors=tensors_of(*types), kind=kind)
+            found = check_target(file, name)
+            assert len(found) == count
+            assert all(one.reason.startswith(f"{refused}, must be bool, ") for one in found)
 
     def test_operators_that_are_not_onnx_own(self):
         file = file_of(Operator("camera:Sharpen", 1, (0,), (1,), is_custom=True), kind="onnx")
