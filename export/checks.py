@@ -6,6 +6,7 @@ from auxzoo.errors import UserError
 
 from ..models.description import Network
 from ..models.names import AUXILIARY_PREFIX
+from .inlining import operations_of
 
 # Of others, such as `Resizing`, `training=True` may be the default, and nothing depends on it.
 _OTHERWISE_IN_TRAINING = (
@@ -46,13 +47,16 @@ def exportable(model):
             raise UserError(
                 f"`model` must have static shapes but for the batch. Received: {tensor.name} {tensor.shape}"
             )
-    for layer in model._flatten_layers(include_self=False):
-        if isinstance(layer, keras.layers.Lambda):
-            raise UserError(f"`model` must not hold a Lambda layer. Received: {layer.name!r}")
-        if type(layer).__module__.split(".")[0] != "keras" and not isinstance(layer, Network):
+    layers = model._flatten_layers(include_self=False)
+    for operation in (*layers, *operations_of(model)):  # of these some are layers, and some, such as `+`, are none
+        if isinstance(operation, keras.layers.Lambda):
+            raise UserError(f"`model` must not hold a Lambda layer. Received: {operation.name!r}")
+        if type(operation).__module__.split(".")[0] != "keras" and not isinstance(operation, Network):
             raise UserError(
-                f"`model` must be made of Keras' own layers. Received: {layer.name!r} of class {type(layer).__name__}"
+                f"`model` must be made of Keras' own layers. Received: {operation.name!r} of class "
+                f"{type(operation).__name__}"
             )
+    for layer in layers:
         foreign = None if isinstance(layer, keras.Model) else _foreign_part_of(layer)
         if foreign is not None:
             raise UserError(

@@ -40,7 +40,9 @@ def fold_batch_normalization(model):
         return type(layer).from_config(config)
 
     def call_layer(layer, *args, **kwargs):
-        return args[0] if layer.name in folded else layer(*args, **kwargs)
+        if layer.name in folded:
+            return args[0] if args else kwargs["inputs"]
+        return layer(*args, **kwargs)
 
     # The name goes into the files: one given by Keras would change with whatever was built before.
     outputs = model.output if len(model.outputs) > 1 else model.outputs[0]
@@ -76,10 +78,10 @@ def _foldable(model):
 
 
 def _readers(model, layer):
-    """Returns the layers of the model that read the layer's output, the model's own output among them as `None`."""
+    """Returns what reads a layer's output: layers, bare operations, and `None` for the model's own output."""
     readers = [
         reader
-        for reader in model.layers
+        for reader in model.operations
         for node in reader._inbound_nodes
         if any(tensor._keras_history.operation is layer for tensor in node.input_tensors)
     ]

@@ -16,18 +16,21 @@ def inline_networks(model):
 
     Returns:
         plain functional `keras.Model` with the same outputs, and copies of all layers under their own names; `model`
-        itself where there is nothing to do. A network stays a layer if it holds what is called like something else.
+        itself where there is nothing to do. A network stays a layer if it holds what is called like something else, or
+        if it is handed anything but one tensor of the very type and shape that it was built for.
 
     Example:
         >>> trunk = keras.applications.MobileNetV2(include_top=False, input_shape=(96, 96, 3))
         >>> image = keras.Input((96, 96, 3))
         >>> flat = inline_networks(keras.Model(image, trunk(image)))
     """
-    names = collections.Counter(operation.name for operation in _operations(model))
+    names = collections.Counter(operation.name for operation in operations_of(model))
     opened = {
         operation: operation._functional if isinstance(operation, keras.Sequential) else operation
-        for operation in _operations(model)
-        if isinstance(operation, keras.Model) and all(names[inner.name] == 1 for inner in _operations(operation))
+        for operation in operations_of(model)
+        if isinstance(operation, keras.Model)
+        and all(names[inner.name] == 1 for inner in operations_of(operation))
+        and all(_takes_as_built(operation, node.input_tensors) for node in operation._inbound_nodes)
     }
     if not opened:
         return model
@@ -55,6 +58,14 @@ def inline_networks(model):
     return flat
 
 
+def _takes_as_built(network, tensors):
+    """Whether a network does nothing to what it is handed before its first layer: it may cast, reshape and reorder."""
+    if len(network.inputs) != 1 or len(tensors) != 1:
+        return False
+    built, handed = network.inputs[0], tensors[0]
+    return built.dtype == handed.dtype and tuple(built.shape[1:]) == tuple(handed.shape[1:])
+
+
 def copy_weights(original, copy):
     """Gives a copied layer, one of several layers too, the weights of the original."""
     if original.weights:
@@ -64,12 +75,12 @@ def copy_weights(original, copy):
             layer.finalize_state()  # it computes with constants made of its weights
 
 
-def _operations(network):
+def operations_of(network):
     """Returns all that a network does, in the networks in it too, each once: layers, and bare operations."""
     found = {}
     for operation in getattr(network, "_functional", network).operations:
         if not isinstance(operation, keras.layers.InputLayer):
             found[operation] = None
             if isinstance(operation, keras.Model):
-                found |= dict.fromkeys(_operations(operation))
+                found |= dict.fromkeys(operations_of(operation))
     return list(found)

@@ -26,6 +26,14 @@ class Sharpen(layers.Layer):
         return inputs * 2.0
 
 
+class Doubled(keras.Operation):
+    def call(self, inputs):
+        return inputs * 2.0
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+
 @pytest.fixture(autouse=True)
 def no_child(monkeypatch):
     """Makes a child process fail at once: no test here may come so far."""
@@ -152,6 +160,14 @@ MODELS = {
     "custom layer": (
         lambda: network_of(lambda x: flat(Sharpen(name="sharp")(x))),
         "`model` must be made of Keras' own layers. Received: 'sharp' of class Sharpen",
+    ),
+    "custom operation": (
+        lambda: network_of(lambda x: flat(Doubled(name="twofold")(x))),
+        "`model` must be made of Keras' own layers. Received: 'twofold' of class Doubled",
+    ),
+    "nested custom operation": (
+        lambda: network_of(lambda x: flat(network_of(Doubled(name="twofold"))(x))),
+        "`model` must be made of Keras' own layers. Received: 'twofold' of class Doubled",
     ),
     "activation of a lambda": (
         lambda: network_of(lambda x: flat(layers.Activation(lambda y: y * 2, name="twice")(x))),

@@ -1,5 +1,7 @@
 """Batch normalisation folded into the convolution before it: equal outputs, and no folding where it would be wrong."""
 
+import operator
+
 import keras
 import numpy as np
 import pytest
@@ -89,12 +91,23 @@ def test_activation_between_is_not_folded_over(make_random):
     check_folding(network_of(body), make_random, left=1)
 
 
-def test_convolution_with_two_readers_is_not_folded(make_random):
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize(
+    "join",
+    [lambda one, two: layers.Add()([one, two]), operator.add, lambda one, two: one + keras.ops.relu(two)],
+    ids=["layer", "bare operation", "of another"],
+)
+def test_convolution_with_two_readers_is_not_folded(make_random, join, is_nested):
     def body(x):
         x = layers.Conv2D(6, 3)(x)
-        return layers.Add()([layers.BatchNormalization()(x), x])
+        return join(layers.BatchNormalization()(x), x)
 
-    check_folding(network_of(body), make_random, left=1)
+    network = network_of(lambda x: network_of(body)(x)) if is_nested else network_of(body)
+    check_folding(network, make_random, left=1)
+
+
+def test_batch_norm_called_by_keyword(make_random):
+    check_folding(network_of(lambda x: layers.BatchNormalization()(inputs=layers.Conv2D(6, 3)(x))), make_random)
 
 
 def test_convolution_with_two_batch_norms_is_not_folded(make_random):
@@ -195,6 +208,28 @@ def of_the_same_names(x):
     return other(one(x))
 
 
+def of_two_inputs(x):
+    one, two = keras.Input((9, 11, 4)), keras.Input((9, 11, 4))
+    return keras.Model([one, two], nest(one) + layers.Conv2D(4, 1)(two))([x, keras.ops.relu(x)])
+
+
+def of_two_outputs(x):
+    inner = keras.Input((9, 11, 4))
+    outputs = keras.Model(inner, {"b": nest(inner), "a": layers.Conv2D(4, 1)(inner)})(x)
+    return outputs["a"] - 2 * outputs["b"]
+
+
+def casting(x):
+    """The inner network takes whole numbers, and is handed others."""
+    inner = keras.Input((9, 11, 4), dtype="int32")
+    return keras.Model(inner, layers.Conv2D(4, 3)(keras.ops.cast(inner, "float32")))(3 * x)
+
+
+def shared(x):
+    convolution = layers.Conv2D(4, 3, padding="same")
+    return network_of(lambda x: layers.BatchNormalization()(convolution(x)))(convolution(x))
+
+
 # What a network is built of -> how many networks stay layers, how many batch-norms stay.
 NESTED = {
     "deep": (lambda x: layers.Conv2D(6, 3)(trunk()(x)), 0, 0),
@@ -210,6 +245,10 @@ NESTED = {
     ),
     "called by keyword": (lambda x: network_of(nest)(inputs=x, training=False), 0, 0),
     "called twice": (called_twice, 0, 2),
+    "of two inputs": (of_two_inputs, 1, 0),
+    "of two outputs": (of_two_outputs, 0, 0),
+    "casting": (casting, 1, 0),
+    "a layer inside and outside": (shared, 0, 1),
     "of the same names": (of_the_same_names, 2, 0),
 }
 
