@@ -81,7 +81,7 @@ def benchmark_files(
                     taken = collected[place, LITERT_BENCHMARK, count]
                     if not any("failed" in one for one in taken):  # it would fail again, and take its time
                         shortened = len(measured["milliseconds"])  # it has no limit of time of its own
-                        before = min(warm_up, shortened)
+                        before = max(1, min(warm_up, shortened))  # the first run must not be timed
                         expected = (shortened + before) * statistics.fmean(measured["milliseconds"]) / 1e3
                         limit = timeout + 2 * expected
                         taken.append(_run_litert_benchmark(paths[place], count, shortened, before, limit))
@@ -207,21 +207,15 @@ def _run_litert_benchmark(path, threads, runs, warm_up, limit):
                 stderr=subprocess.DEVNULL,
                 timeout=limit,
             )
-            latency, process = json.loads(result.read_text())["latency"], json.loads(told.read_text())
         except subprocess.TimeoutExpired:
             return {"failed": f"no result within {limit:g} s"}
+        try:
+            found = json.loads(told.read_text())
+            first, *timed = found["milliseconds"]
+            load = json.loads(result.read_text())["latency"]["init_ms"]
         except (OSError, ValueError, KeyError):
             return {"failed": f"no result, exit code {ended.returncode}"}
-    return {
-        "median_ms": latency["median_ms"],
-        "p95_ms": latency["p95_ms"],
-        "runs": latency["num_runs"],
-        "cold_start_ms": process["ready_ms"] + latency["init_ms"] + latency["warmup_first_ms"],
-        "load_ms": latency["init_ms"],
-        "first_run_ms": latency["warmup_first_ms"],
-        "peak_bytes": process["peak_bytes"],
-        "baseline_bytes": process["baseline_bytes"],
-    }
+    return found | {"milliseconds": timed[warm_up - 1 :], "load_ms": load, "first_run_ms": first}
 
 
 def _summary(runtime, threads, taken, of_first, baseline):
@@ -230,32 +224,20 @@ def _summary(runtime, threads, taken, of_first, baseline):
     for one in taken:
         if "failed" in one:
             return head | {"failed": one["failed"]}
-    if runtime == LITERT_BENCHMARK:
-        medians = [one["median_ms"] for one in taken]
-        figures = {
-            "median_ms": statistics.median(medians),
-            "p95_ms": statistics.median(one["p95_ms"] for one in taken),
-            "runs": sum(one["runs"] for one in taken),
-        }
-        baseline = statistics.median(one["baseline_bytes"] for one in taken)
-    else:
-        medians = [statistics.median(one["milliseconds"]) for one in taken]
-        together = sorted(value for one in taken for value in one["milliseconds"])
-        figures = {
-            "median_ms": statistics.median(together),
-            "p95_ms": float(np.percentile(together, 95)),
-            "runs": len(together),
-        }
+    medians = [statistics.median(one["milliseconds"]) for one in taken]
+    together = sorted(value for one in taken for value in one["milliseconds"])
     first_medians = [statistics.median(one["milliseconds"]) for one in of_first]
     ratio, interval = _ratio(medians, first_medians)
     return {
         **head,
-        **figures,
+        "median_ms": statistics.median(together),
+        "p95_ms": float(np.percentile(together, 95)),
+        "runs": len(together),
         **{
             name: statistics.median(one[name] for one in taken)
             for name in ("cold_start_ms", "load_ms", "first_run_ms", "peak_bytes")
         },
-        "baseline_bytes": baseline,
+        "baseline_bytes": statistics.median(one.get("baseline_bytes", baseline) for one in taken),
         "round_medians_ms": medians,
         "ratio": ratio,
         "ratio_interval": interval,

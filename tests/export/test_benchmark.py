@@ -74,6 +74,7 @@ class TestFigures:
         for one in (one for entry in found["files"] for one in entry["measurements"]):
             assert one["p95_ms"] >= one["median_ms"] > 0
             assert one["ratio_interval"] is None
+            assert one["first_run_ms"] > 0
 
     def test_figures_are_ordered_as_times_and_memory_are(self, result):
         for one in (one for entry in result["files"] for one in entry["measurements"]):
