@@ -9,11 +9,12 @@ from auxzoo import models
 from auxzoo.errors import UserError
 from auxzoo.export.apart import OWN_FILE
 from auxzoo.export.formats import FORMATS
+from auxzoo.export.outputs import outputs_of
 from auxzoo.figures import checked_path, fixed_style, one_line
 from auxzoo.files import temporary_folder, written_aside
 from auxzoo.metric_names import is_error, is_share, main_figures
 from auxzoo.prediction import draw_some, open_predictor
-from auxzoo.training.outputs import fitting_images
+from auxzoo.training.outputs import images_for_tasks
 
 _MARKERS = "osD^vP*X"
 _PICTURES, _DENSE_PICTURES = 24, 6
@@ -35,7 +36,12 @@ def write_export_report(path, network, records, folder, evaluation=None, progres
     with temporary_folder() as temporary:
         sheets = []
         if evaluation is not None and description.tasks:
-            images = fitting_images(network, evaluation, "evaluation")
+            classes = {
+                output.task.name: (network.output[output.key] if output.key else network.outputs[0]).shape[-1]
+                for output in outputs_of(network, None, description)
+                if output.task.kind != "regression"
+            }
+            images = images_for_tasks(description.tasks, classes, evaluation, network.name, "evaluation")
             count = min(_PICTURES if images.is_labelled else _DENSE_PICTURES, images.size)
             for record in records:
                 if "refused" in record:

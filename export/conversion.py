@@ -55,8 +55,8 @@ class Converted:
 
     Attributes:
         refused: `dict` of format name to why it has no file.
-        quantization: what a record tells of the settings of TFLite files that compute in whole numbers, by the type
-            of their activations.
+        quantization: what a record tells of the settings of files that compute in whole numbers: of TFLite files by
+            the type of their activations, of ONNX files as `"onnx"`.
         seconds: `float`, that it took, the child's start included.
         peak_bytes: `int`, the most memory that the child held.
     """
@@ -132,7 +132,14 @@ def main(folder):
         converted = _write_tflite(conversion, tflite_formats, folder)
     onnx_formats = [name for name in conversion.paths if name.startswith("onnx")]
     if onnx_formats:
-        converted.refused.update(_write_onnx(conversion, onnx_formats, folder))
+        # What a search found for TFLite files of as many bits stays float here too.
+        kept = converted.quantization.get("int8", {}).get("keep_float", conversion.quantization.keep_float)
+        converted.refused.update(_write_onnx(conversion, onnx_formats, kept, folder))
+        converted.quantization["onnx"] = {
+            "engine": "onnxruntime",
+            "calibration_method": conversion.onnx.calibration_method,
+            "keep_float": list(kept),
+        }
     converted = dataclasses.replace(converted, peak_bytes=peak_memory())
     (folder / "converted.json").write_text(json.dumps(dataclasses.asdict(converted)))
 
@@ -189,14 +196,14 @@ def _write_tflite(conversion, names, folder):
     return Converted(refused, told)
 
 
-def _write_onnx(conversion, names, folder):
+def _write_onnx(conversion, names, kept, folder):
     """Writes the ONNX files, and returns why there is none where one cannot be made."""
     from .onnx_conversion import onnx_content
     from .onnx_quantization import int8_onnx_content
 
     content, refused = None, {}
     layers = [layer.name for layer in conversion.network._flatten_layers(include_self=False)]
-    settings = (conversion.onnx.calibration_method, conversion.quantization.keep_float, layers)
+    settings = (conversion.onnx.calibration_method, kept, layers)
     for name in names:
         tell_parent(folder, f"converting {name}")
         try:

@@ -182,7 +182,8 @@ def export_files(
         calibration_count: as of `to_tflite`, and so `calibration_method`, `engine` and `keep_float`.
         max_drop: `float`, points of accuracy or mean IoU (of the task that loses most) that files of whole numbers may
             lose against float32. Few and light layers that stay float for it are searched, of int8 and int16 each
-            for itself, on `tuning_count` images of `calibration` that are not calibrated on. `None`: no search.
+            for itself, on `tuning_count` images of `calibration` that are not calibrated on; an int8 ONNX file beside
+            keeps those of int8, and is not searched for. `None`: no search.
         tuning_count: `int`, images for that; a half of the set where it is small.
         source: `str` for the files' metadata, what the network was loaded from.
         licence: as of `to_tflite`, and so `embed_preprocessing`.
@@ -217,8 +218,14 @@ def export_files(
     folder, name = Path(folder), name or model.name
     if folder.exists() and not folder.is_dir():
         raise UserError(f"`folder` must be a folder. Received: `{folder}`, a file")
-    if max_drop is not None and not any(form.startswith("tflite") and FORMATS[form].activations for form in formats):
+    searched = {FORMATS[form].activations for form in formats if form.startswith("tflite")} - {None}
+    if max_drop is not None and not searched:
         raise UserError(f"`max_drop` is of int8 and int16 TFLite files. Received: formats {', '.join(formats)}")
+    if max_drop is not None and "onnx_int8" in formats and "int8" not in searched:
+        raise UserError(
+            "`max_drop` chooses the layers of an int8 ONNX file by a TFLite file with activations of int8. "
+            f"Received: formats {', '.join(formats)}"
+        )
     search = None
     if any(FORMATS[form].needs_calibration for form in formats):
         if not isinstance(calibration, ImageSet):

@@ -95,7 +95,7 @@ def record_of(export, form, path, layouts, converted, reference):
         "processor": processor_name(),
         "metadata": {"layouts": layouts, "weights_sha256": export.metadata.weights_sha256},
         "calibration": export.manifest if FORMATS[form].needs_calibration else None,
-        "quantization": _quantization_of(form, converted, export),
+        "quantization": _quantization_of(form, converted),
         **tensors,
         "operators": model_file.operator_counts(),
         "targets": check_targets(model_file),
@@ -147,18 +147,12 @@ def _versions(engine):
     return {tool: importlib.metadata.version(tool) for tool in tools}
 
 
-def _quantization_of(form, converted, export):
+def _quantization_of(form, converted):
     """Returns what a record tells of how a file that computes in whole numbers was made."""
     activations = FORMATS[form].activations
     if activations is None:
         return None
-    if form.startswith("onnx"):
-        return {
-            "engine": "onnxruntime",
-            "calibration_method": export.onnx.calibration_method,
-            "keep_float": list(export.quantization.keep_float),
-        }
-    return converted.quantization[activations]
+    return converted.quantization["onnx" if form.startswith("onnx") else activations]
 
 
 def images_to_compare(export):

@@ -157,9 +157,25 @@ def run(arguments):
             f"on the tuning images {search['drop']:.2f} points, {search['drop_without']:.2f} without any, "
             f"{search['trials']} file{'s' * (search['trials'] > 1)} tried."
         )
+    if arguments.max_drop is not None and evaluation is not None:
+        _tell_larger_drops(made, arguments.max_drop)
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")
     report.unlink(missing_ok=True)  # an older one would tell of other files, should this be cut off
     write_export_report(report, network, records, folder, evaluation, lambda line: print(f"  {line} ...", flush=True))
     print(f"All of it{'' if evaluation is None else ', with predictions,'} is in {report}")
     return 1 if refused else 0
+
+
+def _tell_larger_drops(records, max_drop):
+    """Tells which files of whole numbers lose more than was asked for: layers are chosen by other images."""
+    from auxzoo.export.trials import drop_of
+
+    for record in records:
+        if record["quantization"] is not None:
+            drop = drop_of({"scores": record["accuracy"]}, {"scores": record["keras_scores"]})
+            if drop > max_drop:
+                print(
+                    f"{record['file']} loses {drop:.2f} points on the {record['accuracy']['images']} images of the "
+                    f"table, more than {max_drop}: its layers were chosen by other images."
+                )

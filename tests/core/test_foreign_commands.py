@@ -117,6 +117,32 @@ class TestExport:
             "100",
         ]
 
+    @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+    def test_an_end_that_is_no_logits(self, command, work, pictures, activation):
+        network = classifier("none")
+        outputs = keras.layers.Activation(activation, name="end")(network.output)
+        keras.Model(network.input, outputs).save("colours.keras")
+        arguments = ["--preprocessing", "tf", "--data", f"folder:{pictures}", "--to", "files"]
+        outcome = command("export", "colours.keras", *arguments, "--formats", "tflite_int8,onnx")
+        assert outcome.code == 0, outcome.error
+        assert "colours_int8.tflite, 12 images" in (work / "files" / "colours.html").read_text("utf-8")
+
+    def test_files_that_lose_more_than_was_asked_for_are_told(self, command, work, pictures, capsys):
+        from auxzoo.commands.export import _tell_larger_drops
+
+        record = {"file": "a.tflite", "quantization": {}, "keras_scores": {"accuracy": 0.9}}
+        of_tasks = {"surface_mean_iou": 0.5, "surface_pixel_accuracy": 0.9, "height_root_mean_squared_error": 3.0}
+        records = [
+            {**record, "accuracy": {"accuracy": 0.88, "images": 10}},
+            {**record, "accuracy": {"accuracy": 0.895, "images": 10}, "file": "b.tflite"},
+            {**record, "accuracy": of_tasks | {"images": 7}, "keras_scores": of_tasks | {"surface_mean_iou": 0.6}},
+            {**record, "accuracy": {"accuracy": 0.1, "images": 10}, "quantization": None},
+        ]
+        _tell_larger_drops(records, 1.0)
+        first, second = capsys.readouterr().out.splitlines()
+        assert first.startswith("a.tflite loses 2.00 points on the 10 images of the table, more than 1.0: ")
+        assert second.startswith("a.tflite loses 10.00 points on the 7 images")
+
     def test_a_target_chooses_formats_and_refuses_what_misses_it(self, command, work, pictures):
         saved_classifier()
         arguments = ("export", "colours.keras", *self.options(pictures), "--target", "edgetpu", "--to", "files")

@@ -339,6 +339,8 @@ class TestArguments:
             export_files(network, tmp_path, ["tflite_int8"], calibration=images, max_drop=max_drop)
         with pytest.raises(UserError, match="`max_drop` is of int8 and int16 TFLite files. Received: formats onnx"):
             export_files(network, tmp_path, ["onnx"], max_drop=max_drop)
+        with pytest.raises(UserError, match="`max_drop` chooses the layers of an int8 ONNX file by a TFLite file with"):
+            export_files(network, tmp_path, ["tflite_int16", "onnx_int8"], max_drop=max_drop)
 
     def test_tuning_images_are_others(self, make_images):
         images = make_images(50)
@@ -424,9 +426,11 @@ class TestWhichLayers:
     def test_search_keeps_the_spoiled_layer_alone(self, make_case, tmp_path):
         network, description, images, evaluation = make_case()
         arguments = {"calibration": images, "evaluation": evaluation, "description": description, "name": "net"}
-        formats = ["tflite_float32", "tflite_int8", "tflite_int8_float_io"]
+        formats = ["tflite_float32", "tflite_int8", "tflite_int8_float_io", "onnx_int8"]
         records = export_files(network, tmp_path, formats, max_drop=3.0, tuning_count=100, **arguments)
-        plain, *searched = records
+        plain, *searched, onnx_file = records
+        assert onnx_file["quantization"]["keep_float"] == ["spoiled"]
+        assert onnx_file["accuracy"]["accuracy"] > 0.94
         assert plain["quantization"] is None
         for record in searched:
             quantization = record["quantization"]
