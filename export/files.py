@@ -193,6 +193,7 @@ def export_files(
         list of records (`dict`), one a format, each written beside its file as `FILE.json`. Where the engine or the
         runtime refuses a network in a format's numbers, or no choice of layers meets `max_drop`, there is no file, and
         the record holds `format`, `file` and `refused`, the reason; the other formats are written.
+        `auxzoo.report.write_export_report` makes a page of them, as the command does.
 
     Raises:
         UserError: if `model` cannot be exported, a format is unknown, calibration is missing or overlaps

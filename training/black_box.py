@@ -19,6 +19,17 @@ from .run_folder import CANDIDATES_FOLDER
 from .run_state import read_progress
 
 
+def halving_rounds(settings, epochs):
+    """Returns `(structures, epochs of each)` of every round of `search_by_halving`.
+
+    Args:
+        settings: `SearchSettings`.
+        epochs: of the recipe.
+    """
+    counts = [max(1, settings.candidates // 2**place) for place in range(settings.rounds)]
+    return [(count, max(1, epochs // 2 ** (settings.rounds - place))) for place, count in enumerate(counts)]
+
+
 def search_by_halving(case, folder, progress):
     """Random structures; the better half of every round is trained twice as long in the next (arXiv:1502.07943).
 
@@ -36,13 +47,13 @@ def search_by_halving(case, folder, progress):
     settings = case.recipe.search
     generator = random.Random(case.recipe.seed)
     structures = [_affordable(case, generator, progress) for _ in range(settings.candidates)]
-    for place in range(settings.rounds):
-        epochs = max(1, case.recipe.epochs // 2 ** (settings.rounds - place))
-        progress(f"Round {place + 1} of {settings.rounds}: {len(structures)} structures, {epochs} epochs each")
+    for place, (count, epochs) in enumerate(halving_rounds(settings, case.recipe.epochs), 1):
+        structures = structures[:count]
+        progress(f"Round {place} of {settings.rounds}: {count} structures, {epochs} epochs each")
         scores = [scorer.score(structure, epochs) for structure in structures]
         _check_one_converged(scores)
         ranked = sorted(range(len(structures)), key=lambda index: -scores[index])
-        structures = [structures[index] for index in ranked[: max(1, len(structures) // 2)]]
+        structures = [structures[index] for index in ranked]
     return structures[0], scorer.found, scorer.cost
 
 
@@ -50,19 +61,20 @@ def search_by_evolution(case, folder, progress):
     """The best of three members of a population gets a child with one change; the oldest dies (arXiv:1802.01548).
 
     The arguments and the result are those of `search_by_halving`; every structure is trained as long as in its first
-    round.
+    round, and as many are as fit into all steps of it.
     """
     scorer = _Scorer(case, folder, progress)
     settings = case.recipe.search
     generator = random.Random(case.recipe.seed)
-    epochs = max(1, case.recipe.epochs // 2**settings.rounds)
+    rounds = halving_rounds(settings, case.recipe.epochs)
+    epochs = rounds[0][1]
     population = []
     for _ in range(settings.candidates):
         structure = _affordable(case, generator, progress)
         population.append((scorer.score(structure, epochs), structure))
     _check_one_converged([score for score, _ in population])
     everyone = list(population)
-    children = settings.candidates * (settings.rounds - 1)
+    children = sum(count * each for count, each in rounds) // epochs - settings.candidates
     for child in range(children):
         progress(f"Child {child + 1} of {children}")
         parents = generator.sample(population, min(3, len(population)))

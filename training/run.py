@@ -58,9 +58,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     keras.utils.set_random_seed(recipe.seed)
     train_images, validation_images, test_images = open_data(recipe)
     compact = build_compact(recipe, train_images.tasks)
-    # The recipe that goes out has the name of the file alone.
-    pretrained = recipe.network.arguments.get("weights")
-    pretrained_sha256 = None if pretrained in (None, "imagenet") else sha256(Path(pretrained).expanduser())
+    pretrained_sha256 = pretrained_checksum(recipe)
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
     augmentation = Augmentation(**recipe.data.augmentation)
@@ -172,6 +170,12 @@ def open_data(recipe):
 def _check_count(name, count, largest):
     if count > largest:
         raise UserError(f"`data.{name}` must be at most {largest}, of the images there are. Received: {name}={count}")
+
+
+def pretrained_checksum(recipe):
+    """Returns the SHA-256 of a recipe's file of pretrained weights, or `None`: what goes out has its name alone."""
+    pretrained = recipe.network.arguments.get("weights")
+    return None if pretrained in (None, "imagenet") else sha256(Path(pretrained).expanduser())
 
 
 def build_compact(recipe, tasks=None):

@@ -19,6 +19,7 @@ from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer
 from .loop import RUN_STATE_FILE, run_trainer
 from .perturbation import KeptRounds, Perturbation, choose_links, links_to_measure, number_of_trainings
+from .run import pretrained_checksum
 from .run_folder import (
     GATES_PICTURE,
     METRICS_FILE,
@@ -64,7 +65,8 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
     """
     apply_compute(recipe.compute)
     folder = Path(folder or numbered_folder("runs", f"{recipe.name}_search"))
-    case = SearchCase(recipe, folder / STEP_COSTS_FILE)
+    starts_anew = overwrite and (folder / METRICS_FILE).exists()
+    case = SearchCase(recipe, folder / STEP_COSTS_FILE, continues=not starts_anew)
     with hold_folder(folder):
         claim_folder(folder, recipe, overwrite, kind="search")
         case.keep_step_costs()
@@ -79,6 +81,7 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
             "recipe": recipe.record(),
             "space": case.space.to_dict(),
             "data": {name: images.manifest() for name, images in (("train", case.train), ("gates", case.gates))},
+            "pretrained_sha256": pretrained_checksum(recipe),
             "found": found,
             "cost": cost,
             "links": sum(len(node.links) for node in structure.nodes),

@@ -11,10 +11,11 @@ from auxzoo.data import Augmentation
 from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
+from auxzoo.machine import processor_name
 
 from .. import models
 from .outputs import fitting_images
-from .run import build_compact, open_data
+from .run import build_compact, open_data, pretrained_checksum
 from .step_cost import StepShares, seconds_of_parts, seconds_per_step
 
 
@@ -24,7 +25,8 @@ class SearchCase:
     Args:
         recipe: `SearchRecipe`.
         step_costs_file: `Path` of the step times measured so far: a search that was killed goes on with them, since
-            times measured anew would lead it elsewhere.
+            times measured anew would lead it elsewhere. Those of another recipe or processor are not used.
+        continues: whether the search may be one that was killed.
 
     Attributes:
         recipe: the same.
@@ -38,12 +40,13 @@ class SearchCase:
         UserError: if the recipe or its data are not right, or no structure of the space meets the budget.
     """
 
-    def __init__(self, recipe, step_costs_file):
+    def __init__(self, recipe, step_costs_file, continues=True):
         settings = recipe.search
         self.recipe = recipe
         self._step_costs_file, self._is_claimed = step_costs_file, False
-        kept = read_json(step_costs_file) if step_costs_file.exists() else {}
-        self._step_costs = kept["costs"] if kept.get("recipe") == recipe.record() else {}
+        self._costs_of = {"recipe": recipe.record(), "processor": processor_name()}
+        kept = read_json(step_costs_file) if continues and step_costs_file.exists() else {}
+        self._step_costs = kept["costs"] if {key: kept.get(key) for key in self._costs_of} == self._costs_of else {}
         # A search does not time both ways, as `fit` does where a recipe says `auto`.
         self.compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
         data = recipe.data.model_copy(update={"test_split": None})  # the test images are not for choosing
@@ -126,13 +129,16 @@ class SearchCase:
 
     @functools.cached_property
     def checksums(self):
-        """Of the images that weights are trained on, and of those that gates and structures are judged by."""
-        return {"train": self.train.manifest()["sha256"], "gates": self.gates.manifest()["sha256"]}
+        """Of the images that weights are trained on, of those that gates and structures are judged by, and of the file
+        of pretrained weights, if there is one."""
+        checksums = {"train": self.train.manifest()["sha256"], "gates": self.gates.manifest()["sha256"]}
+        pretrained = pretrained_checksum(self.recipe)
+        return checksums if pretrained is None else {**checksums, "pretrained": pretrained}
 
     def keep_step_costs(self):
         """Writes what was measured so far, and from now on whatever is measured; the folder must be claimed."""
         self._is_claimed = True
-        write_json(self._step_costs_file, {"recipe": self.recipe.record(), "costs": self._step_costs})
+        write_json(self._step_costs_file, {**self._costs_of, "costs": self._step_costs})
 
     def _remembered(self, key, measured):
         if key not in self._step_costs:

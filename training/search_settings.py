@@ -49,7 +49,8 @@ class SearchSettings(Settings):
     """Fraction of the steps in which the gates are fixed: links open but for `drop`, operations drawn equally often."""
 
     every: int = pydantic.Field(8, ge=1)
-    """The gates move in every so manieth step."""
+    """The gates move in every so manieth step, by what one step of plain gradient descent at the current rate would
+    make of the weights, whatever their optimiser."""
 
     gate_learning_rate: float = pydantic.Field(0.02, gt=0)
     """Of Adam, which moves the gates."""
@@ -75,8 +76,8 @@ class SearchSettings(Settings):
 
     rounds: int = pydantic.Field(3, ge=1)
     """Of `halving`: rounds; each keeps the better half and trains it twice as long, the last half as long as the
-    recipe. Of `evolution`: generations as large as the population, the first among them, each structure trained as
-    long as in `halving`'s first round: both train for as many steps."""
+    recipe. `evolution` trains every structure as long as `halving`'s first round, and as many as fit into all of its
+    steps: at 6 candidates and 3 rounds twice those of a training."""
 
 
 class SearchRecipe(Recipe):

@@ -93,15 +93,11 @@ def recipe_targets(recipe, name, description):
     from auxzoo.models import zoo
     from auxzoo.training.recipe import read_recipe
 
+    if recipe is None and description.tasks and name is not None and not name.endswith(".keras"):
+        folder = Path(name) if Path(name).is_dir() else zoo.entry_folder(name)
+        recipe = folder / "recipe.yaml" if (folder / "recipe.yaml").exists() else None
     if recipe is None and description.tasks and not description.is_classifier:
-        folder = None
-        if name is not None and not name.endswith(".keras"):
-            folder = Path(name) if Path(name).is_dir() else zoo.entry_folder(name)
-        recipe = folder / "recipe.yaml" if folder is not None else None
-        if recipe is None or not recipe.exists():
-            raise UserError(
-                f"`--recipe` must name one whose data have the truth for {description.kinds}. Received: none"
-            )
+        raise UserError(f"`--recipe` must name one whose data have the truth for {description.kinds}. Received: none")
     return None if recipe is None else read_recipe(recipe).data.all_targets
 
 

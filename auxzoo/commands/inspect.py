@@ -1,5 +1,6 @@
 """`auxzoo inspect FILE...`."""
 
+import math
 import textwrap
 
 from auxzoo.commands.common import make_table, print_table
@@ -34,7 +35,7 @@ def run(arguments):
     found = [inspect_file(path) for path in arguments.files]  # a broken one is told before anything is printed
     fits = [_print_file(one, arguments) for one in found]
     if arguments.json:
-        write_json(arguments.json, found)
+        write_json(arguments.json, _finite(found))
     return 0 if all(fits) else 1
 
 
@@ -159,6 +160,15 @@ def _memory(found):
     if memory["unknown"]:
         sentences.append(f"Not counted, of unknown size: {memory['unknown']} tensors.")
     return _wrapped(" ".join(sentences))
+
+
+def _finite(value):
+    """Returns a value of a JSON file with `None` for numbers that JSON does not have: files may hold any."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(text):

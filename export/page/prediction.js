@@ -117,7 +117,7 @@ function regression(task, tensor, picture, facts, node) {
 
 /** Returns the class of every pixel that is shown. */
 function classesOf(tensor, picture, facts) {
-  if (tensor.type.startsWith("int")) return nearestClasses(tensor, picture, facts); // a file that gives classes
+  if (tensor.dims.length === 3) return nearestClasses(tensor, picture, facts); // a file that gives classes
   const { values, height, width } = atSizeShown(tensor, picture, facts);
   const count = values.length / (height * width);
   const classes = new Uint16Array(height * width);

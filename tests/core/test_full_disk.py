@@ -85,6 +85,17 @@ def test_a_file_that_a_full_disk_does_not_take(command, made, full_disk, monkeyp
     assert contents(full_disk) == before
 
 
+def test_a_layer_report_that_a_full_disk_does_not_take(command, made, full_disk, monkeypatch):
+    monkeypatch.chdir(made)
+    before = contents(full_disk)
+    arguments = ("--data", "sample", "--count", "2", "--calibration-count", "100")
+    outcome = command("quantization-report", "net.keras", *arguments, "--to", str(full_disk / "out"))
+    assert outcome.code == 2, outcome
+    assert FULL in outcome.error
+    assert f"{full_disk / 'out'}" in outcome.error
+    assert contents(full_disk) == before
+
+
 @pytest.mark.parametrize("arguments", [[*EXPORT, "out"], ["quantization-report", "net.keras", "--to", "out"]])
 def test_a_full_disk_of_temporary_files(command, made, full_disk, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)

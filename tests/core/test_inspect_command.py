@@ -1,5 +1,6 @@
 """`auxzoo inspect`: what it prints of files, ours and others, what it writes, and its exit codes."""
 
+import json
 import time
 
 import keras
@@ -12,6 +13,7 @@ from auxzoo.export import TARGETS
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.folding import fold_batch_normalization
 from auxzoo.export.formats import FORMATS
+from auxzoo.export.inspection import inspect_file
 from auxzoo.export.outputs import outputs_of
 from auxzoo.files import read_json, sha256
 
@@ -101,6 +103,19 @@ def test_json_has_all_of_it(command, files, tmp_path):
     kernels = [tensor for tensor in found[0]["tensors"] if tensor["is_constant"] and tensor["shape"] == [4, 3, 3, 3]]
     assert len(kernels) == 1
     assert found[1]["targets"]["edgetpu"] == []
+
+
+def test_json_of_a_file_whose_numbers_json_does_not_have(command, files, tmp_path):
+    """The scale of the image in the file is no number."""
+    content = files["tflite_int8"].read_bytes()
+    (scale,) = (tensor["scale"] for tensor in inspect_file(files["tflite_int8"])["inputs"])
+    spoiled = content.replace(np.float32(scale).tobytes(), np.float32("nan").tobytes())
+    (tmp_path / "nan.tflite").write_bytes(spoiled)
+    outcome = command("inspect", tmp_path / "nan.tflite", "--json", tmp_path / "nan.json")
+    assert outcome.code == 0, outcome
+    text = (tmp_path / "nan.json").read_text()
+    (found,) = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert found["inputs"][0]["scale"] is None
 
 
 def test_foreign_file(command, foreign):

@@ -18,7 +18,10 @@ from auxzoo.export import export_files, open_file
 from auxzoo.models.names import AUXILIARY_PREFIX
 
 pytestmark = pytest.mark.usefixtures("shallow_networks")
-FORMATS = ["tflite_float32", "tflite_int8", "tflite_int16", "onnx"]
+FORMATS = [
+    *("tflite_float32", "tflite_float16", "tflite_dynamic", "tflite_int8", "tflite_int16"),
+    *("onnx", "onnx_int8"),
+]
 # With a low momentum the statistics fit after three steps; else activations are all but zero, and int8 cannot tell.
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
 BRIGHTNESS = auxzoo.Task("brightness", "regression", scale=50.0)
@@ -53,7 +56,7 @@ def shapes_in(path):
 
 
 def operators_in(path):
-    """Returns the operators of a file in the order in which they run.
+    """Returns the operators of a file in the order in which they run, each with what it reads, gives and is set to.
 
     Of an ONNX file, for the same reason, each with its attributes and all that it reads, back to the image: sorted.
     """
@@ -78,8 +81,15 @@ def operators_in(path):
         return sorted(operators), [known[output.name] for output in graph.output]
     model = schema.Model.GetRootAs(path.read_bytes(), 0)
     codes = [model.OperatorCodes(index).BuiltinCode() for index in range(model.OperatorCodesLength())]
-    graph = model.Subgraphs(0)
-    return [codes[graph.Operators(index).OpcodeIndex()] for index in range(graph.OperatorsLength())]
+    return [
+        (
+            codes[operator.opcodeIndex],
+            list(operator.inputs),
+            list(operator.outputs),
+            operator.builtinOptions and vars(operator.builtinOptions),
+        )
+        for operator in schema.SubGraphT.InitFromObj(model.Subgraphs(0)).operators
+    ]
 
 
 def size_without_names(path):
@@ -125,7 +135,7 @@ def plain(request, shallow_networks, tmp_path_factory, make_images, make_picture
     return case
 
 
-# Every example trains, and converts to three formats; looking for a smaller one that fails would take an hour.
+# Every example trains, and converts to several formats; looking for a smaller one that fails would take an hour.
 PROPERTY = settings(
     derandomize=True,
     deadline=None,
@@ -158,5 +168,6 @@ def test_an_auxiliary_leaves_no_trace_in_the_files(plain, random_structures, tmp
         shapes = [[output["shape"] for output in one.get("outputs") or [one["output"]]] for one in tensors]
         assert shapes[0] == shapes[1], name
         assert shapes_in(path) == shapes_in(other), name
-        assert size_without_names(path) == size_without_names(other), name
+        if name != "net_int8.onnx":  # its quantiser writes whole numbers at the length that each has
+            assert size_without_names(path) == size_without_names(other), name
         assert path.read_bytes() != other.read_bytes(), "both hold the same weights: nothing was compared"

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import models
-from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, SearchSpace, Structure
+from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, Relaxation, SearchSpace, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS
-from auxzoo.files import read_json
+from auxzoo.files import read_json, write_json
+from auxzoo.machine import processor_name
 from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box, search_case, step_cost
 from auxzoo.training import search as search_module
 from auxzoo.training.black_box import mutate
@@ -69,14 +70,19 @@ class StopAt(keras.callbacks.Callback):
 
 
 class SetGate(keras.callbacks.Callback):
-    """Puts a value into the first gate once an epoch has begun."""
+    """Makes the first gate NaN once an epoch has begun."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        next(layer for layer in self.model.network.layers if isinstance(layer, LinkGate)).logit.assign(float("nan"))
+        if epoch == self.epoch:
+            next(layer for layer in self.model.network.layers if isinstance(layer, LinkGate)).logit.assign(float("nan"))
 
 
 class TestLoop:
-    WARM_UP, TOTAL, EVERY = 2, 8, 3
+    WARM_UP, TOTAL, EVERY = 2, 7, 3  # the gates move in the last step
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -152,7 +158,7 @@ class TestLoop:
         expected = momentum * before + (1 - momentum) * tf.reduce_mean(convolved, [0, 1, 2])
         np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-6)
 
-    def test_the_budget_pulls_links_down_and_zero_one_pushes_off_the_middle(self, steps):
+    def test_the_budget_pulls_links_down(self, steps):
         gates = steps.trainer.gates
         before = [gate.logit.numpy() for gate in gates.links]
         for gate, logit in zip(gates.links, (1.0, -1.0), strict=True):
@@ -167,6 +173,22 @@ class TestLoop:
         assert min(float(one) for one in tape.gradient(penalty, [gate.logit.value for gate in gates.links])) > 0
         for gate, logit in zip(gates.links, before, strict=True):
             gate.logit.assign(logit)
+
+    def test_zero_one_pushes_sigmoid_gates_off_the_middle(self):
+        compact = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+        relaxation = Relaxation("sigmoid", False)
+        space = SearchSpace.default(compact, taps=["stem", "stage1"], operations=["identity"], relaxation=relaxation)
+        options = SearchSettings(links=2, relaxation="sigmoid", budget_weight=0, zero_one_weight=3)
+        gates = Gates(auxzoo.attach(compact, space), options)
+        logits = (0.5, -0.5)
+        for gate, logit in zip(gates.links, logits, strict=True):
+            gate.logit.assign(logit)
+        with tf.GradientTape() as tape:
+            penalty = gates.penalty()
+        probabilities = [1 / (1 + np.exp(-logit)) for logit in logits]
+        assert float(penalty) == pytest.approx(-3 * sum((one - 0.5) ** 2 for one in probabilities), abs=1e-6)
+        up, down = tape.gradient(penalty, [gate.logit.value for gate in gates.links])
+        assert float(up) < 0 < float(down), "descending, the larger grows and the smaller falls"
 
 
 @pytest.mark.slow
@@ -276,11 +298,49 @@ class TestGradientSearch:
         assert Structure.read(folder / "structure.json") == Structure.read(found / "structure.json")
         assert read_json(folder / "metrics.json")["auxiliary"] is True
 
-    def test_nan_in_a_gate_stops_it_and_it_can_be_continued(self, make_recipe, tmp_path):
+    @pytest.mark.parametrize("epoch", [0, 2])
+    def test_nan_in_a_gate_stops_it_and_it_can_be_continued(self, found, make_recipe, tmp_path, untimed, epoch):
         with pytest.raises(TrainingDiverged, match=r"The loss became nan|_gate/logit. became NaN"):
-            run_search(make_recipe("search.warm_up=0"), tmp_path / "nan", callbacks=[SetGate()])
+            run_search(make_recipe(), tmp_path / "nan", callbacks=[SetGate(epoch)])
         assert not (tmp_path / "nan" / "structure.json").exists()
-        assert not (tmp_path / "nan" / "run_state.npz").exists(), "no state with NaN is saved"
+        assert (tmp_path / "nan" / "run_state.npz").exists() == (epoch > 0), "no state with NaN is saved"
+        run_search(make_recipe(), tmp_path / "nan")
+        one, other = (Structure.read(folder / "structure.json") for folder in (found, tmp_path / "nan"))
+        assert one == other
+        assert one.provenance["found"] == other.provenance["found"]
+
+    @pytest.mark.parametrize("relaxation", ["sigmoid", "hard_concrete"])
+    def test_other_gates_find_a_structure_too(self, make_recipe, tmp_path, untimed, relaxation):
+        settings = (f"search.relaxation={relaxation}", "search.straight_through=true", "epochs=2", "search.links=2")
+        folder = run_search(make_recipe(*settings), tmp_path / "other")
+        structure = Structure.read(folder / "structure.json")
+        assert sum(len(node.links) for node in structure.nodes) == 2
+        history = structure.provenance["found"]["gate_history"]
+        assert any(first != last for name, (first, last) in history.items() if name.startswith("link "))
+
+    def test_overwriting_a_finished_search_times_its_steps_anew(self, found, recipe, tmp_path, monkeypatch):
+        folder = shutil.copytree(found, tmp_path / "found")
+        kept = read_json(folder / "step_costs.json")
+        assert kept["processor"] == processor_name()
+        assert list(SearchCase(recipe, folder / "step_costs.json")._step_costs) == list(kept["costs"])
+        assert SearchCase(recipe, folder / "step_costs.json", continues=False)._step_costs == {}
+        started = []
+
+        def begin(recipe, file, continues):
+            started.append(continues)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(search_module, "SearchCase", begin)
+        for overwrite in (True, False):
+            with pytest.raises(KeyboardInterrupt):
+                run_search(recipe, folder, overwrite=overwrite)
+        (folder / "metrics.json").unlink()  # one that was killed goes on
+        with pytest.raises(KeyboardInterrupt):
+            run_search(recipe, folder, overwrite=True)
+        assert started == [False, True, True]
+        write_json(folder / "step_costs.json", kept | {"processor": "another"})
+        monkeypatch.undo()
+        assert SearchCase(recipe, folder / "step_costs.json")._step_costs == {}
 
 
 class TestPerturbation:
@@ -557,6 +617,12 @@ class TestBlackBox:
         assert Structure.from_dict(best["structure"]) == structure
         assert structure.provenance["cost"]["steps"] == sum(2 * record["epochs"] for record in records)
         assert sum(len(node.links) for node in structure.nodes) == recipe.search.links
+
+    @pytest.mark.parametrize("epochs", [8, 60, 120])
+    def test_it_takes_the_steps_of_two_trainings(self, epochs):
+        rounds = black_box.halving_rounds(SearchSettings(), epochs)
+        assert [count for count, _ in rounds] == [6, 3, 1]
+        assert sum(count * each for count, each in rounds) <= 2 * epochs
 
     @pytest.mark.parametrize("method", ["halving", "evolution"])
     def test_where_every_training_fails_there_is_nothing_to_find(self, make_recipe, tmp_path, method, monkeypatch):
