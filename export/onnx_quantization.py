@@ -61,6 +61,7 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
     )
     model = onnx.load(quantized)
     _keep_weights(model.graph, kept)
+    _part_constants(model.graph)
     drop_unused_domains(model)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, properties)
@@ -107,6 +108,32 @@ def _keep_weights(graph, names):
             clip = helper.make_node("Clip", [source, *ends], [clipped[source]], name=clipped[source])
             graph.node.insert(list(graph.node).index(node), clip)
         node.input[0] = clipped[source]
+
+
+def _part_constants(graph):
+    """Gives each node a constant of its own where several read a dequantised one, such as the 3 of hard swishes.
+
+    Sessions with `x64quantprecision`, which processors without VNNI need, replace each and fail at the second.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes, readers = list(graph.node), {}
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            readers.setdefault(name, []).append((node, place))
+    del graph.node[:]
+    for node in nodes:
+        graph.node.append(node)
+        if node.op_type != "DequantizeLinear" or node.input[0] not in constants:
+            continue
+        for number, (reader, place) in enumerate(readers.get(node.output[0], ())[1:], 2):
+            copy = graph.node.add()
+            copy.CopyFrom(node)
+            copy.output[0], copy.name = f"{node.output[0]}_{number}", f"{node.name}_{number}"
+            for index, name in enumerate(node.input):  # scale and zero point, too
+                constant = graph.initializer.add()
+                constant.CopyFrom(constants[name])
+                constant.name = copy.input[index] = f"{name}_{number}"
+            reader.input[place] = copy.output[0]
 
 
 def _images_reader(images):

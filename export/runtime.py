@@ -129,18 +129,13 @@ class ONNXFile:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = threads
         options.log_severity_level = 4  # errors are raised; printed as well they would be told twice
-        # Else processors with AVX2 and without VNNI add int8 products in 16 bits, which run over: no phone does.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         # Weights may lie in other files beside it, which what is read as bytes has no place for.
         folder = str(path.resolve().parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
         self._content = path.read_bytes()
         self.path = path
         with _readable(path):
-            # The fallback tries the same provider again, and prints.
-            self._session = onnxruntime.InferenceSession(
-                self._content, options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+            self._session = _open_session(self._content, options)
         inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not self._outputs:
             raise UserError(f"`{path}` must have one input, and an output. Received: {len(inputs)} inputs")
@@ -212,6 +207,26 @@ def _one_or_all(results):
 
 def _output_or_outputs(outputs):
     return {"outputs": outputs} if len(outputs) > 1 else {"output": outputs[0]}
+
+
+def _open_session(content, options):
+    """Returns onnxruntime's session, in which int8 products are added as everywhere but on some processors."""
+    import onnxruntime
+
+    def opened():
+        # The fallback tries the same provider again, and prints.
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+
+    # Else processors with AVX2 and without VNNI add int8 products in 16 bits, which run over: no phone does.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return opened()
+    except Exception as error:  # they have no common class of their own
+        # What it does to a constant that several nodes read, as in files of other quantisers (onnxruntime 1.32).
+        if "Attempt to replace the existing tensor" not in str(error):
+            raise
+    options.add_session_config_entry("session.x64quantprecision", "0")
+    return opened()
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ import auxzoo
 from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.commands import train as train_command
-from auxzoo.commands.common import make_table, print_table, tell_other_classes
+from auxzoo.commands.common import make_table, print_table, recipe_targets, tell_other_classes
 from auxzoo.export import FORMATS, TARGETS
 from auxzoo.files import read_json, sha256, write_json
 from auxzoo.models import zoo
+from auxzoo.training.recipe_file import read_settings
 
 NAME = "mobilenet_v2_050_cifar10"  # the entry on the tests' shelf
 WIDTH = 100  # columns of a table in a pipe
@@ -42,6 +43,20 @@ def exported(command, pictures, finished_runs, tmp_path_factory):
     formats = "tflite_float32,onnx"
     arguments = ["--data", f"folder:{pictures}", "--to", folder, "--formats", formats]
     return folder, command("export", finished_runs["auxiliary"], *arguments)
+
+
+def test_where_the_truth_of_a_classifier_is_stands_in_its_folder(recipe_file, tmp_path):
+    """A set of data may call its classes anything."""
+    description = models.Description((), models.Preprocessing(8, 8), (auxzoo.Task("species", "classification"),))
+    assert recipe_targets(None, str(tmp_path), description) is None, "no recipe, and nothing to tell"
+    settings = read_settings(recipe_file)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
+    assert recipe_targets(None, str(tmp_path), description) is None, "one class an image"
+    settings["data"] |= {"source": "tfds:birds", "targets": {"species": {"kind": "classification", "feature": "bird"}}}
+    settings["network"] = {"architecture": "ResNet18", "arguments": {"input_shape": [8, 8, 3]}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
+    (target,) = recipe_targets(None, str(tmp_path), description)
+    assert (target.task.name, target.feature) == ("species", "bird")
 
 
 def assert_refused(outcome, *parts):

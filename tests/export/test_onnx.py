@@ -8,12 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from keras import layers
 
 from auxzoo import models
 from auxzoo.errors import UserError
-from auxzoo.export import OnnxOptions, export_files, open_file, to_onnx
+from auxzoo.export import OnnxOptions, export_files, onnx_quantization, open_file, to_onnx
 from auxzoo.export.apart import FileApart
 from auxzoo.export.conversion import Conversion, convert
 from auxzoo.export.folding import fold_batch_normalization
@@ -174,6 +175,45 @@ class TestKinds:
             assert image.op_type == weight.op_type == "DequantizeLinear"
             assert list(scales[weight.input[1]].dims) == list(scales[weight.input[0]].dims)[:1]
             assert scales[weight.input[0]].data_type == onnx.TensorProto.INT8
+
+
+@pytest.mark.slow
+def test_constants_that_several_nodes_read_open_where_products_are_added_precisely(tmp_path, monkeypatch):
+    """onnxruntime with `x64quantprecision` takes no constant twice: ours are each node's own, and others' open too."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 1)(inputs)
+    for _ in range(3):
+        x = layers.Conv2D(4, 1)(x * layers.ReLU(6.0)(x + 3.0) * (1.0 / 6.0))  # hard swish, of the same constants
+    network = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    images = np.random.default_rng(0).uniform(-1, 1, (20, 8, 8, 3)).astype("float32")
+    content = onnx_content(network, outputs_of(network), OnnxOptions())
+    made = {}
+    for name in ("shared", "own"):
+        if name == "shared":
+            monkeypatch.setattr(onnx_quantization, "_part_constants", lambda graph: None)
+        folder = tmp_path / name
+        folder.mkdir()
+        made[name] = onnx_quantization.int8_onnx_content(content, images, folder)
+        (folder / "net.onnx").write_bytes(made[name])
+        monkeypatch.undo()
+        received = predicted(folder / "net.onnx", images)["logits"]
+        expected = network(images).numpy()
+        assert np.abs(received - expected).mean() < 0.1 * expected.std()
+
+    def readers(content):
+        """Returns how many nodes read each constant that is dequantised."""
+        graph = onnx.load_model_from_string(content).graph
+        constants = {tensor.name for tensor in graph.initializer}
+        names = [
+            node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants
+        ]
+        return [sum(name in node.input for node in graph.node) for name in names]
+
+    assert set(readers(made["own"])) == {1}
+    assert max(readers(made["shared"])) == 3, "the network has nothing to part"
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    onnxruntime.InferenceSession(made["own"], options, providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="module")
