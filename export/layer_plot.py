@@ -49,5 +49,6 @@ def draw_layers(report, path):
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
         saved.axvline(0, color="black", linewidth=0.8)
-        figure.suptitle(f"{title}\nerror of the outputs, % of their standard deviation", fontsize=11)
+        also = f"; right: accuracy or mean IoU on {report['images']['count']} images" if told else ""
+        figure.suptitle(f"{title}\nerror of the outputs, % of their standard deviation{also}", fontsize=11)
         save_figure(figure, path, resolution=120)
