@@ -96,9 +96,8 @@ def _ratio_text(one):
 def _start_table(result, names):
     table = make_table(
         "Cold start and memory of a fresh process",
-        *("file", "runtime", "threads>", "start to result ms>", "load ms>", "first run ms>"),
-        *("peak MB>", "without file MB>"),
-        caption="Without file: the interpreter, numpy and the runtime imported, nothing opened.",
+        *("file", "runtime, threads", "start to result ms>", "load ms>", "first run ms>", "peak MB>", "bare MB>"),
+        caption="Bare: the interpreter, numpy and the runtime imported, nothing opened.",
     )
     for name, entry in zip(names, result["files"], strict=True):
         for one in entry["measurements"]:
@@ -106,7 +105,7 @@ def _start_table(result, names):
                 milliseconds = (one["cold_start_ms"], one["load_ms"], one["first_run_ms"])
                 megabytes = (one["peak_bytes"] / 1e6, one["baseline_bytes"] / 1e6)
                 figures = [f"{value:,.1f}" for value in (*milliseconds, *megabytes)]
-                table.add_row(name, one["runtime"], str(one["threads"]), *figures)
+                table.add_row(name, f"{one['runtime']}, {one['threads']}", *figures)
     return table
 
 
