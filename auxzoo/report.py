@@ -9,7 +9,6 @@ from auxzoo import models
 from auxzoo.errors import UserError
 from auxzoo.export.apart import OWN_FILE
 from auxzoo.export.formats import FORMATS
-from auxzoo.export.outputs import outputs_of
 from auxzoo.figures import checked_path, fixed_style, one_line
 from auxzoo.files import temporary_folder, written_aside
 from auxzoo.metric_names import is_error, is_share, main_figures
@@ -29,6 +28,13 @@ def write_export_report(path, network, records, folder, evaluation=None, progres
         folder: `Path` where the files lie.
         evaluation: `ImageSet` that the images are of, or `None`: no predictions.
         progress: called with a line of text before each file, or `None`.
+
+    Raises:
+        UserError: as of `write_report`; or if the images lack the truth of a task, or a file cannot be run.
+
+    Example:
+        >>> records = auxzoo.export.export_files(compact, "out", calibration=train, evaluation=test, name="flowers")
+        >>> write_export_report("out/flowers.html", compact, records, Path("out"), test)
     """
     description = models.describe(network)
     size = "×".join(map(str, network.input_shape[1:3]))
@@ -36,11 +42,7 @@ def write_export_report(path, network, records, folder, evaluation=None, progres
     with temporary_folder() as temporary:
         sheets = []
         if evaluation is not None and description.tasks:
-            classes = {
-                output.task.name: (network.output[output.key] if output.key else network.outputs[0]).shape[-1]
-                for output in outputs_of(network, None, description)
-                if output.task.kind != "regression"
-            }
+            classes = {task.name: len(task.labels) for task in description.tasks if task.labels}
             images = images_for_tasks(description.tasks, classes, evaluation, network.name, "evaluation")
             count = min(_PICTURES if images.is_labelled else _DENSE_PICTURES, images.size)
             for record in records:

@@ -93,6 +93,12 @@ def build(name, size, images, seed=0):
     return network, preprocessing
 
 
+def made():
+    """Returns when, and with what, a line of the results is made."""
+    tools = {tool: importlib.metadata.version(tool) for tool in TOOLS}
+    return {"date": datetime.date.today().isoformat(), "tools": tools}
+
+
 def measure(name, size):
     """Returns what a line of the results tells of a network, exported here."""
     import numpy as np
@@ -114,8 +120,7 @@ def measure(name, size):
         "last_digit": float(abs(moved - logits).max() / abs(logits).max()),
         "largest_logit": float(abs(logits).max()),
         "deviation": float(logits.std(axis=0).mean()),  # from picture to picture
-        "date": datetime.date.today().isoformat(),
-        "tools": {tool: importlib.metadata.version(tool) for tool in TOOLS},
+        **made(),
         "files": {},
     }
     description = models.Description((), preprocessing)
@@ -139,13 +144,13 @@ def with_rounded_weights(network):
 
     folded = fold_batch_normalization(network)
     for layer in folded.layers:
-        if not hasattr(layer, "kernel"):
-            continue
-        kernel = layer.kernel.numpy()
-        channels = -2 if isinstance(layer, keras.layers.DepthwiseConv2D) else -1
-        others = tuple(axis for axis in range(kernel.ndim) if axis != kernel.ndim + channels)
-        scale = np.maximum(abs(kernel).max(axis=others, keepdims=True), 1e-12) / 127
-        layer.kernel.assign(np.round(kernel / scale) * scale)
+        for weight in (weight for weight in layer.weights if weight.name.endswith("kernel")):
+            kernel = weight.numpy()
+            is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D) or weight.name == "depthwise_kernel"
+            channels = kernel.ndim - (2 if is_depthwise else 1)
+            others = tuple(axis for axis in range(kernel.ndim) if axis != channels)
+            scale = np.maximum(abs(kernel).max(axis=others, keepdims=True), 1e-12) / 127
+            weight.assign(np.round(kernel / scale) * scale)
     return folded
 
 
@@ -187,17 +192,15 @@ def cell(found, form):
     told = f"{share:.2f}, {file['same_prediction']:.0%}"
     if share <= FAR:
         return told
-    wider = found["files"].get(WIDER, {"reason": "not tried"})
+    wider = found["files"][WIDER]
     why = wider.get("reason", "").replace("|", "/") or f"{share_of_int8(found, WIDER):.2f}"
     return f"**far: {told}**; Keras, weights in int8: {found['rounded_weights'] / found['deviation']:.2f}; int16: {why}"
 
 
 def table(lines):
     """Returns the Markdown page of all results."""
-    # Lines of before 2026-11-30 tell Keras' version alone.
-    dates = sorted({found.get("date", "before 2026-11-30") for found in lines})
-    versions = [found.get("tools", {"keras": found.get("keras", "?")}) for found in lines]
-    tools = sorted({f"{tool} {version}" for of_line in versions for tool, version in of_line.items()})
+    dates = sorted({found["date"] for found in lines})
+    tools = sorted({f"{tool} {version}" for found in lines for tool, version in found["tools"].items()})
     rows = [
         "# Networks of keras.applications, exported",
         "",
@@ -257,7 +260,7 @@ def main():
 
 def _measure_apart(name, limit):
     command = [sys.executable, __file__, "--one", name]
-    missing = {"network": name, "pixels": NETWORKS[name], "files": {}}
+    missing = {"network": name, "pixels": NETWORKS[name], **made(), "files": {}}
     try:
         child = subprocess.run(
             command, capture_output=True, text=True, timeout=limit, env={**os.environ, "OMP_NUM_THREADS": "1"}

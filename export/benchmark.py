@@ -211,11 +211,11 @@ def _run_litert_benchmark(path, threads, runs, warm_up, limit):
             return {"failed": f"no result within {limit:g} s"}
         try:
             found = json.loads(told.read_text())
-            first, *timed = found["milliseconds"]
             load = json.loads(result.read_text())["latency"]["init_ms"]
         except (OSError, ValueError, KeyError):
             return {"failed": f"no result, exit code {ended.returncode}"}
-    return found | {"milliseconds": timed[warm_up - 1 :], "load_ms": load, "first_run_ms": first}
+    times = found["milliseconds"]
+    return found | {"milliseconds": times[warm_up:], "load_ms": load, "first_run_ms": times[0]}
 
 
 def _summary(runtime, threads, taken, of_first, baseline):
@@ -246,8 +246,6 @@ def _summary(runtime, threads, taken, of_first, baseline):
 
 def _ratio(medians, first_medians):
     """Returns the geometric mean of the rounds' ratios, and its 95 % interval by Student's t; `None` of one round."""
-    if min(*medians, *first_medians) <= 0:  # shorter than a program's clock tells
-        return None, None
     logarithms = [math.log(one / first) for one, first in zip(medians, first_medians, strict=True)]
     mean = statistics.fmean(logarithms)
     if len(logarithms) < 2:

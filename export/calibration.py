@@ -30,8 +30,8 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
         preprocessing: `auxzoo.models.Preprocessing`, for an `ImageSet`; of others the range is checked by it.
         count: `int`, 100 to 500.
         source: `str`, where the images of a `tf.data.Dataset` or an array are from; an `ImageSet` tells itself.
-        apart_from: list of `ImageSet` that accuracy is measured on; pictures that are among them are passed over,
-            from whatever files they are.
+        apart_from: list of `ImageSet` that accuracy is measured on, or layers are chosen by; pictures that are among
+            them are passed over, from whatever files they are.
 
     Returns:
         `(array, manifest)`: float32 `[count, height, width, 3]`; `dict` with source, count, SHA-256 and preprocessing.
@@ -81,7 +81,7 @@ def choose_calibration(images, input_shape, preprocessing=None, count=COUNT, sou
 
 
 def sample_apart(images, count, apart_from):
-    """Returns `count` images, or all if there are fewer, by the fixed seed; none of those that another set holds too.
+    """Returns `count` images, or all if there are fewer, by the fixed seed; none of those that other sets hold too.
 
     Args:
         images: `ImageSet`.
@@ -89,13 +89,13 @@ def sample_apart(images, count, apart_from):
         apart_from: list of `ImageSet`.
 
     Raises:
-        UserError: if it holds all of them.
+        UserError: if they hold all of them.
     """
     chosen = images.sample(min(count, images.size), SEED, apart_from)
     if chosen is None:
         raise UserError(
             f"`calibration` must be other images than accuracy is measured on. Received: {images.name}, all of whose "
-            f"pictures {' and '.join(other.name for other in apart_from)} holds too"
+            f"pictures are in {' or '.join(other.name for other in apart_from)} too"
         )
     return chosen
 

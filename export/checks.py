@@ -47,16 +47,10 @@ def exportable(model):
             raise UserError(
                 f"`model` must have static shapes but for the batch. Received: {tensor.name} {tensor.shape}"
             )
-    layers = model._flatten_layers(include_self=False)
-    for operation in (*layers, *operations_of(model)):  # of these some are layers, and some, such as `+`, are none
-        if isinstance(operation, keras.layers.Lambda):
-            raise UserError(f"`model` must not hold a Lambda layer. Received: {operation.name!r}")
-        if type(operation).__module__.split(".")[0] != "keras" and not isinstance(operation, Network):
-            raise UserError(
-                f"`model` must be made of Keras' own layers. Received: {operation.name!r} of class "
-                f"{type(operation).__name__}"
-            )
-    for layer in layers:
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.Lambda):
+            raise UserError(f"`model` must not hold a Lambda layer. Received: {layer.name!r}")
+        _check_own(layer)
         foreign = None if isinstance(layer, keras.Model) else _foreign_part_of(layer)
         if foreign is not None:
             raise UserError(
@@ -73,7 +67,17 @@ def exportable(model):
             raise UserError(
                 f"`model` must compute as at inference. Received: layer {layer.name!r}, called with training=True"
             )
+    for operation in operations_of(model):  # some, such as `+`, are no layers
+        _check_own(operation)
     return model
+
+
+def _check_own(operation):
+    if type(operation).__module__.split(".")[0] != "keras" and not isinstance(operation, Network):
+        raise UserError(
+            f"`model` must be made of Keras' own layers. Received: {operation.name!r} of class "
+            f"{type(operation).__name__}"
+        )
 
 
 def _foreign_part_of(layer):

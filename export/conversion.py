@@ -131,15 +131,21 @@ def main(folder):
     if tflite_formats:
         converted = _write_tflite(conversion, tflite_formats, folder)
     onnx_formats = [name for name in conversion.paths if name.startswith("onnx")]
-    if onnx_formats:
+    if conversion.search is not None and "onnx_int8" in onnx_formats:
         # What a search found for TFLite files of as many bits stays float here too.
-        kept = converted.quantization.get("int8", {}).get("keep_float", conversion.quantization.keep_float)
-        converted.refused.update(_write_onnx(conversion, onnx_formats, kept, folder))
-        converted.quantization["onnx"] = {
-            "engine": "onnxruntime",
-            "calibration_method": conversion.onnx.calibration_method,
-            "keep_float": list(kept),
-        }
+        searched = converted.quantization["int8"]
+        if "search" not in searched:
+            (reason, *_) = (converted.refused[name] for name in tflite_formats if FORMATS[name].activations == "int8")
+            converted.refused["onnx_int8"] = f"its layers are chosen by the TFLite file: {reason}"
+            onnx_formats.remove("onnx_int8")
+    if onnx_formats:
+        found = converted.quantization.get("int8", {}).get("keep_float", ())
+        converted.refused.update(_write_onnx(conversion, onnx_formats, found, folder))
+    converted.quantization["onnx"] = {
+        "engine": "onnxruntime",
+        "calibration_method": conversion.onnx.calibration_method,
+        "keep_float": converted.quantization.get("int8", {}).get("keep_float", conversion.quantization.keep_float),
+    }
     converted = dataclasses.replace(converted, peak_bytes=peak_memory())
     (folder / "converted.json").write_text(json.dumps(dataclasses.asdict(converted)))
 
@@ -196,14 +202,14 @@ def _write_tflite(conversion, names, folder):
     return Converted(refused, told)
 
 
-def _write_onnx(conversion, names, kept, folder):
+def _write_onnx(conversion, names, found, folder):
     """Writes the ONNX files, and returns why there is none where one cannot be made."""
     from .onnx_conversion import onnx_content
     from .onnx_quantization import int8_onnx_content
 
     content, refused = None, {}
     layers = [layer.name for layer in conversion.network._flatten_layers(include_self=False)]
-    settings = (conversion.onnx.calibration_method, kept, layers)
+    settings = (conversion.onnx.calibration_method, conversion.quantization.keep_float, layers, found)
     for name in names:
         tell_parent(folder, f"converting {name}")
         try:

@@ -23,8 +23,8 @@ def fold_batch_normalization(model):
         model: functional Keras model.
 
     Returns:
-        plain functional `keras.Model` with equal outputs up to rounding, no network in it a layer
-        (`inline_networks`). A batch-norm that follows anything else stays.
+        plain functional `keras.Model` with equal outputs up to rounding, with the layers of networks that
+        were layers of it (`inline_networks`). A batch-norm that follows anything else stays.
 
     Example:
         >>> folded = fold_batch_normalization(compact)

@@ -24,7 +24,7 @@ def inline_networks(model):
         >>> image = keras.Input((96, 96, 3))
         >>> flat = inline_networks(keras.Model(image, trunk(image)))
     """
-    names = collections.Counter(operation.name for operation in operations_of(model))
+    names = collections.Counter(operation.name for operation in {*operations_of(model), *model.operations})
     opened = {
         operation: operation._functional if isinstance(operation, keras.Sequential) else operation
         for operation in operations_of(model)
@@ -76,7 +76,7 @@ def copy_weights(original, copy):
 
 
 def operations_of(network):
-    """Returns all that a network does, in the networks in it too, each once: layers, and bare operations."""
+    """Returns all that a functional network does, in the networks in it too, each once: layers, bare operations."""
     found = {}
     for operation in getattr(network, "_functional", network).operations:
         if not isinstance(operation, keras.layers.InputLayer):

@@ -29,14 +29,14 @@ def draw_layers(report, path):
         rows = [row for row in rows if row in worst]
         title += f" (the {_LARGEST_COUNT} of {len(report['layers'])} that cost most)"
     with fixed_style():
-        told = report["float32"]["scores"] is not None and bool(points(report["float32"]["scores"]))
+        told = bool(points(report["float32"]["scores"] or {}))
         figure = Figure(figsize=(14 if told else 11, 1.6 + 0.19 * len(rows)), layout="constrained")
         saved, alone, *lost = figure.subplots(1, 3 if told else 2, sharey=True)
         places = range(len(rows))
-        for axes in lost:
+        if told:
+            (axes,), whole_drop = lost, drop_of(report["int8"], report["float32"])
             axes.barh(places, [drop_of(row["int8_alone"], report["float32"]) for row in rows], color=_GREEN)
             axes.axvline(0, color="black", linewidth=0.8)
-            whole_drop = drop_of(report["int8"], report["float32"])
             axes.set_xlabel(f"points lost when it alone is int8 (all: {whole_drop:.2f})")
         saved.barh(places, [100 * row["error_saved"] for row in rows], color=_BLUE)
         saved.set_xlabel(f"saved when it alone stays float32 (of {100 * whole:.2f})")

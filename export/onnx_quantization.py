@@ -11,7 +11,7 @@ _PERCENTILE = 99.99
 _AT_ONCE = 10  # images whose every activation is held in memory at a time
 
 
-def int8_onnx_content(content, calibration, folder, calibration_method="min_max", keep_float=(), layers=()):
+def int8_onnx_content(content, calibration, folder, calibration_method="min_max", keep_float=(), layers=(), found=()):
     """Returns the bytes of the int8 file of a float32 one: input and output stay float32.
 
     Weights are int8 per channel, activations int8 per tensor, written as pairs of QuantizeLinear and DequantizeLinear
@@ -25,6 +25,8 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
             or of 99.99 % of them.
         keep_float: names of Keras layers whose operators stay float32.
         layers: names of all the network's layers, by which the operators' names are understood.
+        found: names of more layers whose operators stay float32, as far as the file has any: some, such as padding, are
+            part of the next one here.
 
     Raises:
         Refused: if such a layer has no operator in the file.
@@ -43,7 +45,7 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
     source.write_bytes(content)
     # Its symbolic inference is of transformers, and wants sympy; ours has all shapes.
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    kept = _nodes_of(onnx.load(prepared).graph, keep_float, set(layers))
+    kept = _nodes_of(onnx.load(prepared).graph, keep_float, set(layers), found)
     # The calibrator keeps every activation of what it is given at once; parts must be of one size.
     at_once = max(size for size in range(1, _AT_ONCE + 1) if len(calibration) % size == 0)
     quantization.quantize_static(
@@ -69,17 +71,17 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
     return model.SerializeToString()
 
 
-def _nodes_of(graph, kept, layers):
-    """Returns the names of the nodes that the layers `kept` became."""
+def _nodes_of(graph, kept, layers, found=()):
+    """Returns the names of the nodes that the layers `kept` and `found` became; of the former each must have one."""
     of_node, constants = {}, {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         # tf2onnx names depthwise convolutions anew; their weights or biases tell whose they are.
         weights = [name for name in node.input if name in constants]
         of_node[node.name] = layers_of([node.name], layers) or layers_of(weights, layers)
     for layer in kept:
-        if not any(layer in found for found in of_node.values()):
+        if not any(layer in of_one for of_one in of_node.values()):
             raise no_operator_of(layer)
-    return [name for name, found in of_node.items() if set(found) & set(kept)]
+    return [name for name, of_one in of_node.items() if set(of_one) & {*kept, *found}]
 
 
 def _keep_weights(graph, names):
@@ -113,7 +115,8 @@ def _keep_weights(graph, names):
 def _part_constants(graph):
     """Gives each node a constant of its own where several read a dequantised one, such as the 3 of hard swishes.
 
-    Sessions with `x64quantprecision`, which processors without VNNI need, replace each and fail at the second.
+    Sessions with `x64quantprecision`, which processors without VNNI need, replace each and fail at the second. The
+    kernel of a layer that is called several times is in the file several times then.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes, readers = list(graph.node), {}

@@ -19,7 +19,6 @@ from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer
 from .loop import RUN_STATE_FILE, run_trainer
 from .perturbation import KeptRounds, Perturbation, choose_links, links_to_measure, number_of_trainings
-from .run import pretrained_checksum
 from .run_folder import (
     GATES_PICTURE,
     METRICS_FILE,
@@ -81,7 +80,7 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
             "recipe": recipe.record(),
             "space": case.space.to_dict(),
             "data": {name: images.manifest() for name, images in (("train", case.train), ("gates", case.gates))},
-            "pretrained_sha256": pretrained_checksum(recipe),
+            "pretrained_sha256": case.checksums.get("pretrained"),
             "found": found,
             "cost": cost,
             "links": sum(len(node.links) for node in structure.nodes),

@@ -46,7 +46,7 @@ class SearchCase:
         self._step_costs_file, self._is_claimed = step_costs_file, False
         self._costs_of = {"recipe": recipe.record(), "processor": processor_name()}
         kept = read_json(step_costs_file) if continues and step_costs_file.exists() else {}
-        self._step_costs = kept["costs"] if {key: kept.get(key) for key in self._costs_of} == self._costs_of else {}
+        self._step_costs = kept["costs"] if kept.get("of") == self._costs_of else {}
         # A search does not time both ways, as `fit` does where a recipe says `auto`.
         self.compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
         data = recipe.data.model_copy(update={"test_split": None})  # the test images are not for choosing
@@ -138,7 +138,7 @@ class SearchCase:
     def keep_step_costs(self):
         """Writes what was measured so far, and from now on whatever is measured; the folder must be claimed."""
         self._is_claimed = True
-        write_json(self._step_costs_file, {**self._costs_of, "costs": self._step_costs})
+        write_json(self._step_costs_file, {"of": self._costs_of, "costs": self._step_costs})
 
     def _remembered(self, key, measured):
         if key not in self._step_costs:

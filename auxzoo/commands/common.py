@@ -78,13 +78,14 @@ def check_network_or_file(arguments):
     return is_file
 
 
-def recipe_targets(recipe, name, description):
+def recipe_targets(recipe, name, description, source):
     """Returns where images have the truth of a network's tasks: `None`, or a list of `Target` of a recipe's data.
 
     Args:
         recipe: what `read_recipe` takes, or `None` for the `recipe.yaml` in the network's folder.
         name: of the network, as the command got it; `None` of a file that tells of itself.
         description: `Description` of the network.
+        source: `str`, where the images come from. A classifier's own recipe counts only if it names the same.
 
     Raises:
         UserError: if the network is no classifier and there is no recipe.
@@ -95,7 +96,9 @@ def recipe_targets(recipe, name, description):
 
     if recipe is None and description.tasks and name is not None and not name.endswith(".keras"):
         folder = Path(name) if Path(name).is_dir() else zoo.entry_folder(name)
-        recipe = folder / "recipe.yaml" if (folder / "recipe.yaml").exists() else None
+        own = folder / "recipe.yaml"
+        if own.exists() and (not description.is_classifier or read_recipe(own).data.source == source):
+            recipe = own
     if recipe is None and description.tasks and not description.is_classifier:
         raise UserError(f"`--recipe` must name one whose data have the truth for {description.kinds}. Received: none")
     return None if recipe is None else read_recipe(recipe).data.all_targets

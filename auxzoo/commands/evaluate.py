@@ -58,7 +58,7 @@ def run(arguments):
         description = models.describe(network)
     if not description.tasks:
         raise UserError(f"`name` must be a network with a head. Received: {network.name}, {description.kinds}")
-    targets = recipe_targets(arguments.recipe, name, description)
+    targets = recipe_targets(arguments.recipe, name, description, arguments.data)
     images = open_split(arguments, arguments.split, targets)
     tell_other_classes(description, images)
     if network is not None:

@@ -102,7 +102,7 @@ def run(arguments):
     activation = "argmax" if arguments.argmax else "softmax" if arguments.softmax or had_softmax else None
     targets = None
     if arguments.data is not None:
-        targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network))
+        targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network), arguments.data)
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
     report = folder / f"{name}.html"
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
@@ -124,7 +124,7 @@ def run(arguments):
         licence=arguments.licence or zoo.licence_of(arguments.name),
         embed_preprocessing=arguments.embed_preprocessing,
         onnx=onnx,
-        progress=lambda line: print(f"  {line} ...", flush=True),
+        progress=_tell,
         max_drop=arguments.max_drop,
         tuning_count=arguments.tuning_count,
         **quantization_of(arguments),
@@ -162,13 +162,17 @@ def run(arguments):
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")
     report.unlink(missing_ok=True)  # an older one would tell of other files, should this be cut off
-    write_export_report(report, network, records, folder, evaluation, lambda line: print(f"  {line} ...", flush=True))
+    write_export_report(report, network, records, folder, evaluation, _tell)
     print(f"All of it{'' if evaluation is None else ', with predictions,'} is in {report}")
     return 1 if refused else 0
 
 
+def _tell(line):
+    print(f"  {line} ...", flush=True)
+
+
 def _tell_larger_drops(records, max_drop):
-    """Tells which files of whole numbers lose more than was asked for: layers are chosen by other images."""
+    """Tells which files of whole numbers lose more than was asked for, of other images than layers are chosen by."""
     from auxzoo.export.trials import drop_of
 
     for record in records:
@@ -177,5 +181,5 @@ def _tell_larger_drops(records, max_drop):
             if drop > max_drop:
                 print(
                     f"{record['file']} loses {drop:.2f} points on the {record['accuracy']['images']} images of the "
-                    f"table, more than {max_drop}: its layers were chosen by other images."
+                    f"table, more than {max_drop}: that holds for the TFLite files on the tuning images."
                 )

@@ -45,7 +45,7 @@ def run(arguments):
 
     network, _ = load_exportable(arguments)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")
-    targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network))
+    targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network), arguments.data)
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
     images = open_split(arguments, arguments.split, targets)
     tell_other_classes(models.describe(network), images)

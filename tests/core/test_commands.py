@@ -48,14 +48,15 @@ def exported(command, pictures, finished_runs, tmp_path_factory):
 def test_where_the_truth_of_a_classifier_is_stands_in_its_folder(recipe_file, tmp_path):
     """A set of data may call its classes anything."""
     description = models.Description((), models.Preprocessing(8, 8), (auxzoo.Task("species", "classification"),))
-    assert recipe_targets(None, str(tmp_path), description) is None, "no recipe, and nothing to tell"
+    assert recipe_targets(None, str(tmp_path), description, "tfds:birds") is None, "no recipe, and nothing to tell"
     settings = read_settings(recipe_file)
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
-    assert recipe_targets(None, str(tmp_path), description) is None, "one class an image"
+    assert recipe_targets(None, str(tmp_path), description, "tfds:birds") is None, "one class an image"
     settings["data"] |= {"source": "tfds:birds", "targets": {"species": {"kind": "classification", "feature": "bird"}}}
     settings["network"] = {"architecture": "ResNet18", "arguments": {"input_shape": [8, 8, 3]}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
-    (target,) = recipe_targets(None, str(tmp_path), description)
+    assert recipe_targets(None, str(tmp_path), description, "folder:pictures") is None, "other images"
+    (target,) = recipe_targets(None, str(tmp_path), description, "tfds:birds")
     assert (target.task.name, target.feature) == ("species", "bird")
 
 

@@ -161,6 +161,10 @@ MODELS = {
         lambda: network_of(lambda x: flat(Sharpen(name="sharp")(x))),
         "`model` must be made of Keras' own layers. Received: 'sharp' of class Sharpen",
     ),
+    "network of one's own class": (
+        lambda: network_of(lambda x: flat(not_functional()(x))),
+        "`model` must be made of Keras' own layers. Received: 'network.*' of class Network",
+    ),
     "custom operation": (
         lambda: network_of(lambda x: flat(Doubled(name="twofold")(x))),
         "`model` must be made of Keras' own layers. Received: 'twofold' of class Doubled",

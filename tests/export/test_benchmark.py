@@ -85,7 +85,7 @@ class TestFigures:
             assert one["median_ms"] <= one["p95_ms"] < 1000
             # The process starts, imports, loads, runs; and it holds the interpreter at least.
             assert 20 < one["cold_start_ms"] - one["first_run_ms"] - one["load_ms"] < 60_000
-            assert one["first_run_ms"] + one["load_ms"] > 0
+            assert one["first_run_ms"] > 0
             assert 1e7 < one["baseline_bytes"] < one["peak_bytes"] < 1e9
 
     def test_the_first_file_is_its_own_measure(self, result):
@@ -147,7 +147,6 @@ class TestFigures:
         assert ratio == pytest.approx(4)
         assert interval == pytest.approx([4 / 2**12.7062, 4 * 2**12.7062], rel=1e-4)
         assert benchmark_module._ratio([3.0], [2.0]) == (pytest.approx(1.5), None)
-        assert benchmark_module._ratio([0.0], [2.0]) == (None, None)
 
     def test_runs_end_when_the_time_is_over(self):
         began = time.perf_counter()

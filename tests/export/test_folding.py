@@ -29,8 +29,8 @@ def batch_normalizations(model):
     return [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
 
 
-def network_of(body, size=(9, 11, 4)):
-    inputs = keras.Input(size)
+def network_of(body, size=(9, 11, 4), name=None):
+    inputs = keras.Input(size, name=name)
     return keras.Model(inputs, body(inputs))
 
 
@@ -245,6 +245,7 @@ NESTED = {
     ),
     "called by keyword": (lambda x: network_of(nest)(inputs=x, training=False), 0, 0),
     "called twice": (called_twice, 0, 2),
+    "called like the input": (lambda x: network_of(lambda x: layers.Conv2D(4, 3, name="image")(x))(x), 1, 0),
     "of two inputs": (of_two_inputs, 1, 0),
     "of two outputs": (of_two_outputs, 0, 0),
     "casting": (casting, 1, 0),
@@ -256,7 +257,7 @@ NESTED = {
 @pytest.mark.parametrize("name", NESTED)
 def test_networks_that_are_layers_give_way_to_their_own(name, make_random):
     build, networks, normalizations = NESTED[name]
-    network = make_random(network_of(build))
+    network = make_random(network_of(build, name="image"))
     images = np.random.default_rng(0).normal(size=(2, 9, 11, 4)).astype("float32")
     before = network.get_weights()
     folded = fold_batch_normalization(network)

@@ -8,6 +8,7 @@ import types
 import keras
 import numpy as np
 import onnx
+import PIL.Image
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import HealthCheck, given, settings
@@ -410,7 +411,7 @@ class TestWhichLayers:
         )
         assert {path.name for path in (tmp_path / "out").iterdir()} == {"net_layers.json", "net_layers.png"}
         assert json.loads((tmp_path / "out" / "net_layers.json").read_text()) == json.loads(json.dumps(report))
-        assert (tmp_path / "out" / "net_layers.png").read_bytes().startswith(b"\x89PNG")
+        assert PIL.Image.open(tmp_path / "out" / "net_layers.png").width == 14 * 120, "three panels: accuracy, too"
         rows = {row["layer"]: row for row in report["layers"]}
         assert list(rows) == ["first", "spoiled", "third", "pooling", "classes"]
         assert rows["spoiled"]["weights"] == 8 * 9 * 8 + 8
@@ -447,9 +448,9 @@ class TestWhichLayers:
         network, description, images, _ = make_case(64, 1)
         (tmp_path / "net_int8.tflite").write_text("an older file")
         arguments = {"calibration": images, "description": description, "name": "net"}
-        kept, refused = export_files(
-            network, tmp_path, ["tflite_float32", "tflite_int8"], max_drop=3.0, tuning_count=100, **arguments
-        )
+        formats = ["tflite_float32", "tflite_int8", "onnx_int8"]
+        kept, refused, onnx_file = export_files(network, tmp_path, formats, max_drop=3.0, tuning_count=100, **arguments)
+        assert onnx_file["refused"] == f"its layers are chosen by the TFLite file: {refused['refused']}"
         assert kept["format"] == "tflite_float32"
         assert refused["refused"].startswith(
             "no choice of layers in float32 keeps the drop at 3.0 points on 100 tuning"

@@ -252,6 +252,13 @@ class TestGradientSearch:
         (node,) = Structure.read(folder / "structure.json").nodes
         assert len(node.links) == 1
 
+    def test_pretrained_weights_are_told_by_their_checksum(self, recipe, tmp_path, monkeypatch):
+        case = SearchCase(recipe, tmp_path / "step_costs.json")
+        assert set(case.checksums) == {"train", "gates"}
+        monkeypatch.setattr(search_case, "pretrained_checksum", lambda recipe: "abc")
+        case = SearchCase(recipe, tmp_path / "step_costs.json")
+        assert case.checksums["pretrained"] == "abc"
+
     def test_a_run_state_is_of_its_images(self, recipe, tmp_path, monkeypatch):
         kept = {}
 
@@ -321,7 +328,7 @@ class TestGradientSearch:
     def test_overwriting_a_finished_search_times_its_steps_anew(self, found, recipe, tmp_path, monkeypatch):
         folder = shutil.copytree(found, tmp_path / "found")
         kept = read_json(folder / "step_costs.json")
-        assert kept["processor"] == processor_name()
+        assert kept["of"]["processor"] == processor_name()
         assert list(SearchCase(recipe, folder / "step_costs.json")._step_costs) == list(kept["costs"])
         assert SearchCase(recipe, folder / "step_costs.json", continues=False)._step_costs == {}
         started = []
@@ -338,7 +345,7 @@ class TestGradientSearch:
         with pytest.raises(KeyboardInterrupt):
             run_search(recipe, folder, overwrite=True)
         assert started == [False, True, True]
-        write_json(folder / "step_costs.json", kept | {"processor": "another"})
+        write_json(folder / "step_costs.json", kept | {"of": kept["of"] | {"processor": "another"}})
         monkeypatch.undo()
         assert SearchCase(recipe, folder / "step_costs.json")._step_costs == {}
 
@@ -590,6 +597,20 @@ class TestChoice:
 
 @pytest.mark.slow
 class TestBlackBox:
+    def test_evolution_takes_as_many_steps_as_halving(self, make_recipe, tmp_path, monkeypatch, untimed):
+        asked = []
+
+        def score(scorer, structure, epochs):
+            asked.append(epochs)
+            return float(len(asked))
+
+        monkeypatch.setattr(black_box._Scorer, "score", score)
+        for method, expected in (("halving", [1, 1, 1, 2]), ("evolution", [1] * 5)):
+            settings = (f"search.method={method}", "search.candidates=3")
+            run_search(make_recipe(*settings), tmp_path / method)
+            assert asked == expected
+            asked.clear()
+
     @pytest.mark.parametrize(("method", "candidates"), [("halving", 3), ("evolution", 4)])
     def test_takes_the_best_and_resumes(self, make_recipe, tmp_path, method, candidates, monkeypatch, untimed):
         recipe = make_recipe(f"search.method={method}")
