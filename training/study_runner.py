@@ -59,7 +59,7 @@ def run_study(study, folder, *, processes=2, progress=print):
     costs = measure_costs_of_arms(study, folder, progress)
     progress(f"{len(study.runs) - len(missing)} of {len(study.runs)} runs are done, {len(missing)} are to be run.")
     failures = []
-    watch = _Watch(folder, len(missing), progress)
+    watch = _Watch(folder, missing, costs, progress)
     with concurrent.futures.ThreadPoolExecutor(processes) as pool:
         futures = {pool.submit(_carry_out, run, folder, watch, study.settings.keep_networks): run for run in missing}
         try:
@@ -125,13 +125,21 @@ def _carry_out(run, folder, watch, keep):
 
 
 class _Watch:
-    """Tells how the runs go: starts and ends, and once a minute the epoch of each and the time that is left."""
+    """Tells how the runs go: starts and ends, and once a minute the epoch of each and the time that is left.
 
-    def __init__(self, folder, count, progress):
-        self.folder, self.count, self.progress = folder, count, progress
-        self.running, self.ended = {}, 0
-        self.started = self.told = time.monotonic()
+    Args:
+        folder: `Path` of the study.
+        runs: list of `Run` that are to be carried out; some may have been cut off.
+        costs: `dict` of arm to seconds a step.
+        progress: function of a line of text.
+    """
+
+    def __init__(self, folder, runs, costs, progress):
+        self.folder, self.runs, self.costs, self.progress = folder, runs, costs, progress
+        self.running, self.ended = {}, set()
         self.lock = threading.Lock()
+        self.started = self.told = time.monotonic()
+        self.left_at_start = self.left()
 
     def start(self, run):
         with self.lock:
@@ -141,7 +149,7 @@ class _Watch:
     def stop(self, run):
         with self.lock:
             del self.running[run.name]
-            self.ended += 1
+            self.ended.add(run.name)
 
     def end(self, run, record):
         self.stop(run)
@@ -151,7 +159,8 @@ class _Watch:
             for name, text in main_figures(record["metrics"]["validation"])
             if not name.startswith(("auxiliary_", "joint_"))
         )
-        self.progress(f"{run.name} ends: validation {figures}; {minutes:.1f} minutes ({self.ended} of {self.count})")
+        count = f"{len(self.ended)} of {len(self.runs)}"
+        self.progress(f"{run.name} ends: validation {figures}; {minutes:.1f} minutes ({count})")
 
     def look(self):
         if time.monotonic() - self.told < 60:
@@ -159,18 +168,26 @@ class _Watch:
         self.told = time.monotonic()
         with self.lock:
             running = list(self.running.values())
-        parts, share = [], 0.0
-        for run in running:
-            state = self.folder / RUNS_FOLDER / run.name / "run" / RUN_STATE_FILE
-            try:
-                epoch = read_progress(state).epoch
-            except UserError:  # not there yet, or not any more
-                epoch = 0
-            parts.append(f"{run.name} {epoch}/{run.recipe.epochs}")
-            share += epoch / run.recipe.epochs
-        done = self.ended + share
-        left = (self.told - self.started) * (self.count - done) / done / 60 if done else None
-        self.progress(", ".join(parts) + ("" if left is None else f"; about {left:.0f} minutes left"))
+        text = ", ".join(f"{run.name} {self.epoch(run)}/{run.recipe.epochs}" for run in running)
+        left = self.left()
+        if (done := self.left_at_start - left) > 0:
+            text += f"; about {(self.told - self.started) * left / done / 60:.0f} minutes left"
+        self.progress(text)
+
+    def epoch(self, run):
+        """Returns how many epochs of a run that has not ended are done."""
+        try:
+            return read_progress(self.folder / RUNS_FOLDER / run.name / "run" / RUN_STATE_FILE).epoch
+        except UserError:  # not there yet, or not any more
+            return 0
+
+    def left(self):
+        """Returns the epochs to be done, each weighed by the time of its arm's step."""
+        return sum(
+            (run.recipe.epochs - self.epoch(run)) * self.costs[run.arm]
+            for run in self.runs
+            if run.name not in self.ended
+        )
 
 
 def measure_costs_of_arms(study, folder, progress=print):

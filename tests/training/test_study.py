@@ -515,13 +515,14 @@ class TestGoingOn:
 class TestProgress:
     @pytest.fixture
     def watch(self, write_study, finished_runs, tmp_path, lines):
-        """A watch over two runs, of which the first has done all its epochs and not yet ended."""
-        (run,) = Study(write_study(arms={"plain": ARMS["plain"]}, baselines=["plain"])).runs
-        work = tmp_path / "runs" / run.name / "run"
+        """A watch over two runs, of which the first has done all its epochs since and not yet ended."""
+        path = write_study(arms={"plain": ARMS["plain"]}, baselines=["plain"], seeds=[0, 1])
+        runs = Study(path).runs
+        watch = study_runner._Watch(tmp_path, runs, {"plain": 0.1}, lines.append)
+        work = tmp_path / "runs" / runs[0].name / "run"
         work.mkdir(parents=True)
         shutil.copyfile(finished_runs["plain"] / "run_state.npz", work / "run_state.npz")
-        watch = study_runner._Watch(tmp_path, 2, lines.append)
-        watch.start(run)
+        watch.start(runs[0])
         lines.clear()
         return watch
 
@@ -533,9 +534,29 @@ class TestProgress:
         watch.look()
         assert lines == ["plain-seed0 3/3; about 1 minutes left"]  # half of the work took a minute
 
+    def test_what_was_done_before_a_kill_took_no_time_since(self, watch, lines, tmp_path):
+        watch = study_runner._Watch(tmp_path, watch.runs, {"plain": 0.1}, lines.append)
+        watch.start(watch.runs[0])
+        watch.told, watch.started = watch.told - 60, watch.started - 60
+        watch.look()
+        assert lines[1:] == ["plain-seed0 3/3"]  # nothing was done yet by which to tell
+
+    def test_what_is_left_is_weighed_by_steps_and_epochs(self, write_study, lines, tmp_path):
+        costs = {"plain": 1.0, "plain_long": 1.0, "hierarchical": 10.0}
+        runs = Study(write_study()).runs
+        epochs = {run.arm: run.recipe.epochs for run in runs}
+        assert epochs["plain"] < epochs["plain_long"]
+        watch = study_runner._Watch(tmp_path, runs, costs, lines.append)
+        assert watch.left() == sum(epochs[arm] * costs[arm] for arm in costs)
+        for run in runs:
+            if run.arm != "hierarchical":
+                watch.start(run)
+                watch.stop(run)
+        assert watch.left() == 10.0 * epochs["hierarchical"]
+
     def test_a_run_that_ends_meanwhile_does_no_harm(self, watch, lines, tmp_path, monkeypatch):
         def vanish(path):
-            shutil.rmtree(tmp_path / "runs")
+            shutil.rmtree(tmp_path / "runs", ignore_errors=True)
             return read_progress(path)
 
         read_progress = study_runner.read_progress
@@ -1309,8 +1330,8 @@ class TestSeveralMetrics:
 
     @pytest.mark.parametrize("arm", SEVERAL)
     def test_progress_is_told_of_runs_without_an_accuracy(self, tmp_path, lines, arm):
-        run = types.SimpleNamespace(name=f"{arm}-seed0")
-        watch = study_runner._Watch(tmp_path, 1, lines.append)
+        run = types.SimpleNamespace(name=f"{arm}-seed0", arm=arm, recipe=types.SimpleNamespace(epochs=1))
+        watch = study_runner._Watch(tmp_path, [run], {arm: 1.0}, lines.append)
         watch.start(run)
         watch.end(run, record_of(arm, 0, SEVERAL[arm][0], TASKS_OF[arm]))
         assert lines[-1].startswith(f"{run.name} ends: ")
