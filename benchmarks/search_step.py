@@ -1,6 +1,6 @@
 """What the gradient search costs beside plain training: time of a step, in turn in one process, and memory.
 
-    python benchmarks/search_step.py
+    python benchmarks/search_step.py --to benchmarks/search_step.json
 
 Arms: the plain step; the super-network's step with its gates fixed (as in the warm-up of a search); the step that
 moves the gates too. A whole search is the warm-up's steps at the second price, after that in every `search.every`-th
@@ -13,6 +13,7 @@ Let nothing else run meanwhile.
 
 import argparse
 import contextlib
+import datetime
 import functools
 import json
 import os
@@ -20,6 +21,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 BATCH_SIZE = 128
 NETWORKS = {
@@ -38,11 +40,16 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=8, help="(default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4, help="of each arm in a round (default: %(default)s)")
+    parser.add_argument("--to", type=Path, help="JSON file of everything measured")
     arguments = parser.parse_args()
     from auxzoo.commands.common import make_table, print_table
+    from auxzoo.files import write_json
+    from auxzoo.machine import processor_name
     from auxzoo.training.search_settings import SearchSettings
 
     settings = SearchSettings()
+    measured = {"date": datetime.date.today().isoformat(), "processor": processor_name(), "cores": os.cpu_count()}
+    measured |= {"threads": arguments.threads, "batch_size": BATCH_SIZE, "results": []}
     table = make_table(
         f"Batch {BATCH_SIZE}, {arguments.threads} thread, oneDNN on",
         *["network", "plain ms>", "super-network>", "gate step>", "search>", "memory>", "goals"],
@@ -50,8 +57,8 @@ def main():
     for network in arguments.networks:
         print(f"{network}: four processes ...", flush=True)
         job = {"network": network, "threads": arguments.threads, "rounds": arguments.rounds, "steps": arguments.steps}
-        seconds = child({**job, "arms": ARMS})["seconds"]
-        base = child({**job, "arms": []})["peak"]
+        timed = child({**job, "arms": ARMS})
+        seconds, base = timed["seconds"], child({**job, "arms": []})["peak"]
         memory = {arm: child({**job, "arms": [arm], "rounds": 1, "steps": 1})["peak"] - base for arm in ARMS[1:]}
         every = 1 / settings.every
         after = (1 - every) * seconds["super_network"] + every * seconds["gate_step"]
@@ -63,6 +70,16 @@ def main():
         row.append("met" if time_ratio <= TIME_GOAL and memory_ratio <= MEMORY_GOAL else "missed")
         print(network, *row, flush=True)  # at once: a run that is cut off has measured something
         table.add_row(network, *row)
+        ratios = {"search_time": round(time_ratio, 3), "memory": round(memory_ratio, 3)}
+        result = {
+            "network": network,
+            "versions": timed["versions"],
+            "seconds_per_step": seconds,
+            "memory_bytes": memory,
+        }
+        measured["results"].append(result | ratios)
+        if arguments.to:
+            write_json(arguments.to, measured)
     print_table(table)
     print(
         "Times are multiples of the plain step; memory is the gate step's over the super-network's own.\n"
@@ -83,6 +100,7 @@ def measure(job):
     from auxzoo.training.compute import set_threads
 
     set_threads(job["threads"])
+    import keras
     import numpy as np
     import tensorflow as tf
 
@@ -99,7 +117,10 @@ def measure(job):
             for _ in range(job["steps"]):
                 step()
             seconds[arm] = min(seconds[arm], (time.perf_counter() - start) / job["steps"])
-    print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+    seconds = {arm: round(value, 6) for arm, value in seconds.items()}
+    versions = {"keras": keras.__version__, "tensorflow": tf.__version__}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak": peak, "versions": versions}))
 
 
 def build(name):

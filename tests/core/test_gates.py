@@ -185,6 +185,29 @@ class TestSuperNetwork:
         np.testing.assert_array_equal(joint(images)["compact"], compact(images))
         assert auxzoo.detach(joint).count_params() == compact.count_params()
 
+    def test_it_survives_saving(self, joint, space, tmp_path):
+        gates = {layer.link: layer for layer in joint.layers if isinstance(layer, LinkGate)}
+        before = float(gates["stage2", "stem"].logit.numpy())
+        gates["stage2", "stem"].logit.assign(-1.5)
+        joint.save(tmp_path / "super_network.keras")
+        gates["stage2", "stem"].logit.assign(before)
+        loaded = keras.models.load_model(tmp_path / "super_network.keras")
+        of_loaded = {layer.link: layer for layer in loaded.layers if isinstance(layer, LinkGate)}
+        assert of_loaded.keys() == gates.keys()
+        assert {gate.relaxation for gate in of_loaded.values()} == {space.relaxation}
+        assert float(of_loaded["stage2", "stem"].logit.numpy()) == -1.5
+        choices = [
+            {layer.node: layer.operations for layer in network.layers if isinstance(layer, OperationChoice)}
+            for network in (joint, loaded)
+        ]
+        assert choices[0] == choices[1] != {}
+        of_loaded["stage2", "stem"].logit.assign(before)
+        images = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype("float32")
+        ours, theirs = joint(images), loaded(images)
+        assert ours.keys() == theirs.keys()
+        for name, output in ours.items():
+            np.testing.assert_array_equal(output, theirs[name])
+
     def test_every_structure_of_the_space_has_the_resolutions_of_the_super_network(self, compact, joint, space):
         structure = space.structure([("stage1", "stem"), ("stage4", "stem")])
         single = auxzoo.attach(compact, structure)

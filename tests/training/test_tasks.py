@@ -1432,7 +1432,6 @@ class TestRecipe:
 SEARCH = {
     "taps": ["stem", "stage1"],
     "operations": ["convolution_1x1", "identity"],
-    "supervision": "hierarchical",
     "links": 2,
     "gate_count": 5,
     "every": 1,
@@ -1445,9 +1444,13 @@ SEARCH = {
 @pytest.fixture(scope="module")
 def make_search(pairs):
     """A function that returns the recipe with a small search of so many epochs, by some method."""
-    return lambda method, epochs=2: SearchRecipe.parse(
-        settings_of(pairs, search=SEARCH | {"method": method}, epochs=epochs), "The recipe"
-    )
+    supervisions = {"gradient": "deep", "halving": "hierarchical"}  # both are gone through, each once
+
+    def make(method, epochs=2):
+        changes = SEARCH | {"method": method, "supervision": supervisions[method]}
+        return SearchRecipe.parse(settings_of(pairs, search=changes, epochs=epochs), "The recipe")
+
+    return make
 
 
 @pytest.mark.slow
