@@ -25,7 +25,10 @@ COMMANDS = {
     "predict": ("auxzoo.commands.predict", "run a network or an exported file on photographs, and draw the result"),
     "benchmark": ("auxzoo.commands.benchmark", "measure latency, cold start and memory of files side by side"),
     "bench-page": ("auxzoo.commands.bench_page", "write and serve a page that measures an ONNX file in a browser"),
-    "demo": ("auxzoo.commands.demo", "the whole road in minutes on packaged images"),
+    "demo": (
+        "auxzoo.commands.demo",
+        "fine-tune, export and measure a published network on packaged images, in minutes",
+    ),
 }
 
 

@@ -24,7 +24,7 @@ LARGEST_INT8_LOSS = 1.0
 DATA_NOTES = {
     "tfds:cifar10_jpeg": (
         "CIFAR-10 (Krizhevsky, 2009), in a copy re-encoded as JPEG; a user would take `tfds:cifar10`",
-        "(`--set data.source=tfds:cifar10`), whose pixels differ a little.",
+        "(`--set data.source=tfds:cifar10 --download`), whose pixels differ a little.",
     ),
 }
 
@@ -179,6 +179,7 @@ def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
     from auxzoo.models import zoo
 
     runs, files = metrics["runs"], metrics["files"]
+    loss = int8_loss(files)
     joint, plain = runs["auxiliary"], runs["plain"]
     made_with = joint["made_with"]
     arguments = ", ".join(f"{key}={value!r}" for key, value in recipe.network.arguments.items())
@@ -242,8 +243,8 @@ def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
         )
     lines += [
         "",
-        f"int8 loses {int8_loss(files):.2f} points against float32. The full checksums, operators, calibration and "
-        "tools are in `metrics.json`.",
+        f"int8 {'loses' if loss >= 0 else 'gains'} {abs(loss):.2f} points against float32. The full checksums, "
+        "operators, calibration and tools are in `metrics.json`.",
         *([int8_reason] if int8_reason else []),
         "",
         "## Data and licence",

@@ -216,7 +216,7 @@ def table(lines):
         "pictures moved by half its last digit; where that is large, random layers multiply roundings, and files that",
         "round elsewhere differ too.",
         "",
-        f"{len(lines)} of {len(NETWORKS)} networks so far.",
+        f"{len(lines)} of {len(NETWORKS)} networks.",
         "",
         "| network | px | parameters | last digit | TFLite float32 | TFLite int8 | ONNX float32 | ONNX int8 |",
         "| --- | --: | --: | --- | --- | --- | --- | --- |",

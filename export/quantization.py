@@ -56,7 +56,9 @@ class Quantization:
                 f"Received: engine={self.engine!r}"
             )
         if self.engine == "ai-edge-quantizer" and importlib.util.find_spec("ai_edge_quantizer") is None:
-            raise UserError("`engine` ai-edge-quantizer is not installed: pip install 'auxzoo[quantizer]'.")
+            raise UserError(
+                "`engine` ai-edge-quantizer is not installed: in a clone of auxzoo, pip install '.[quantizer]'."
+            )
 
     @property
     def is_default(self):

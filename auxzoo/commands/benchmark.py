@@ -10,7 +10,7 @@ def add_arguments(parser):
     parser.add_argument("files", nargs="+", metavar="FILE", help="TFLite or ONNX files, ours or not")
     parser.add_argument("--threads", default="1,2", help="comma-separated numbers of threads (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="all files in turn, so often (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=50, help="timed runs of a round, in 3 s (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=50, help="most runs a round, within 3 s (default: %(default)s)")
     parser.add_argument("--warm-up", type=int, default=10, help="runs before them (default: %(default)s)")
     parser.add_argument(
         "--timeout", type=float, default=8.0, help="seconds to load and run once (default: %(default)s)"

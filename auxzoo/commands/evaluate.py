@@ -22,7 +22,11 @@ def add_arguments(parser):
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     add_file_arguments(parser)
     add_foreign_arguments(parser)
-    parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
+    parser.add_argument(
+        "--recipe",
+        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
+        "(default: that of a run's folder)",
+    )
     parser.add_argument("--split", default="test", help="of the images (default: %(default)s)")
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
     parser.add_argument("--count", type=int, default=8, help="photographs in --pictures (default: %(default)s)")

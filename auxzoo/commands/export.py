@@ -24,8 +24,8 @@ def add_arguments(parser):
     parser.add_argument(
         "--formats",
         help="comma-separated: tflite_float32, tflite_float16, tflite_dynamic, tflite_int8, tflite_int8_float_io, "
-        "tflite_int8_uint8_io, tflite_int16, tflite_int16_float_io, onnx, onnx_int8; `default`: those that most need; "
-        "`all`: all of them (default: the target's, or `default`)",
+        "onnx (these six are `default`), tflite_int8_uint8_io, tflite_int16, tflite_int16_float_io, onnx_int8; `all`: "
+        "all of them (default: the target's, or `default`)",
     )
     parser.add_argument(
         "--target",
@@ -48,7 +48,11 @@ def add_arguments(parser):
         help="of the int8 ONNX file: min_max or percentile (default: %(default)s)",
     )
     parser.add_argument("--licence", help="of the network and its weights, for the files' metadata")
-    parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
+    parser.add_argument(
+        "--recipe",
+        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
+        "(default: that of a run's folder)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument(
         "--no-accuracy", action="store_true", help="do not measure accuracy (int8 still needs images to calibrate)"

@@ -21,7 +21,11 @@ def add_arguments(parser):
     parser.add_argument(
         "--to", metavar="DIR", help="folder of JSON and plot (default: a new numbered one in exported/)"
     )
-    parser.add_argument("--recipe", help="for tasks other than one class an image: whose data have the truth of them")
+    parser.add_argument(
+        "--recipe",
+        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
+        "(default: that of a run's folder)",
+    )
     parser.add_argument("--split", default="train", help="images to calibrate and measure on (default: %(default)s)")
     parser.add_argument("--count", type=int, help="images measured on (default: 256, or 32 of a network with maps)")
     parser.add_argument("--rows", type=int, default=15, help="layers in the table (default: %(default)s)")

@@ -5,11 +5,21 @@ from auxzoo.commands.common import as_override, choose_onednn, keras_verbosity, 
 
 def add_arguments(parser):
     """Adds the command's arguments."""
-    parser.add_argument("recipe", help="YAML file, or the name of a packaged recipe; its `search` group is optional")
-    parser.add_argument("--to", metavar="DIR", help="folder of the search (default: a new numbered one in runs/)")
-    parser.add_argument("--method", choices=("gradient", "halving", "evolution"), help="how to search")
-    parser.add_argument("--links", type=int, help="links of the structure that is found")
-    parser.add_argument("--step-cost", type=float, help="the most that a joint step may take, in plain steps")
+    parser.add_argument("recipe", help="YAML file, or a packaged recipe; its `search` group is optional")
+    parser.add_argument(
+        "--to", metavar="DIR", help="folder of the search; the same again continues it (default: a new one in runs/)"
+    )
+    parser.add_argument(
+        "--method",
+        choices=("gradient", "halving", "evolution"),
+        help="how to search (default: the recipe's, else gradient)",
+    )
+    parser.add_argument("--links", type=int, help="most links of the structure (default: the recipe's, else 6)")
+    parser.add_argument(
+        "--step-cost",
+        type=float,
+        help="most that a joint step may take, in plain steps (default: the recipe's, else any)",
+    )
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")

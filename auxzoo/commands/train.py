@@ -6,8 +6,10 @@ from auxzoo.metric_names import main_figures
 
 def add_arguments(parser):
     """Adds the command's arguments."""
-    parser.add_argument("recipe", help="YAML file, or the name of a packaged recipe")
-    parser.add_argument("--to", metavar="DIR", help="folder of the run (default: a new numbered one in runs/)")
+    parser.add_argument("recipe", help="YAML file, or a packaged recipe: fine_tune, or the name of a published network")
+    parser.add_argument(
+        "--to", metavar="DIR", help="folder of the run; the same again continues it (default: a new one in runs/)"
+    )
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")

@@ -304,7 +304,10 @@ class TestArguments:
 
     def test_an_engine_that_is_not_installed(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(UserError, match=r"`engine` ai-edge-quantizer is not installed: pip install 'auxzoo\[quant"):
+        with pytest.raises(
+            UserError,
+            match=r"`engine` ai-edge-quantizer is not installed: in a clone of auxzoo, pip install '\.\[quant",
+        ):
             Quantization("ai-edge-quantizer")
 
     @pytest.mark.parametrize(

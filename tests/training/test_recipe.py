@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import training
+from auxzoo.models.zoo import read_index
 from auxzoo.training import Recipe, read_recipe
 
 PACKAGED = sorted((pathlib.Path(training.__file__).parent / "recipes").glob("*.yaml"))
@@ -27,8 +28,8 @@ def file(tmp_path):
     return path
 
 
-def test_there_are_packaged_recipes():
-    assert len(PACKAGED) >= 2
+def test_every_published_network_has_a_recipe():
+    assert {path.stem for path in PACKAGED} == {"fine_tune", *read_index()}
 
 
 @pytest.mark.parametrize("path", PACKAGED, ids=lambda path: path.stem)
@@ -39,11 +40,12 @@ class TestPackagedRecipe:
         assert recipe.name == path.stem
 
     def test_fixes_what_changes_the_last_digits(self, path):
-        # Its figures are published, and XLA, oneDNN and threads change the order of sums.
+        # XLA, oneDNN and threads change the order of sums.
         compute = read_recipe(path.stem).compute
         assert compute.compilation in ("xla", "graph")
         assert isinstance(compute.onednn, bool)
-        assert compute.threads is not None
+        if path.stem in read_index():  # its figures are published
+            assert compute.threads is not None
 
     def test_differs_from_its_plain_arm_in_the_structure_alone(self, path):
         recipe, plain = read_recipe(path.stem), read_recipe(path.stem, ["auxiliary.structure=none"])
@@ -58,7 +60,7 @@ class TestPackagedRecipe:
 
         recipe = read_recipe(path.stem)
         compact = build_compact(recipe)
-        assert compact.output.shape == (None, 10)
+        assert compact.output.shape == (None, 10)  # CIFAR-10's, or those of the packaged pictures
         assert len({link for node in build_structure(recipe, compact).nodes for link in node.links}) >= 4
 
 
