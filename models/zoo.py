@@ -13,8 +13,9 @@ LICENCE = "Apache-2.0"  # of the weights of every published entry, like the code
 INDEX_FILE = "index.json"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
+METRICS_FILE = "metrics.json"  # of a run written last: it marks it as finished
 # What belongs to an entry; the structure is there if it was trained with an auxiliary.
-ENTRY_FILES = (CONFIG_FILE, WEIGHTS_FILE, "structure.json", "metrics.json", "recipe.yaml", "README.md")
+ENTRY_FILES = (CONFIG_FILE, WEIGHTS_FILE, "structure.json", METRICS_FILE, "recipe.yaml", "README.md")
 
 
 def read_index(shelf=SHELF):

@@ -1,11 +1,8 @@
 """Searching by trying: structures are scored by how good the compact network is after short training with them."""
 
-import dataclasses
 import math
 import random
 import shutil
-
-import keras
 
 from auxzoo.auxiliary import attach
 from auxzoo.errors import UserError
@@ -16,7 +13,7 @@ from .callbacks import TrainingDiverged
 from .loop import RUN_STATE_FILE, fit
 from .outputs import main_metric
 from .run_folder import CANDIDATES_FOLDER
-from .run_state import read_progress
+from .run_state import Progress, read_progress
 
 
 def halving_rounds(settings, epochs):
@@ -51,6 +48,9 @@ def search_by_halving(case, folder, progress):
         structures = structures[:count]
         progress(f"Round {place} of {settings.rounds}: {count} structures, {epochs} epochs each")
         scores = [scorer.score(structure, epochs) for structure in structures]
+        if place > 1 and max(scores) == -math.inf:
+            progress("None of them converged: the best of the round before is taken.")
+            break
         _check_one_converged(scores)
         ranked = sorted(range(len(structures)), key=lambda index: -scores[index])
         structures = [structures[index] for index in ranked]
@@ -159,7 +159,7 @@ class _Scorer:
 
         Higher is better: the metric of `main_metric`, or less than nothing by it; minus infinity if it diverged.
         """
-        plain = dataclasses.replace(structure, provenance=None).to_dict()
+        plain = structure.to_dict(with_provenance=False)
         for record in self.records:
             if (record["structure"], record["epochs"]) == (plain, epochs):
                 return self._rank(record)  # the same training again would give the same
@@ -187,7 +187,6 @@ class _Scorer:
     def _train(self, structure, epochs, work):
         """Trains as the recipe says, but for the epochs; a training that was killed goes on."""
         case, recipe = self.case, self.case.recipe
-        keras.utils.set_random_seed(recipe.seed)
         diverged = False
         try:
             history = fit(
@@ -204,12 +203,13 @@ class _Scorer:
         except TrainingDiverged:
             diverged = True  # a bad candidate, and no reason to lose the others
         state = work / RUN_STATE_FILE
+        done = read_progress(state) if state.exists() else Progress({})  # diverged in its first epoch
         return {
             "metric": self.metric,
             "value": None if diverged else sum(history[f"val_{part}"][-1] for part in self.parts),
             "diverged": diverged,
-            "steps": case.train.size // recipe.batch_size * epochs,
-            "seconds": round(read_progress(state).seconds, 1) if state.exists() else 0.0,
+            "steps": case.train.size // recipe.batch_size * done.epoch,
+            "seconds": round(done.seconds, 1),
         }
 
     @property

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from auxzoo.auxiliary import LinkGate, OperationChoice, detach
+from auxzoo.auxiliary import detach, switches
 from auxzoo.auxiliary.structure import SUPERVISIONS
 
 from .outputs import compact_prediction
@@ -22,7 +22,7 @@ class Gates:
     Args:
         network: what `attach(compact, SearchSpace)` returned.
         settings: `SearchSettings`.
-        shares: `StepShares` of the budget of step time, or `None` if there is none.
+        shares: `StepParts` of the budget of step time, or `None` if there is none.
 
     Attributes:
         links: list of its `LinkGate` layers.
@@ -32,8 +32,7 @@ class Gates:
 
     def __init__(self, network, settings, shares=None):
         self.settings, self.shares = settings, shares
-        self.links = [layer for layer in network.layers if isinstance(layer, LinkGate)]
-        self.choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
+        self.links, self.choices = switches(network)
         self.variables = [gate.logit for gate in self.links] + [choice.logits for choice in self.choices]
         self.optimizer = keras.optimizers.Adam(settings.gate_learning_rate, beta_1=0.5)
         self.optimizer.build(self.variables)
@@ -73,7 +72,9 @@ class Gates:
         self.optimizer.apply(gradients, self.variables)
 
     def penalty(self):
-        """Returns what the expected links and the expected step time beyond the budget cost, each as a share of it.
+        """Returns what the expected links beyond their budget cost, and the expected step time beyond its own.
+
+        Of the time, as much beyond its budget as all of the links are of theirs costs the same.
 
         `sigmoid` gates pay for standing in the middle, too.
         """

@@ -5,7 +5,7 @@ import time
 
 import tensorflow as tf
 
-from auxzoo.auxiliary import LinkGate, OperationChoice, detach
+from auxzoo.auxiliary import detach, switches
 from auxzoo.files import read_json, write_json
 
 from .callbacks import TrainingDiverged
@@ -39,10 +39,10 @@ class Perturbation:
     def __init__(self, network, operations, case, objective, steps_each, uncertainty=None):
         recipe, supervision = case.recipe, case.recipe.search.supervision
         self.case, self.operations, self.steps = case, operations, 0
-        self.gates = {layer.link: layer for layer in network.layers if isinstance(layer, LinkGate)}
-        self.choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
-        switches = {id(gate.logit) for gate in self.gates.values()} | {id(choice.logits) for choice in self.choices}
-        weights = [variable for variable in network.trainable_variables if id(variable) not in switches]
+        gates, self.choices = switches(network)
+        self.gates = {gate.link: gate for gate in gates}
+        logits = {id(gate.logit) for gate in gates} | {id(choice.logits) for choice in self.choices}
+        weights = [variable for variable in network.trainable_variables if id(variable) not in logits]
         compact, tasks = detach(network), tasks_of(network)
         learning_rate = _LEARNING_RATE_SHARE * recipe.optimization.learning_rate
         changes = {"schedule": "constant", "learning_rate": learning_rate, "ema_momentum": None}

@@ -5,7 +5,7 @@ import functools
 
 import keras
 
-from auxzoo.auxiliary import LinkGate
+from auxzoo.auxiliary import switches
 from auxzoo.auxiliary.structure import SUPERVISIONS
 
 from ..models.names import AUXILIARY_OUTPUT
@@ -32,7 +32,7 @@ def heads_present(network, supervision):
         ...     outputs = network(images, training=True)
         ...     losses = objective.losses(truth, outputs, progress, presence=presence())
     """
-    layers = [layer for layer in network.layers if isinstance(layer, LinkGate)]
+    layers, _ = switches(network)
     gates = {}
 
     def presence():

@@ -132,7 +132,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
 def _keep_structure(structure, path):
     """Writes the structure of a run that begins; of one that goes on it must be the same, whatever made it."""
     kept = Structure.read(path) if path.exists() else structure
-    if dataclasses.replace(kept, provenance=None) != dataclasses.replace(structure, provenance=None):
+    if kept != structure:
         raise UserError(
             f"`auxiliary.structure` must be what the run began with, that of `{path}`. Received: another one; "
             "choose another folder"

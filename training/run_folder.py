@@ -10,7 +10,7 @@ import auxzoo
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json, written_aside
 
-from ..models.zoo import CONFIG_FILE, WEIGHTS_FILE
+from ..models.zoo import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
 from .compilation import COMPUTE_FILE
 from .loop import RUN_STATE_FILE
 from .recipe_file import read_settings
@@ -19,7 +19,6 @@ MARKER_FILE = "run.json"  # tells a run from a folder of the user's that happens
 LOCK_FILE = ".lock"
 RECIPE_FILE = "recipe.yaml"
 STRUCTURE_FILE = "structure.json"
-METRICS_FILE = "metrics.json"  # written last: it marks the run as finished
 TENSORBOARD_FOLDER = "tensorboard"
 # What a search writes besides.
 GATES_PICTURE = "gates.png"
@@ -27,7 +26,7 @@ STRUCTURE_PICTURES = ("structure.png", "structure.svg")
 STEP_COSTS_FILE = "step_costs.json"
 PERTURBATION_FILE = "perturbation.json"
 CANDIDATES_FOLDER = "candidates"
-# All that a run or search writes, and so all that `--overwrite` may delete; the marker goes last.
+# All that a run or search writes, and so all that `--overwrite` may delete.
 _OWN_FILES = (
     *(METRICS_FILE, RUN_STATE_FILE, COMPUTE_FILE, CONFIG_FILE, WEIGHTS_FILE, STRUCTURE_FILE),
     *(GATES_PICTURE, *STRUCTURE_PICTURES, STEP_COSTS_FILE, PERTURBATION_FILE, RECIPE_FILE),
@@ -37,7 +36,7 @@ _OWN_FOLDERS = (TENSORBOARD_FOLDER, CANDIDATES_FOLDER)
 
 @contextlib.contextmanager
 def hold_folder(folder):
-    """Keeps other processes out of the folder of a run while the block runs; make it before `claim_folder`.
+    """Keeps other processes out of the folder of a run while the block runs; call it before `claim_folder`.
 
     Args:
         folder: `Path`; made if it does not exist. What is no folder of a run is left alone: `claim_folder` refuses it.
@@ -48,6 +47,17 @@ def hold_folder(folder):
     if folder.exists() and not _may_hold_run(folder):
         yield
         return
+    with lock(folder):
+        yield
+
+
+@contextlib.contextmanager
+def lock(folder):
+    """Keeps other processes out of a folder, a `Path`, made if it does not exist, while the block runs.
+
+    Raises:
+        UserError: if another process holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / LOCK_FILE, blocking=False):
@@ -89,9 +99,8 @@ def claim_folder(folder, recipe, overwrite=False, kind="training"):
             raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
     recipe_file = folder / RECIPE_FILE
     if recipe_file.exists():
-        kept = type(recipe).parse(read_settings(recipe_file), f"The recipe `{recipe_file}`")
         kept_kind = read_json(folder / MARKER_FILE).get("kind", "training")
-        is_same, is_finished = kept == recipe and kept_kind == kind, (folder / METRICS_FILE).exists()
+        is_same, is_finished = kept_kind == kind and _is_of(recipe, recipe_file), (folder / METRICS_FILE).exists()
         if overwrite and (is_finished or not is_same):
             _delete_run(folder)
         elif not is_same:
@@ -111,12 +120,31 @@ def claim_folder(folder, recipe, overwrite=False, kind="training"):
     return folder
 
 
+def _is_of(recipe, file):
+    """Returns whether a kept recipe asks for the same training: where data and structure lie may differ."""
+    try:
+        kept = type(recipe).parse(read_settings(file), f"The recipe `{file}`")
+    except UserError:  # of another version, or changed by hand
+        return False
+    return _without_places(kept) == _without_places(recipe)
+
+
+def _without_places(recipe):
+    """Returns the settings of a recipe without folders of this machine; the run itself keeps the structure."""
+    settings = recipe.record()
+    if settings["auxiliary"]["structure"].endswith(".json"):
+        settings["auxiliary"]["structure"] = "a file"
+    return settings
+
+
 def _delete_run(folder):
-    for name in _OWN_FILES:
-        (folder / name).unlink(missing_ok=True)
+    """Deletes all that a run wrote; cut off in between, what is left is an unfinished run of the same recipe."""
+    (folder / METRICS_FILE).unlink(missing_ok=True)
     for name in _OWN_FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / MARKER_FILE).unlink(missing_ok=True)
+        if (folder / name).exists():
+            shutil.rmtree(folder / name)
+    for name in (*_OWN_FILES, MARKER_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _remove_temporaries(folder):

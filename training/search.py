@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 import auxzoo
-from auxzoo.auxiliary import LinkGate, OperationChoice, attach
+from auxzoo.auxiliary import attach, switches
 from auxzoo.auxiliary.drawing import draw_structure, plot_gates
 from auxzoo.files import numbered_folder, write_json
 from auxzoo.machine import processor_name
@@ -143,15 +143,12 @@ class _GateHistory(keras.callbacks.Callback):
 
 def gate_probabilities(network):
     """Returns series name -> probability of every link and operation of a super-network, 0 to 1."""
-    values = {}
-    for layer in network.layers:
-        if isinstance(layer, LinkGate):
-            node, tap = layer.link
-            values[f"link {node} <- {tap}"] = round(float(layer.probability_open()), 5)
-        elif isinstance(layer, OperationChoice):
-            for operation, value in zip(layer.operations, layer.probabilities(), strict=True):
-                values[f"operation {layer.node} {operation}"] = round(float(value), 5)
-    return values
+    gates, choices = switches(network)
+    values = {f"link {gate.link[0]} <- {gate.link[1]}": gate.probability_open() for gate in gates}
+    for choice in choices:
+        for operation, value in zip(choice.operations, choice.probabilities(), strict=True):
+            values[f"operation {choice.node} {operation}"] = value
+    return {name: round(float(value), 5) for name, value in values.items()}
 
 
 def _search_by_gradient(case, folder, callbacks, progress, verbose):

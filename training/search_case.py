@@ -1,6 +1,5 @@
 """What every method of searching a structure works on: data, space, and what a step may cost."""
 
-import dataclasses
 import functools
 import json
 
@@ -16,7 +15,7 @@ from auxzoo.machine import processor_name
 from .. import models
 from .outputs import fitting_images
 from .run import build_compact, open_data, pretrained_checksum
-from .step_cost import StepShares, seconds_of_parts, seconds_per_step
+from .step_cost import StepParts, seconds_of_parts, seconds_per_step
 
 
 class SearchCase:
@@ -61,6 +60,8 @@ class SearchCase:
         train, gates = train.split(gate_count, seed=recipe.data.validation_seed)
         compact = self.compact()
         self.train, self.gates = (fitting_images(compact, images, "data") for images in (train, gates))
+        if settings.method == "gradient":
+            self._check_gates_move()
         for images, part in ((self.train, "train on"), (self.gates, "judge structures by")):
             check_some_truth(images, f"data, the part to {part}")
         self.preprocessing = models.describe(compact).preprocessing
@@ -76,6 +77,16 @@ class SearchCase:
         self.augmentation = Augmentation(**recipe.data.augmentation)
         self.shares = None if settings.step_cost is None else self._shares_of_budget()
 
+    def _check_gates_move(self):
+        settings = self.recipe.search
+        steps = self.train.size // self.recipe.batch_size * self.recipe.epochs
+        warm_up = int(steps * settings.warm_up)
+        if not any(step % settings.every == 0 for step in range(warm_up, steps)):
+            raise UserError(
+                f"`search.every` must divide the number of a step after the warm-up, {warm_up} to {steps - 1}, or the "
+                f"gates never move. Received: every={settings.every}"
+            )
+
     def compact(self):
         """Returns a new compact network, the one that `train` begins with."""
         keras.utils.set_random_seed(self.recipe.seed)
@@ -83,7 +94,7 @@ class SearchCase:
 
     def step_cost(self, structure):
         """Returns the time of a joint step as a multiple of the plain step, measured in turn, once for a structure."""
-        key = json.dumps(dataclasses.replace(structure, provenance=None).to_dict())
+        key = json.dumps(structure.to_dict(with_provenance=False))
 
         def measured():
             networks = [self.compact(), attach(self.compact(), structure)]
@@ -162,7 +173,7 @@ class SearchCase:
 
         found = self._remembered("parts", measured)
         budget = found["plain"] * (self.recipe.search.step_cost - 1)
-        shares = StepShares(
+        shares = StepParts(
             {(node, tap): seconds / budget for node, tap, seconds in found["links"]},
             {
                 node: {operation: seconds / budget for operation, seconds in of_node.items()}

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 
 import keras
 import tensorflow as tf
 
-from auxzoo.auxiliary import LinkGate, OperationChoice
+from auxzoo.auxiliary import switches
 
 from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX
 from .noise import noise_batch, without_frequencies
@@ -15,15 +16,18 @@ from .normalization import fused_normalization
 from .trainer import Trainer
 
 ROUNDS, STEPS = 8, 3
+# Of short steps more rounds are made, till every network was timed so long: what lies beside may last for seconds.
+_SECONDS, _MOST_ROUNDS = 2.0, 40
 
 
-def seconds_per_step(cases, rounds=ROUNDS, steps=STEPS):
+def seconds_per_step(cases, rounds=None, steps=STEPS):
     """Times training steps of several networks in turn.
 
     Args:
         cases: list of pairs `(network, recipe)`: a compact or joint network, which is trained on noise and of no use
             after, and the `Recipe` whose batch size, objective, optimiser and compilation it is trained with.
-        rounds: `int`; in each, every network makes some steps.
+        rounds: `int`; in each, every network makes some steps. If `None` eight, or as many as take two seconds of
+            every network.
         steps: `int`, of each network in a round, after one that is not counted.
 
     Returns:
@@ -35,16 +39,20 @@ def seconds_per_step(cases, rounds=ROUNDS, steps=STEPS):
     with contextlib.ExitStack() as stack:
         for network, recipe in cases:
             stack.enter_context(recipe.optimization.frozen(network))
-        return _fastest([_step(network, recipe) for network, recipe in cases], rounds, steps)
+        functions = [_step(network, recipe) for network, recipe in cases]
+        if rounds is None:
+            shortest = min(_fastest(functions, 1, steps))  # the first round traces them
+            rounds = min(max(math.ceil(_SECONDS / (shortest * steps)), ROUNDS), _MOST_ROUNDS)
+        return _fastest(functions, rounds, steps)
 
 
 @dataclasses.dataclass(frozen=True)
-class StepShares:
-    """How much of a budget of step time every link and every operation of a super-network takes.
+class StepParts:
+    """What every link and every operation of a super-network takes: seconds, or shares of a budget of step time.
 
     Attributes:
-        links: `dict` of pair `(node, tap)` to share.
-        operations: `dict` of node to `dict` of operation to share, with the node's head where it has one.
+        links: `dict` of pair `(node, tap)` to number.
+        operations: `dict` of node to `dict` of operation to number, with the node's head where it has one.
     """
 
     links: dict
@@ -59,10 +67,9 @@ def seconds_of_parts(network, batch_size):
         batch_size: `int`.
 
     Returns:
-        `StepShares` of seconds.
+        `StepParts`, seconds.
     """
-    gates = [layer for layer in network.layers if isinstance(layer, LinkGate)]
-    choices = [layer for layer in network.layers if isinstance(layer, OperationChoice)]
+    gates, choices = switches(network)
     heads = {choice.node: _head(network, choice) for choice in choices}
     heads = {node: head for node, head in heads.items() if head is not None}
     parts = [_link(gate) for gate in gates] + [branch for choice in choices for branch in choice.branches]
@@ -72,7 +79,7 @@ def seconds_of_parts(network, batch_size):
     for node in heads:
         of_head = next(seconds)
         operations[node] = {name: value + of_head for name, value in operations[node].items()}
-    return StepShares(links, operations)
+    return StepParts(links, operations)
 
 
 def _link(gate):

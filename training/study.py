@@ -179,7 +179,7 @@ class Study:
         """Returns the runs of an arm, one a seed."""
         settings = copy.deepcopy(base)
         for key, value in self.settings.arms[arm].items():
-            set_value(settings, key, value)
+            set_value(settings, key, copy.deepcopy(value))  # aliases in the file share what is below
         source = f"Arm {arm!r} of the study `{path}`"
         recipe = Recipe.parse(settings, source)
         structure_name = recipe.auxiliary.structure

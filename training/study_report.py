@@ -2,10 +2,12 @@
 
 import itertools
 import statistics
+from pathlib import Path
 
 from scipy import stats
 
 from auxzoo.errors import UserError
+from auxzoo.figures import fixed_style, save_figure
 from auxzoo.metric_names import is_error, is_share
 from auxzoo.metrics import relative_improvement
 
@@ -26,7 +28,7 @@ def summarize(study, records, costs, metric="accuracy"):
         metric: name of a metric, as of `StudySettings.metrics`.
 
     Raises:
-        UserError: if no baseline has the metric.
+        UserError: if no baseline has the metric, or arms were measured on more images than others.
 
     Returns:
         `dict`: `metric`, `split` (`"test"` or `"validation"`), `images` of it, `best_baseline` (name of an arm), and
@@ -44,7 +46,7 @@ def summarize(study, records, costs, metric="accuracy"):
     by_arm = {arm: {} for arm in study.settings.arms}
     for record in records:
         by_arm[record["arm"]][record["seed"]] = record
-    split = "test" if all(record["metrics"]["test"] for record in records) else "validation"
+    split = _split(records)
 
     def value_of(record, prefix=""):
         return _value(record, split, metric, prefix, study.settings.iou_classes)
@@ -58,6 +60,12 @@ def summarize(study, records, costs, metric="accuracy"):
         known = sorted(set().union(*scores))
         raise UserError(f"`metrics` must be among those of a baseline, {', '.join(known)}. Received: {metric!r}")
     best = (min if is_error(metric) else max)(baselines, key=means.get)
+    counts = sorted({record["metrics"][split]["images"] for arm in values for record in by_arm[arm].values()})
+    if len(counts) > 1:
+        raise UserError(
+            f"Arms of a study must be measured on the same {split} images. Received: {counts[0]} of one arm and "
+            f"{counts[-1]} of another"
+        )
     rows = []
     for arm in values:
         of_arm = by_arm[arm]
@@ -94,15 +102,19 @@ def summarize(study, records, costs, metric="accuracy"):
         ]
         difference, half_width = paired_interval(differences)
         comparisons.append({**comparison.model_dump(), "difference": difference, "half_width": half_width})
-    images = one["metrics"][split]["images"]
     return {
         "metric": metric,
         "split": split,
-        "images": images,
+        "images": counts[0],
         "best_baseline": best,
         "arms": rows,
         "comparisons": comparisons,
     }
+
+
+def _split(records):
+    """Returns the split that is told: that of the test, if every run was measured on it."""
+    return "test" if all(record["metrics"]["test"] for record in records) else "validation"
 
 
 def _value(record, split, metric, prefix, classes):
@@ -162,7 +174,7 @@ def improvements(study, records):
     Source: https://arxiv.org/abs/1904.08918.
     """
     by_run = {(record["arm"], record["seed"]): record for record in records}
-    split = "test" if all(record["metrics"]["test"] for record in records) else "validation"
+    split = _split(records)
 
     def value_of(arm, seed, metric):
         return _value(by_run[arm, seed], split, metric, "", study.settings.iou_classes)
@@ -233,8 +245,12 @@ def comparison_lines(summary):
     """Returns a sentence for every comparison beside those of the table."""
     lines = []
     for row in summary["comparisons"]:
-        side = row["against"][0] if len(row["against"]) == 1 else f"the mean of {', '.join(row['against'])}"
-        lines.append(f"{row['arm']} against {side}: {_with_interval(row)}")
+        side, over = row["against"][0], ""
+        if len(row["against"]) > 1:
+            side = f"the mean of {', '.join(row['against'])}"
+            # How far others of their kind may lie from these, no seed tells.
+            over = "" if row["half_width"] is None else " over the seeds, for these arms"
+        lines.append(f"{row['arm']} against {side}: {_with_interval(row)}{over}")
     return lines
 
 
@@ -246,11 +262,14 @@ def _with_interval(row):
 def caption(study, summary):
     """Returns one sentence that says what the table shows."""
     tried = study.settings.designs_tried
-    metric = summary["metric"].replace("_", " ")
+    metric, seeds = summary["metric"].replace("_", " "), study.settings.seeds
+    paired = f"paired by seed, with its 95 % interval; seeds {', '.join(map(str, seeds))}"
+    searched = any(row["search_seconds"] is not None for row in summary["arms"])
     return (
         f"{metric[0].upper()}{metric[1:]} on {summary['images']} {summary['split']} images; difference to "
-        f"{summary['best_baseline']}, the best baseline, paired by seed, with its 95 % interval; "
-        f"seeds {', '.join(map(str, study.settings.seeds))}"
+        f"{summary['best_baseline']}, the best baseline, {paired if len(seeds) > 1 else f'seed {seeds[0]} alone'}; "
+        "minutes are steps times the time of a step"
+        + (", and with + those of the search by the clock" if searched else "")
         + ("" if tried is None else f"; {tried} designs were tried on validation before")
         + "."
     )
@@ -264,6 +283,14 @@ def improvement_lines(found):
         + ("" if row["half_width"] is None else f" ± {row['half_width']:.2f}")
         for row in found
     ]
+
+
+def as_json(summaries, found=()):
+    """Returns all that was found as plain types: `{"metrics": ..., "improvements": ...}`, or one summary alone.
+
+    The arguments are those of `write_markdown`.
+    """
+    return summaries[0] if len(summaries) == 1 and not found else {"metrics": summaries, "improvements": list(found)}
 
 
 def write_markdown(path, study, summaries, found=()):
@@ -310,12 +337,16 @@ def plot(path, study, summary):
     baseline reaches in that time. Intervals may leave the picture: those of two seeds are several times as long as all
     that is to be seen.
     """
-    import matplotlib
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    with fixed_style():
+        figure = Figure(figsize=(9, 5.5), layout="constrained")
+        _draw(figure.add_subplot(), study, summary, colormaps["tab20"].colors)
+        save_figure(figure, Path(path), resolution=110)
 
-    figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
+
+def _draw(axes, study, summary, colours):
     rows = sorted(summary["arms"], key=lambda row: row["training_seconds"])
     plain = [row for row in rows if row["arm"] in study.settings.baselines]
     axes.plot(
@@ -326,7 +357,6 @@ def plot(path, study, summary):
         drawstyle="steps-post",
         zorder=1,
     )
-    colours = pyplot.get_cmap("tab20").colors
     for place, row in enumerate(rows):
         is_baseline = row["arm"] in study.settings.baselines
         colour = "0.35" if is_baseline else colours[place % len(colours)]
@@ -347,5 +377,3 @@ def plot(path, study, summary):
     axes.set_title(study.settings.name)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)

@@ -16,7 +16,7 @@ from auxzoo.machine import processor_name
 from auxzoo.metric_names import main_figures
 
 from .compute import ONEDNN_VARIABLE
-from .run_folder import LOCK_FILE, METRICS_FILE, RUN_STATE_FILE
+from .run_folder import LOCK_FILE, METRICS_FILE, RUN_STATE_FILE, lock
 from .run_state import read_progress
 from .study import completed_settings, make_record, read_record
 
@@ -48,14 +48,23 @@ def run_study(study, folder, *, processes=2, progress=print):
         `(records, costs)`: list of `dict`, one a run, and `dict` of arm to seconds a step.
 
     Raises:
-        UserError: if a record in `folder` is of other settings, or `processes` is below 1.
+        UserError: if a record in `folder` is of other settings, `processes` is below 1, or another process carries out
+            a study in `folder`.
         StudyFailed: after all others are done, if a run failed.
     """
     if processes < 1:
         raise UserError(f"`processes` must be 1 or more. Received: processes={processes}")
     folder = Path(folder)
+    with lock(folder):
+        return _carry_out_missing(study, folder, processes, progress)
+
+
+def _carry_out_missing(study, folder, processes, progress):
     records = {run.name: read_record(_record_file(folder, run), run) for run in study.runs}
     missing = [run for run in study.runs if records[run.name] is None]
+    for name, record in records.items():
+        if record is not None:  # killed between the two, a run left its folder beside its record
+            shutil.rmtree(folder / RUNS_FOLDER / name, ignore_errors=True)
     costs = measure_costs_of_arms(study, folder, progress)
     progress(f"{len(study.runs) - len(missing)} of {len(study.runs)} runs are done, {len(missing)} are to be run.")
     failures = []
@@ -90,28 +99,32 @@ def _record_file(folder, run):
 
 def _carry_out(run, folder, watch, keep):
     """Trains in a child process, by the same command that a user would type; returns the record."""
+    watch.start(run)
+    try:
+        record = _trained(run, folder, keep)
+    except (ChildFailed, UserError):
+        watch.stop(run)
+        raise
+    watch.end(run, record)
+    return record
+
+
+def _trained(run, folder, keep):
     work = folder / RUNS_FOLDER / run.name
-    settings = run.recipe.model_dump(mode="json")
-    structure = None if run.structure is None else run.structure.to_dict()
-    if structure is not None:
-        settings["auxiliary"] = {"structure": str((work / "structure.json").resolve())}
-    job = {"recipe": settings, "structure": structure}
+    job = {"settings": run.settings, "structure": _plain_structure(run)}
     job_file = work / "job.json"
     if not job_file.exists() or read_json(job_file) != job:
         shutil.rmtree(work, ignore_errors=True)  # what is there was begun with other settings
         write_json(job_file, job)
-    watch.start(run)
     metrics_file = work / "run" / METRICS_FILE
     if not metrics_file.exists():
-        if structure is not None:
+        settings = run.recipe.model_dump(mode="json")
+        if run.structure is not None:
             run.structure.save(work / "structure.json")
+            settings["auxiliary"] = {"structure": str((work / "structure.json").resolve())}
         (work / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
         arguments = ["train", str(work / "recipe.yaml"), "--to", str(work / "run"), "--verbose", "2"]
-        try:
-            run_module("auxzoo.command_line", work, arguments=arguments)
-        except ChildFailed:
-            watch.stop(run)
-            raise
+        run_module("auxzoo.command_line", work, arguments=arguments)
     record = make_record(run, read_json(metrics_file))
     if keep:
         kept = folder / NETWORKS_FOLDER / run.name
@@ -120,8 +133,11 @@ def _carry_out(run, folder, watch, keep):
         shutil.copytree(work / "run", kept, ignore=shutil.ignore_patterns(LOCK_FILE))
     write_json(_record_file(folder, run), record)
     shutil.rmtree(work)
-    watch.end(run, record)
     return record
+
+
+def _plain_structure(run):
+    return None if run.structure is None else run.structure.to_dict(with_provenance=False)
 
 
 class _Watch:
@@ -205,12 +221,10 @@ def measure_costs_of_arms(study, folder, progress=print):
         ChildFailed: if the child fails.
     """
     first_runs = {run.arm: run for run in study.runs[: len(study.settings.arms)]}
-    jobs = {arm: _job(run) for arm, run in first_runs.items()}
+    jobs = {arm: _job(run.settings, _plain_structure(run)) for arm, run in first_runs.items()}
     file = Path(folder) / COSTS_FILE
     kept = read_json(file) if file.exists() else {"arms": {}}
-    kept_jobs = {
-        arm: cost["job"] | {"recipe": completed_settings(cost["job"]["recipe"])} for arm, cost in kept["arms"].items()
-    }
+    kept_jobs = {arm: _job(cost["job"]["recipe"], cost["job"]["structure"]) for arm, cost in kept["arms"].items()}
     if (kept_jobs, kept.get("processor")) != (jobs, processor_name()):
         progress(f"Timing a step of {len(jobs)} arms in turn ...")
         for name in ("onednn", "threads"):
@@ -234,18 +248,24 @@ def measure_costs_of_arms(study, folder, progress=print):
     return {arm: cost["seconds_per_step"] for arm, cost in kept["arms"].items()}
 
 
-def _job(run):
-    """Returns all that the time of a step depends on."""
-    network = copy.deepcopy(run.settings["network"])
+def _job(settings, structure):
+    """Returns all that the time of a step depends on, so that arms of one step have one time.
+
+    Args:
+        settings: `dict`, a recipe's.
+        structure: plain types, or `None`.
+    """
+    network = copy.deepcopy(settings["network"])
     network["arguments"].pop("weights", None)  # whatever the network begins with, a step takes as long
-    recipe = run.settings | {
-        **{"epochs": 1, "seed": 0, "name": "cost", "auxiliary": {"structure": "none"}, "network": network},
-        "optimization": run.settings["optimization"] | {"learning_rate": 0.01},
+    optimization = settings["optimization"] | {"learning_rate": 0.01}
+    optimization["weight_decay"] = 0.001 if optimization.get("weight_decay", True) else 0.0
+    recipe = settings | {
+        **{"epochs": 1, "validation_every": 1, "seed": 0, "name": "cost", "network": network},
+        **{"auxiliary": {"structure": "none"}, "optimization": optimization},
+        "data": {"source": "sample", "targets": settings["data"].get("targets", {})},
     }
-    return {
-        "recipe": completed_settings(recipe),
-        "structure": None if run.structure is None else {**run.structure.to_dict(), "provenance": None},
-    }
+    structure = structure and {name: value for name, value in structure.items() if name != "provenance"}
+    return {"recipe": completed_settings(recipe), "structure": structure}
 
 
 def _measure(folder):

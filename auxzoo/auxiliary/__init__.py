@@ -1,6 +1,6 @@
 """The auxiliary: its structure, the space of structures, and attaching it to a compact network for training only."""
 
-from auxzoo.auxiliary.gates import LinkGate, OperationChoice, Relaxation
+from auxzoo.auxiliary.gates import LinkGate, OperationChoice, Relaxation, switches
 from auxzoo.auxiliary.graph import attach, detach
 from auxzoo.auxiliary.operations import OPERATIONS
 from auxzoo.auxiliary.search_space import NodeSpace, SearchSpace
@@ -17,4 +17,5 @@ __all__ = [
     "Structure",
     "attach",
     "detach",
+    "switches",
 ]

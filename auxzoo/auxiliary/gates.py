@@ -42,6 +42,11 @@ class Relaxation:
             raise UserError(f"`first_probability` must be above 0 and below 1. Received: first_probability={value!r}")
 
 
+def switches(network):
+    """Returns the `LinkGate` layers and the `OperationChoice` layers of a super-network, two lists."""
+    return tuple([layer for layer in network.layers if isinstance(layer, kind)] for kind in (LinkGate, OperationChoice))
+
+
 @keras.saving.register_keras_serializable("auxzoo")
 class LinkGate(keras.layers.Layer):
     """Multiplies a link by its gate, 0 (closed) to 1 (open).

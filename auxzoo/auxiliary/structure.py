@@ -197,8 +197,8 @@ class Structure:
         provenance = {"made_by": "Structure.default", "network": model.name, "width_multiplier": width_multiplier}
         return cls(pairs, tuple(nodes), provenance, supervision, tasks)
 
-    def to_dict(self):
-        """Returns the structure as plain JSON types."""
+    def to_dict(self, with_provenance=True):
+        """Returns the structure as plain JSON types, with or without how it came to be."""
         value = {
             "format": FORMAT,
             "taps": dict(self.taps),
@@ -208,7 +208,9 @@ class Structure:
             value["supervision"] = self.supervision
         if self.tasks != "shared":
             value["tasks"] = self.tasks
-        return value if self.provenance is None else {**value, "provenance": copy.deepcopy(self.provenance)}
+        if with_provenance and self.provenance is not None:
+            value["provenance"] = copy.deepcopy(self.provenance)
+        return value
 
     @classmethod
     def from_dict(cls, value):

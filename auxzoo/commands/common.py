@@ -156,12 +156,46 @@ def load_tensorflow():
         import tensorflow  # noqa: F401  (imported for its effect: everything after finds it loaded)
 
 
-def as_override(key, text):
-    """Returns a list of one `KEY=VALUE` for `read_settings`, none if `text` is `None`.
+def as_override(key, value):
+    """Returns a list of one `KEY=VALUE` for `read_settings`, none if `value` is `None`.
 
     A text such as a path is quoted: YAML would take `2024` for a number, and what follows ` #` for a comment.
     """
-    return [] if text is None else [f"{key}={json.dumps(text)}"]
+    return [] if value is None else [f"{key}={json.dumps(value)}"]
+
+
+def add_run_arguments(parser, what):
+    """Adds what commands that carry out a recipe in a folder share; `what` they make, `"run"` or `"search"`."""
+    parser.add_argument(
+        "--to", metavar="DIR", help=f"folder of the {what}; the same again continues it (default: a new one in runs/)"
+    )
+    parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
+    parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
+    parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, such as epochs=3")
+    parser.add_argument("--overwrite", action="store_true", help=f"delete a finished or another {what} in the folder")
+    parser.add_argument("--verbose", choices=("0", "1", "2"), default="auto", help="0 silent, 1 bar, 2 line an epoch")
+
+
+def run_overrides(arguments, *settings):
+    """Returns the overrides of a recipe: those of `--set`, then those of other arguments.
+
+    Args:
+        arguments: of `add_run_arguments`.
+        settings: pairs of a setting's key and its value, `None` if it was not given.
+    """
+    pairs = (
+        ("data.data_dir", arguments.data_dir),
+        ("data.download", arguments.download or None),
+        ("data.skip_broken", arguments.skip_broken or None),
+        *settings,
+    )
+    return [*arguments.set, *[override for key, value in pairs for override in as_override(key, value)]]
+
+
+def verbosity(arguments):
+    """Returns Keras' `verbose` of `--verbose`."""
+    return keras_verbosity() if arguments.verbose == "auto" else int(arguments.verbose)
 
 
 def choose_onednn(settings, arguments):
@@ -190,15 +224,20 @@ def choose_onednn(settings, arguments):
 def _measured_compute(settings, arguments):
     from auxzoo.child_process import ChildFailed
     from auxzoo.files import read_json
+    from auxzoo.models.zoo import METRICS_FILE
     from auxzoo.training.compilation import COMPUTE_FILE, measure_compute
 
-    kept = Path(arguments.to or "") / COMPUTE_FILE
-    if arguments.to and kept.exists() and not arguments.overwrite:
-        return read_json(kept)
-    print("Measuring training steps as the recipe's `compute` leaves open ...", flush=True)
     settings = {key: value for key, value in settings.items() if key != "search"}
+    kept = Path(arguments.to or "") / COMPUTE_FILE
+    if arguments.to and kept.exists():
+        measured = read_json(kept)
+        # What is overwritten was finished, or is of other settings; else the run goes on.
+        is_overwritten = kept.with_name(METRICS_FILE).exists() or measured.get("settings") != settings
+        if not (arguments.overwrite and is_overwritten):
+            return measured
+    print("Measuring training steps as the recipe's `compute` leaves open ...", flush=True)
     try:
-        measured = measure_compute(settings)
+        measured = measure_compute(settings) | {"settings": settings}
     except ChildFailed:
         # Most likely the recipe is wrong: then its own message is the one to read.
         load_tensorflow()

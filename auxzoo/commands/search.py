@@ -1,14 +1,19 @@
 """`auxzoo search RECIPE`."""
 
-from auxzoo.commands.common import as_override, choose_onednn, keras_verbosity, load_tensorflow, make_table, print_table
+from auxzoo.commands.common import (
+    add_run_arguments,
+    choose_onednn,
+    load_tensorflow,
+    make_table,
+    print_table,
+    run_overrides,
+    verbosity,
+)
 
 
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("recipe", help="YAML file, or a packaged recipe; its `search` group is optional")
-    parser.add_argument(
-        "--to", metavar="DIR", help="folder of the search; the same again continues it (default: a new one in runs/)"
-    )
     parser.add_argument(
         "--method",
         choices=("gradient", "halving", "evolution"),
@@ -20,12 +25,7 @@ def add_arguments(parser):
         type=float,
         help="most that a joint step may take, in plain steps (default: the recipe's, else any)",
     )
-    parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
-    parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
-    parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, such as epochs=3")
-    parser.add_argument("--overwrite", action="store_true", help="delete a finished or another search in the folder")
-    parser.add_argument("--verbose", choices=("0", "1", "2"), default="auto", help="0 silent, 1 bar, 2 line an epoch")
+    add_run_arguments(parser, "search")
 
 
 def run(arguments):
@@ -35,16 +35,15 @@ def run(arguments):
     from auxzoo.files import numbered_folder, read_json
     from auxzoo.training.recipe_file import read_settings
 
-    overrides = [*arguments.set, *as_override("data.data_dir", arguments.data_dir)]
-    for key, value in (
-        ("search.method", arguments.method),
-        ("search.links", arguments.links),
-        ("search.step_cost", arguments.step_cost),
-        ("data.download", arguments.download or None),
-        ("data.skip_broken", arguments.skip_broken or None),
-    ):
-        overrides += [] if value is None else [f"{key}={value}"]
-    settings = read_settings(arguments.recipe, overrides)
+    settings = read_settings(
+        arguments.recipe,
+        run_overrides(
+            arguments,
+            ("search.method", arguments.method),
+            ("search.links", arguments.links),
+            ("search.step_cost", arguments.step_cost),
+        ),
+    )
     compute = settings.get("compute")
     if isinstance(compute, dict) and compute.get("compilation", "auto") == "auto":
         compute["compilation"] = "graph"  # `search` does not time XLA
@@ -61,8 +60,7 @@ def run(arguments):
     print(
         f"The search goes to {folder}; if it is cut off, the same command with --to {folder} continues it.", flush=True
     )
-    verbose = keras_verbosity() if arguments.verbose == "auto" else int(arguments.verbose)
-    search(recipe, folder, overwrite=arguments.overwrite, measured=measured, verbose=verbose)
+    search(recipe, folder, overwrite=arguments.overwrite, measured=measured, verbose=verbosity(arguments))
     metrics = read_json(folder / METRICS_FILE)
     cost = metrics["cost"]
     structure = Structure.read(folder / STRUCTURE_FILE)

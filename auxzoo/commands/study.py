@@ -22,6 +22,7 @@ def run(arguments):
     from auxzoo.files import write_json, written_aside
     from auxzoo.training.study import Study
     from auxzoo.training.study_report import (
+        as_json,
         caption,
         comparison_lines,
         header,
@@ -46,14 +47,12 @@ def run(arguments):
     )
     summaries = [summarize(study, records, costs, metric) for metric in study.settings.metrics]
     found = improvements(study, records)
-    whole = summaries[0] if len(summaries) == 1 else {"metrics": summaries, "improvements": found}
-    write_json(folder / "results.json", whole)
+    write_json(folder / "results.json", as_json(summaries, found))
     with written_aside(folder / "results.md") as temporary:
         write_markdown(temporary, study, summaries, found)
     for summary in summaries:
         suffix = "" if summary is summaries[0] else f"_{summary['metric']}"
-        with written_aside(folder / f"results{suffix}.png") as temporary:
-            plot(temporary, study, summary)
+        plot(folder / f"results{suffix}.png", study, summary)
         columns = header(summary["metric"])
         table = make_table(study.settings.name, *[f"{name}>" if name != "arm" else name for name in columns])
         table.caption = caption(study, summary)

@@ -466,6 +466,27 @@ class TestTrain:
         outcome = command("train", "tiny.yaml", "--onednn", "auto", "--to", "run")
         assert [call.measured["onednn"] for call in trained] == [True, False]
 
+    @pytest.mark.parametrize(
+        ("left", "measured_again"),
+        [("unfinished", False), ("finished", True), ("of other settings", True)],
+    )
+    def test_what_was_measured_is_kept_by_a_run_that_is_not_overwritten(
+        self, command, trained, work_folder, monkeypatch, left, measured_again
+    ):
+        from auxzoo.training import compilation
+
+        measured = {"compilation": "xla", "onednn": True, "images_per_second": {"xla, oneDNN on": 512.5}}
+        monkeypatch.setattr(compilation, "measure_compute", lambda settings: dict(measured))
+        arguments = ("train", "tiny.yaml", "--onednn", "auto", "--to", "run", "--overwrite")
+        command(*arguments)
+        (call,) = trained
+        run = work_folder / "run"
+        write_json(run / "compute.json", call.measured | {"onednn": False})
+        if left == "finished":
+            write_json(run / "metrics.json", {})
+        command(*arguments, *(["--set", "epochs=7"] if left == "of other settings" else []))
+        assert [call.measured["onednn"] for call in trained] == [True, measured_again]
+
     def test_a_wrong_recipe_that_shall_be_measured_is_named(self, command, trained, work_folder, monkeypatch):
         from auxzoo.training import compilation
 
@@ -520,7 +541,7 @@ class TestTrain:
         assert sorted(work_folder.rglob("*")) == before
 
     def test_a_missing_recipe_is_told_what_there_is(self, command, work_folder):
-        assert_refused(command("train", "nowhere.yaml"), f"`recipe` must be a YAML file or one of {NAME}")
+        assert_refused(command("train", "nowhere.yaml"), f"`recipe` must be a YAML file or one of fine_tune, {NAME}")
 
     def test_a_loss_that_is_no_number_ends_with_1_and_the_step(self, command, work_folder):
         outcome = command(

@@ -16,7 +16,7 @@ import tensorflow as tf
 import auxzoo
 from auxzoo import models
 from auxzoo.files import read_json, sha256
-from auxzoo.training import loop, read_recipe, run, train
+from auxzoo.training import loop, read_recipe, run, run_folder, train
 from auxzoo.training.compilation import measure_compute
 from auxzoo.training.compute import apply_compute
 from auxzoo.training.evaluation import evaluate
@@ -296,6 +296,35 @@ class TestFolders:
         state = (copied_run / "run_state.npz").read_bytes()
         claim_folder(copied_run, recipe, overwrite=True)
         assert (copied_run / "run_state.npz").read_bytes() == state
+
+    def test_what_overwriting_has_not_deleted_when_it_is_killed_is_of_no_other_recipe(
+        self, recipe, recipe_file, copied_run, monkeypatch
+    ):
+        other = read_recipe(recipe_file, ["seed=1"])
+        monkeypatch.setattr(run_folder.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            claim_folder(copied_run, other, overwrite=True)
+        monkeypatch.undo()
+        assert not (copied_run / "metrics.json").exists()
+        with pytest.raises(auxzoo.UserError, match="holds a run of another recipe"):
+            claim_folder(copied_run, other)
+        claim_folder(copied_run, other, overwrite=True)
+        assert not (copied_run / "tensorboard").exists()
+
+    def test_a_run_goes_on_where_its_data_lie_elsewhere(self, recipe_file, copied_run):
+        (copied_run / "metrics.json").unlink()
+        moved = read_recipe(recipe_file, ["data.data_dir=there", "data.download=true"])
+        claim_folder(copied_run, moved)
+        assert read_recipe(copied_run / "recipe.yaml") == moved
+        assert (copied_run / "run_state.npz").exists()
+
+    def test_a_recipe_that_is_none_any_more_may_be_overwritten(self, recipe, copied_run):
+        (copied_run / "recipe.yaml").write_text("name: tiny\ncolour: red\n")
+        with pytest.raises(auxzoo.UserError, match="holds a run of another recipe"):
+            claim_folder(copied_run, recipe)
+        claim_folder(copied_run, recipe, overwrite=True)
+        assert read_recipe(copied_run / "recipe.yaml") == recipe
+        assert not (copied_run / "run_state.npz").exists()
 
     def test_a_pulled_entry_is_no_run(self, recipe, copied_run):
         # It holds a recipe and metrics as a run does, but was not made by one.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 import shutil
 import types
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import auxzoo
 from auxzoo import models
-from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, Relaxation, SearchSpace, Structure
+from auxzoo.auxiliary import LinkGate, NodeSpace, Relaxation, SearchSpace, Structure
 from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.files import read_json, write_json
 from auxzoo.machine import processor_name
@@ -29,7 +30,7 @@ from auxzoo.training.recipe_file import read_settings
 from auxzoo.training.search import search
 from auxzoo.training.search_case import SearchCase
 from auxzoo.training.search_settings import SearchRecipe, SearchSettings
-from auxzoo.training.step_cost import StepShares, seconds_of_parts
+from auxzoo.training.step_cost import StepParts, seconds_of_parts
 from auxzoo.training.unrolled import exact_second_derivatives
 
 # Two nodes and two operations: most of a test is tracing.
@@ -163,9 +164,7 @@ class TestLoop:
         before = [gate.logit.numpy() for gate in gates.links]
         for gate, logit in zip(gates.links, (1.0, -1.0), strict=True):
             gate.logit.assign(logit)
-        with tf.GradientTape() as tape:
-            penalty = gates.penalty()
-        assert float(penalty) == pytest.approx(0, abs=1e-6)  # 0.73 + 0.27 links: as many as the budget
+        assert float(gates.penalty()) == pytest.approx(0, abs=1e-6)  # 0.73 + 0.27 links: as many as the budget
         gates.links[1].logit.assign(1.0)
         with tf.GradientTape() as tape:
             penalty = gates.penalty()
@@ -192,6 +191,95 @@ class TestLoop:
 
 
 @pytest.mark.slow
+class TestGates:
+    """Which way the gates move, and by what."""
+
+    KIND, RATE, DIFFERENCE = "sigmoid", 0.1, 0.03
+
+    @pytest.fixture
+    def trainer(self):
+        """Of a network that is smooth, so that differences tell."""
+        keras.utils.set_random_seed(1)
+        features = inputs = keras.Input((8, 8, 3))
+        for place in range(2):
+            features = keras.layers.Conv2D(4, 3, strides=place + 1, padding="same")(features)
+            features = keras.layers.BatchNormalization()(features)
+            features = keras.layers.Activation("tanh", name=f"tap{place}")(features)
+        outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(features))
+        compact = keras.Model(inputs, outputs, name="smooth")
+        space = SearchSpace.default(
+            compact,
+            taps=["tap0", "tap1"],
+            operations=["identity"],
+            relaxation=Relaxation(self.KIND),
+            supervision="hierarchical",
+        )
+        settings = SearchSettings(
+            links=1,
+            warm_up=0,
+            every=1,
+            drop=0,
+            relaxation=self.KIND,
+            supervision="hierarchical",
+            budget_weight=0,
+            zero_one_weight=0,
+        )
+        trainer = GateTrainer(auxzoo.attach(compact, space), Objective(), 10, settings)
+        optimization = Optimization(schedule="constant", learning_rate=self.RATE, weight_decay=0)
+        optimizer = optimization.build(10, trainer.trained_variables)
+        optimizer.build(trainer.trained_variables)
+        trainer.compile(optimizer=optimizer)
+        return trainer
+
+    @pytest.mark.parametrize("sign", [1.0, -1.0])
+    def test_they_move_against_the_gradient(self, trainer, sign):
+        gates = trainer.gates
+        before = [variable.numpy() for variable in gates.variables]
+        gates.move([tf.fill(variable.shape, sign) for variable in gates.variables])
+        for variable, value in zip(gates.variables, before, strict=True):
+            assert np.all(sign * (variable.numpy() - value) < 0)
+
+    def test_it_is_what_the_held_out_loss_changes_by_after_a_step(self, trainer, monkeypatch):
+        generator = np.random.default_rng(0)
+        batches = [
+            (tf.constant(generator.normal(size=(8, 8, 8, 3)), tf.float32), tf.constant(generator.integers(0, 3, 8)))
+            for _ in range(2)
+        ]
+        found = []
+        monkeypatch.setattr(trainer.gates, "move", found.extend)
+        network, gates = trainer.network, trainer.gates.links
+        before = [(variable, variable.numpy()) for variable in network.variables]
+
+        def restore():
+            for variable, value in before:
+                variable.assign(value)
+
+        with exact_second_derivatives(network):
+            trainer.train_step(tuple(batches))
+            restore()
+
+            def held_out_loss():
+                _, _, gradients = trainer._forward_and_backward(*batches[0])
+                for weight, gradient in zip(trainer.trained_variables, gradients, strict=True):
+                    if gradient is not None:
+                        weight.assign(weight - self.RATE * gradient)
+                images, truth = batches[1]
+                outputs = auxzoo.detach(network)(images, training=True)
+                loss = trainer.objective.losses(truth, outputs, 1.0, trainer.tasks)["loss"]
+                restore()
+                return float(loss)
+
+            expected = []
+            for gate in gates:
+                value, losses = float(gate.logit), []
+                for side in (1, -1):
+                    gate.logit.assign(value + self.DIFFERENCE * side)
+                    losses.append(held_out_loss())
+                expected.append((losses[0] - losses[1]) / (2 * self.DIFFERENCE) / self.RATE)
+        assert max(map(abs, expected)) > 1e-4
+        np.testing.assert_allclose(found[: len(gates)], expected, atol=0.2 * max(map(abs, expected)))
+
+
 class TestGradientSearch:
     @pytest.fixture(scope="class")
     @classmethod
@@ -213,6 +301,8 @@ class TestGradientSearch:
         cost = provenance["cost"]
         assert cost["steps"] == 2 * recipe.epochs + cost["perturbation_steps"]  # 24 images in batches of 12
         assert cost["gate_steps"] == 6  # all but the 2 of the warm-up
+        metrics = read_json(found / "metrics.json")
+        assert (metrics["links"], metrics["step_cost"]) == (recipe.search.links, provenance["step_cost"])
         trainings = sum(len(one) + 1 for one in provenance["found"]["link_worths"])
         # As many as fit into all steps of the search, 2 * 4; at least one each.
         assert cost["perturbation_steps"] == trainings * max(1, 8 // trainings)
@@ -369,6 +459,14 @@ class TestPerturbation:
         assert 0.0 not in worths.values()
         assert perturbation.worths(LINKS) == worths
 
+    def test_a_link_is_worth_what_the_loss_is_higher_without_it(self, trained):
+        _, perturbation = trained
+        worths, with_all = perturbation.worths(LINKS), perturbation._loss_with(LINKS)
+        for place, link in enumerate(LINKS):
+            without = perturbation._loss_with(LINKS[:place] + LINKS[place + 1 :])
+            assert worths[link] == pytest.approx(without - with_all, abs=1e-12)
+        perturbation._restore()
+
     def test_it_depends_on_which_others_are_open(self, trained):
         _, perturbation = trained
         few = perturbation.worths(LINKS[:3])
@@ -396,7 +494,7 @@ class TestStepTime:
 
         def seconds_of_parts(network, batch_size):
             operations = {"convolution_1x1": 0.3, "identity": 0.1}
-            return StepShares(dict.fromkeys(LINKS, 0.1), {"stage1": operations, "stage2": operations})
+            return StepParts(dict.fromkeys(LINKS, 0.1), {"stage1": operations, "stage2": operations})
 
         monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: [seconds_of(one) for one, _ in cases])
         monkeypatch.setattr(search_case, "seconds_of_parts", seconds_of_parts)
@@ -436,7 +534,7 @@ class TestStepTime:
             return 1 + seconds + 0.3 * sum(name.endswith("_operation") for name in names)
 
         monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: [seconds_of(one) for one, _ in cases])
-        monkeypatch.setattr(search_case, "seconds_of_parts", lambda *arguments: StepShares(links, operations))
+        monkeypatch.setattr(search_case, "seconds_of_parts", lambda *arguments: StepParts(links, operations))
         case = SearchCase(make_recipe(*overrides, "search.step_cost=1.25"), tmp_path / "step_costs.json")
         structure = case.within_budget([("stage2", "stage2")], {"stage2": "identity"}, lambda line: None)
         assert [(node.name, node.operation) for node in structure.nodes] == [("stage1", "identity")]
@@ -645,6 +743,37 @@ class TestBlackBox:
         assert [count for count, _ in rounds] == [6, 3, 1]
         assert sum(count * each for count, each in rounds) <= 2 * epochs
 
+    def test_where_the_last_round_fails_the_best_of_the_one_before_is_taken(
+        self, make_recipe, tmp_path, monkeypatch, untimed
+    ):
+        asked, told = [], []
+
+        def score(scorer, structure, epochs):
+            asked.append(structure)
+            return -math.inf if len(asked) > 2 else float(len(asked))
+
+        monkeypatch.setattr(black_box._Scorer, "score", score)
+        folder = search(make_recipe("search.method=halving"), tmp_path / "found", progress=told.append, verbose=0)
+        assert len(asked) == 3
+        assert Structure.read(folder / "structure.json") == asked[1] == asked[2]
+        assert "None of them converged: the best of the round before is taken." in told
+
+    def test_a_training_that_fails_costs_the_steps_that_it_made(self, make_recipe, tmp_path, monkeypatch, untimed):
+        real = black_box.fit
+
+        def diverge(*arguments, **options):
+            if not failed:
+                failed.append(True)
+                raise TrainingDiverged("NaN")
+            return real(*arguments, **options)
+
+        failed = []
+        monkeypatch.setattr(black_box, "fit", diverge)
+        folder = run_search(make_recipe("search.method=halving", "search.rounds=1"), tmp_path / "found")
+        first, second = Structure.read(folder / "structure.json").provenance["found"]["candidates"]
+        assert (first["diverged"], first["steps"]) == (True, 0)
+        assert (second["diverged"], second["steps"]) == (False, 2 * second["epochs"])
+
     @pytest.mark.parametrize("method", ["halving", "evolution"])
     def test_where_every_training_fails_there_is_nothing_to_find(self, make_recipe, tmp_path, method, monkeypatch):
         def diverge(*arguments, **options):
@@ -710,6 +839,10 @@ class TestBadInput:
                 ["search.gate_count=30"],
                 "`search.gate_count` must leave a batch of 12 of the 36 training.*gate_count=30",
             ),
+            (
+                ["search.every=9"],
+                "`search.every` must divide the number of a step after the warm-up, 2 to 7, .*Received: every=9",
+            ),
         ],
     )
     def test_what_cannot_be_searched_is_refused_before_anything_is_written(
@@ -748,8 +881,3 @@ class TestBadInput:
         with pytest.raises(auxzoo.UserError, match="must be a layer of 'mobilenet_v2'"):
             auxzoo.train(Recipe.parse(settings, "The recipe"), tmp_path / "run", verbose=0)
         assert not (tmp_path / "run").exists()
-
-    def test_choices_of_a_super_network_name_their_node(self, make_recipe, tmp_path):
-        case = SearchCase(make_recipe(), tmp_path / "step_costs.json")
-        network = auxzoo.attach(case.compact(), case.space)
-        assert sorted(one.node for one in network.layers if isinstance(one, OperationChoice)) == ["stage1", "stage2"]

@@ -14,6 +14,7 @@ import time
 import types
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,6 +30,7 @@ from auxzoo.training import read_recipe, study_runner
 from auxzoo.training.run_folder import claim_folder
 from auxzoo.training.study import Study, StudySettings, make_record
 from auxzoo.training.study_report import (
+    as_json,
     caption,
     comparison_lines,
     header,
@@ -210,6 +212,19 @@ class TestFile:
         assert [run.recipe.epochs for run in study.runs] == [7, 4, 7]
         assert {run.recipe.data.data_dir for run in study.runs} == {"sets"}
 
+    def test_arms_that_share_a_part_of_the_file_do_not_share_changes(self, write_study):
+        path = write_study(arms={}, baselines=["first"])
+        path.write_text(
+            path.read_text().replace("arms: {}", "") + "arms:\n"
+            "  first: {auxiliary: &shared {structure: structures/default.json}}\n"
+            "  second: {auxiliary: *shared, auxiliary.supervision: deep, epochs: 4}\n"
+            "  third: {auxiliary: *shared}\n"
+        )
+        first, second, third = Study(path).runs
+        for run in (first, second, third):
+            assert run.settings["auxiliary"]["structure"] == "structures/default.json"
+        assert [run.settings["auxiliary"]["supervision"] for run in (first, second, third)] == [None, "deep", None]
+
     def test_a_packaged_recipe_is_found_by_its_name(self, write_study):
         path = write_study(recipe="mobilenet_v2_050_cifar10", arms={"plain": ARMS["plain"]}, baselines=["plain"])
         assert Study(path).runs[0].recipe.network.architecture == "MobileNetV2"
@@ -352,6 +367,23 @@ class TestGoingOn:
         assert files_in(folder) == before
         assert again == first
 
+    def test_arms_of_one_step_share_its_time(self, write_study, carry_out, children):
+        arms = ARMS | {
+            "plain_decay": {**ARMS["plain"], "optimization.weight_decay": 0.02, "validation_every": 2},
+            "plain_fewer": {**ARMS["plain"], "data.train_count": 24},
+            "plain_no_decay": {**ARMS["plain"], "optimization.weight_decay": 0},
+        }
+        _, costs = carry_out(write_study(arms=arms))
+        assert costs["plain"] == costs["plain_decay"] == costs["plain_fewer"] == 0.1
+        assert costs["plain_no_decay"] == pytest.approx(0.3)  # nothing is multiplied then
+
+    def test_two_at_once_are_refused(self, write_study, carry_out, children, folder):
+        folder.mkdir()
+        in_use = pytest.raises(auxzoo.UserError, match="found` is in use by another process")
+        with filelock.FileLock(folder / ".lock"), in_use:
+            carry_out(write_study())
+        assert children.take() == []
+
     def test_a_lost_record_is_made_again_and_no_other(self, write_study, carry_out, children, folder):
         path = write_study()
         carry_out(path)
@@ -388,6 +420,32 @@ class TestGoingOn:
         children.take()
         carry_out(write_study(), ["data.data_dir=there", "data.download=true"])
         assert children.take() == []
+
+    def test_a_run_that_was_cut_off_goes_on_wherever_the_data_lie(self, write_study, carry_out, children, folder):
+        path = write_study(arms={"hierarchical": ARMS["hierarchical"]}, baselines=["hierarchical"])
+        children.killed_after = "hierarchical-seed0"
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(path, ["data.data_dir=here", "data.download=true"])
+        run_folder = folder / "runs" / "hierarchical-seed0" / "run"
+        (run_folder / "metrics.json").unlink()  # killed a little sooner
+        (run_folder / "run_state.npz").write_text("half of it")
+        structure = path.parent / "structures" / "default.json"
+        write_json(structure, read_json(structure) | {"provenance": {"made_by": "hand"}})
+        children.take()
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(path, ["data.data_dir=there"])
+        assert children.take() == ["hierarchical-seed0"]
+        assert (run_folder / "run_state.npz").read_text() == "half of it"
+        assert read_recipe(run_folder / "recipe.yaml").data.data_dir == "there"
+
+    def test_what_a_kill_left_beside_a_record_is_removed(self, write_study, carry_out, children, folder):
+        path = write_study()
+        carry_out(path)
+        left = folder / "runs" / "plain-seed0"
+        left.mkdir()
+        (left / "job.json").write_text("{}")
+        carry_out(path)
+        assert not left.exists()
 
     def test_how_a_structure_came_to_be_does_not_matter(self, write_study, carry_out, children):
         path = write_study()
@@ -510,6 +568,22 @@ class TestGoingOn:
         children.failing = set()
         records, _ = carry_out(write_study(arms={"plain": ARMS["plain"] | arm}, baselines=["plain"]), overrides)
         assert len(records) == 1
+
+    def test_a_run_whose_measures_cannot_be_read_is_not_told_as_running(
+        self, write_study, carry_out, children, folder, lines, monkeypatch
+    ):
+        def break_measures(name, command, recipe_path, to, run_folder, *options):
+            (Path(run_folder)).mkdir(parents=True)
+            (Path(run_folder) / "metrics.json").write_text("{")
+
+        monkeypatch.setattr(children, "train", break_measures)
+        stopped, stop = [], study_runner._Watch.stop
+        monkeypatch.setattr(
+            study_runner._Watch, "stop", lambda watch, run: (stopped.append(run.name), stop(watch, run))
+        )
+        with pytest.raises(StudyFailed, match="metrics.json"):
+            carry_out(write_study(arms={"plain": ARMS["plain"]}, baselines=["plain"]))
+        assert stopped == ["plain-seed0"]
 
 
 class TestProgress:
@@ -894,7 +968,20 @@ class TestSummary:
         assert lines[1].startswith("plain against plain_long: -1.00 ± ")
         write_markdown(tmp_path / "results.md", compared.study, [compared.summary])
         assert f"- {lines[0]}\n- {lines[1]}\n" in (tmp_path / "results.md").read_text()
+        assert lines[0].endswith(" over the seeds, for these arms")
         assert report.summary["comparisons"] == comparison_lines(report.summary) == []
+
+    def test_arms_that_were_measured_on_other_images_are_refused(self, report):
+        report.records[4]["metrics"]["test"]["images"] = 20
+        with pytest.raises(auxzoo.UserError, match="on the same test images. Received: 20 of one arm and 24 of anoth"):
+            Report(report.study, report.records)
+
+    def test_improvements_are_kept_beside_a_single_metric(self, report):
+        assert as_json([report.summary]) is report.summary
+        assert as_json([report.summary], [{"arm": "both"}]) == {
+            "metrics": [report.summary],
+            "improvements": [{"arm": "both"}],
+        }
 
     def test_one_seed_has_a_difference_without_an_interval(self):
         records = [made_up_record(arm, 5, values[0]) for arm, values in ACCURACIES.items()]
@@ -1008,6 +1095,9 @@ class TestReport:
         for words in ("24 test images", "plain_long", "paired by seed", "95 %", "seeds 0, 1, 2"):
             assert words in text
         assert "designs" not in text
+        assert "by the clock" not in text
+        report.summary["arms"][2]["search_seconds"] = 60.0
+        assert "and with + those of the search by the clock" in caption(report.study, report.summary)
         assert "123 designs were tried" in caption(large_report.study, large_report.summary)
 
     def test_the_plot_is_a_picture_of_sensible_size(self, any_report, tmp_path):

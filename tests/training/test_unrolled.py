@@ -189,6 +189,43 @@ def test_with_several_operations_it_is_that_of_the_one_that_is_drawn(make_proble
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * max(map(abs, expected)))
 
 
+def test_operations_are_moved_by_the_probability_of_the_one_that_is_drawn(make_problem, monkeypatch):
+    """As if what it gives were multiplied by that probability over what it is now."""
+    problem = make_problem(operations=["convolution_1x1", "identity", "convolution_3x3"])
+    choices = [layer for layer in problem.joint.layers if isinstance(layer, OperationChoice)]
+    problem.gates = [choice.logits for choice in choices]
+    with exact_second_derivatives(problem.joint):
+        found = np.stack(problem.gradient())
+    drawn, switch = [], keras.ops.switch
+
+    def recording(index, branches, *operands):
+        drawn.append(int(index))
+        return switch(index, branches, *operands)
+
+    monkeypatch.setattr(keras.ops, "switch", recording)
+    for choice in choices:
+        first, real = choice.probabilities().numpy(), choice.call
+
+        def weighed(inputs, training=None, choice=choice, first=first, real=real):
+            result = real(inputs, training=training)
+            return result * (1 + choice.probabilities()[drawn[-1]] - first[drawn[-1]])
+
+        choice.call = weighed
+    expected = np.zeros(found.shape)
+    for row, logits in zip(expected, problem.gates, strict=True):
+        value = logits.numpy()
+        for place in range(len(row)):
+            losses = []
+            for sign in (1, -1):
+                logits.assign(value + sign * DIFFERENCE * np.eye(len(row))[place])
+                losses.append(problem.loss_after_the_step())
+            row[place] = (losses[0] - losses[1]) / (2 * DIFFERENCE)
+        logits.assign(value)
+    assert np.abs(expected).max(axis=1).min() > 1e-8, "every node's logits matter"
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(found.sum(axis=1), 0, atol=1e-9 * np.abs(found).max())
+
+
 def test_weights_with_rates_of_their_own_count_by_them(make_problem):
     problem = make_problem(rates=[0.1, 1.0, 2.0])
     with exact_second_derivatives(problem.joint):
