@@ -8,6 +8,17 @@ MAIN_METRICS = {
 }
 
 
+# Kind of task -> all that is measured of it.
+METRICS = {
+    "classification": ("accuracy",),
+    "segmentation": ("mean_iou", "pixel_accuracy", "iou_of_classes"),
+    "regression": (
+        *("root_mean_squared_error", "mean_absolute_error", "absolute_relative_error"),
+        *("delta_1", "delta_2", "delta_3", "targets"),
+    ),
+}
+
+
 def metric_name(tasks, task, metric, prefix=""):
     """Returns what a metric of a task is called: with the task's name where there are several.
 

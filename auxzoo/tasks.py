@@ -22,7 +22,8 @@ class Task:
         kind: `"classification"` (logits `[batch, classes]`), `"segmentation"` (logits at every pixel,
             `[batch, rows, columns, classes]`) or `"regression"` (a number at every pixel, `[batch, rows, columns, 1]`,
             in `unit`).
-        labels: names of the classes in the order of the logits; empty where nobody gave them names.
+        labels: names of the classes in the order of the logits, of a segmentation all different; empty where nobody
+            gave them names.
         colours: red, green and blue, 0 to 255, of every class, for pictures of a segmentation; chosen where empty.
         unit: of a regression, such as `"m"`.
         scale: of a regression, above 0: the size of a usual difference, in `unit`. Losses are measured in it, and the
@@ -67,6 +68,9 @@ class Task:
                     f"`{name}` of task {self.name!r} must be 255 at most, since 255 is where there is no truth. "
                     f"Received: {len(values)}"
                 )
+        if self.kind == "segmentation" and len(set(self.labels)) != len(self.labels):
+            repeated = next(label for label in self.labels if self.labels.count(label) > 1)
+            raise UserError(f"`labels` of task {self.name!r} must differ from each other. Received: {repeated!r} twice")
         if self.kind == "regression" and (self.labels or self.colours):
             raise UserError(f"`labels` and `colours` of task {self.name!r}, a regression, must be empty.")
         if self.colours and self.labels and len(self.colours) != len(self.labels):
@@ -78,6 +82,11 @@ class Task:
             raise UserError(f"`unit` of task {self.name!r} must be text. Received: unit={self.unit!r}")
         if not (is_real(self.scale) and 0 < self.scale <= sys.float_info.max):
             raise UserError(f"`scale` of task {self.name!r} must be above 0. Received: scale={self.scale!r}")
+        if self.kind != "regression" and (self.unit or self.scale != 1):
+            raise UserError(
+                f"`unit` and `scale` of task {self.name!r}, a {self.kind}, must be left out: they are of regressions. "
+                f"Received: unit={self.unit!r}, scale={self.scale!r}"
+            )
         object.__setattr__(self, "labels", tuple(self.labels))
         object.__setattr__(self, "colours", tuple(tuple(map(int, colour)) for colour in self.colours))
         object.__setattr__(self, "scale", float(self.scale))

@@ -18,7 +18,7 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, low_level=T
     Args:
         backbone: `Network` without head whose features have an output stride of 16 or 8, such as
             `MobileNetV2(..., output_stride=16)`; its layers and weights are shared.
-        num_classes: `int`, 1 or more.
+        num_classes: `int`, 2 (a thing and all else) to 255: the value 255 is where a mask has no truth.
         labels: names of the classes, `num_classes` of them, or none.
         channels: `int`, width of the ASPP's branches.
         low_level: whether logits of the features at twice the resolution, or the next finer of the backbone's taps, are
@@ -42,6 +42,8 @@ def DeepLabLite(backbone, num_classes, labels=(), channels=CHANNELS, low_level=T
         (None, 96, 96, 11)
     """
     check_count("num_classes", num_classes)
+    if not 2 <= num_classes <= 255:
+        raise UserError(f"`num_classes` must be 2 to 255, a class each and one for all else. Received: {num_classes}")
     check_classes(num_classes, labels)
     task = Task("segmentation", "segmentation", labels, colours)
     if colours and len(task.colours) != num_classes:

@@ -33,7 +33,7 @@ def load_mobilenet_v2(network, weights, alpha):
     try:
         network.load_weights(Path(weights).expanduser())
     except (ValueError, KeyError, OSError) as error:
-        lines = str(error).strip().splitlines()
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"`weights` must be a file of a MobileNetV2 {alpha} without head. Received: `{weights}`: {lines[0][:200]}"
+            f"`weights` must be a file of a MobileNetV2 {alpha} without head. Received: `{weights}`: {reason[:200]}"
         ) from None

@@ -20,14 +20,19 @@ def with_class_weights(objective, network, train):
         UserError: if it names a task that the network does not have, or weights do not fit the classes.
     """
     tasks = {task.name: task for task in tasks_of(network)}
-    for field in ("class_weights", "task_weights"):
-        for name in getattr(objective, field):
-            if name not in tasks:
-                raise UserError(
-                    f"`objective.{field}` must name tasks of the network, {', '.join(tasks)}. Received: {name!r}"
-                )
+    check_weighted_tasks(objective, tasks)
     weights = {name: _numbers(given, tasks[name], network, train) for name, given in objective.class_weights.items()}
     return objective.model_copy(update={"class_weights": weights})
+
+
+def check_weighted_tasks(objective, names):
+    """Raises a `UserError` if an objective weighs a task, or classes of one, that is not among those of a network."""
+    for field in ("class_weights", "task_weights"):
+        for name in getattr(objective, field):
+            if name not in names:
+                raise UserError(
+                    f"`objective.{field}` must name tasks of the network, {', '.join(names)}. Received: {name!r}"
+                )
 
 
 def _numbers(weights, task, network, train):

@@ -38,7 +38,9 @@ def evaluate(network, images, description=None, batch_size=250):
     scores, first = {}, 0
     for batch, _ in images.batches(preprocessing, batch_size):
         for prefix, outputs in measured_outputs(predict(batch)).items():
-            scores.setdefault(prefix, Scores(images, preprocessing)).update(outputs, first)
+            if prefix not in scores:
+                scores[prefix] = Scores(images, preprocessing)
+            scores[prefix].update(outputs, first)
         first += len(batch)
     found = {"images": images.size}
     for prefix, of_prefix in scores.items():

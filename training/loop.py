@@ -23,6 +23,7 @@ from .objective import Objective
 from .optimization import Optimization
 from .outputs import by_task, compact_output, fitting_images, number_of_classes, tasks_of
 from .run_state import Progress, read_progress, restore_run_state
+from .task_losses import has_any_truth
 from .trainer import Trainer
 
 RUN_STATE_FILE = "run_state.npz"
@@ -65,7 +66,8 @@ def fit(
             numbers at every pixel, or with a dict of such by task; or a joint network made by `auxzoo.attach`.
         train: `ImageSet` with truth for every task, or `tf.data.Dataset` of batches `(images, truth)`: float32
             `[batch, height, width, 3]`, already preprocessed; and what `Objective.losses` takes, integers `[batch]` of
-            a classification.
+            a classification, `[batch, height, width]` of a segmentation (255 where there is no truth), numbers of such
+            a shape of a regression (NaN).
         validation: the same, or `None`.
         epochs: `int`, total number of epochs, those of an earlier part of the run included.
         batch_size: `int`, images a step; of `ImageSet`s only.
@@ -242,10 +244,12 @@ class _Data:
                 raise UserError("`augmentation` must be None with a tf.data.Dataset, which brings its own.")
             self.steps_per_epoch = _count_batches(train, "train")
             self.train = _with_checked_truth(train, network, self.tasks, "train")
+            _check_some_truth_of(self.train, self.tasks, "train")
             self.batch_size = next(iter(train.take(1)))[0].shape[0]
         if isinstance(validation, tf.data.Dataset):
             _count_batches(validation, "validation")
             self.validation = _with_checked_truth(validation, network, self.tasks, "validation")
+            _check_some_truth_of(self.validation, self.tasks, "validation")
 
     def settings(self):
         """Returns what the order and content of the training batches depend on, as plain JSON types."""
@@ -353,3 +357,16 @@ def _with_checked_truth(dataset, network, tasks, argument):
         return images, found if len(tasks) > 1 else found[tasks[0].name]
 
     return dataset.map(check)
+
+
+def _check_some_truth_of(dataset, tasks, argument):
+    """Raises a `UserError` if a foreign data set has a task without any truth; as a rule it looks at one batch."""
+    missing = [task for task in tasks if task.is_dense or len(tasks) > 1]
+    if not missing:
+        return
+    with _wrong_truth_told():
+        for _, truth in dataset:
+            missing = [task for task in missing if not has_any_truth(task, by_task(tasks, truth)[task.name])]
+            if not missing:
+                return
+    raise UserError(f"`{argument}` must have truth for {missing[0].name} somewhere. Received: none in any batch")

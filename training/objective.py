@@ -45,7 +45,7 @@ class Objective(Settings):
 
     task_weighting: Literal["fixed", "uncertainty"] = "fixed"
     """Whether the weights stay as they are, or are multiplied by learned ones (arXiv:1705.07115). A batch without truth
-    for a task leaves its learned weight alone."""
+    for a task has no gradient for its learned weight."""
 
     auxiliary_weight: float = pydantic.Field(1.0, ge=0)
     """Weight of the auxiliary loss at its height."""

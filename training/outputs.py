@@ -131,7 +131,8 @@ def fitting_images(network, images, argument):
         argument: `str`, what messages call the set.
 
     Raises:
-        UserError: if the set lacks a task, or a task is of another kind or has another number of classes.
+        UserError: if the set lacks a task, or a task is of another kind, in another unit or has another number of
+            classes.
     """
     tasks = tasks_of(network)
     classes = {task.name: number_of_classes(network, task) for task in tasks if task.kind != "regression"}
@@ -160,6 +161,11 @@ def images_for_tasks(tasks, classes, images, name, argument):
             raise UserError(
                 f"`{argument}` must have truth for {task.name}, a {task.kind}, as {name!r} has. "
                 f"Received: {received} in {images.name}"
+            )
+        if task.unit and known[task.name].unit and task.unit != known[task.name].unit:
+            raise UserError(
+                f"`{argument}` must have {task.name} in {task.unit}, as {name!r} has; `factor` of a target converts. "
+                f"Received: {known[task.name].unit} in {images.name}"
             )
         if task.name in classes and len(known[task.name].labels) != classes[task.name]:
             raise UserError(

@@ -216,11 +216,21 @@ class Recipe(Settings):
         # As they would be written: a shape may be a tuple in Python, and is a list in YAML.
         return isinstance(other, Recipe) and self.model_dump(mode="json") == other.model_dump(mode="json")
 
+    @property
+    def own_objective(self):
+        """The objective without the weights of those of the data's tasks that the network leaves out."""
+        left_out = set(self.data.targets) - set(self.network.tasks or self.data.targets)
+        weights = {
+            field: {name: value for name, value in getattr(self.objective, field).items() if name not in left_out}
+            for field in ("class_weights", "task_weights")
+        }
+        return self.objective.model_copy(update=weights)
+
     def fit_arguments(self):
         """Returns what `fit` takes from a recipe, whatever is trained and for how long: a `dict` of its arguments."""
         return {
             "batch_size": self.batch_size,
-            "objective": self.objective,
+            "objective": self.own_objective,
             "optimization": self.optimization,
             "augmentation": Augmentation(**self.data.augmentation),
             "seed": self.seed,

@@ -157,7 +157,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     network = attach(case.compact(), case.space)
     batches = _Batches(case)
     steps = batches.steps_per_epoch * recipe.epochs
-    objective = with_class_weights(recipe.objective, network, case.train)
+    objective = with_class_weights(recipe.own_objective, network, case.train)
     trainer = GateTrainer(network, objective, steps, recipe.search, case.shares)
     state_file = folder / RUN_STATE_FILE
     with exact_second_derivatives(network), recipe.optimization.frozen(network):

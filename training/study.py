@@ -11,7 +11,9 @@ import yaml
 from auxzoo.auxiliary import Structure, attach
 from auxzoo.errors import UserError
 from auxzoo.files import read_json
+from auxzoo.metric_names import METRICS, metric_name
 
+from .class_weights import check_weighted_tasks
 from .recipe import Recipe
 from .recipe_file import RECIPES, read_settings, set_value
 from .run import build_compact, build_structure
@@ -172,7 +174,9 @@ class Study:
         recipe_file = path.parent / self.settings.recipe
         is_packaged = not recipe_file.is_file() and (RECIPES / f"{self.settings.recipe}.yaml").is_file()
         base = read_settings(self.settings.recipe if is_packaged else recipe_file, overrides)
+        self._tasks = {}
         runs = {arm: self._runs(arm, base, path) for arm in self.settings.arms}
+        self._check_metrics(f"The study `{path}`")
         self.runs = tuple(runs[arm][place] for place in range(len(self.settings.seeds)) for arm in runs)
 
     def _runs(self, arm, base, path):
@@ -191,6 +195,8 @@ class Study:
             structure = build_structure(recipe, compact)
             if structure is not None:
                 attach(compact, structure)
+            self._tasks[arm] = compact.description.tasks
+            check_weighted_tasks(recipe.own_objective, [task.name for task in self._tasks[arm]])
         except UserError as error:
             raise UserError(f"{source} is not right: {error}") from None
         runs = []
@@ -200,6 +206,33 @@ class Study:
             recorded["auxiliary"]["structure"] = structure_name
             runs.append(Run(arm, seed, recorded, of_seed, structure))
         return runs
+
+    def _check_metrics(self, source):
+        """Finds before all training what the report would stumble over after it."""
+        settings, known = self.settings, {arm: _metrics_of(tasks) for arm, tasks in self._tasks.items()}
+        of_baselines = [metric for arm in settings.baselines for metric in known[arm]]
+        for metric in settings.metrics:
+            if metric not in of_baselines:
+                raise UserError(
+                    f"{source} is not right: `metrics` must be among those of a baseline, "
+                    f"{', '.join(dict.fromkeys(of_baselines))}. Received: {metric!r}"
+                )
+        for improvement in settings.improvements:
+            for metric, arm in improvement.against.items():
+                for one in (improvement.arm, arm):
+                    if metric not in known[one]:
+                        raise UserError(
+                            f"{source} is not right: `improvements` must be of metrics that both arms have. "
+                            f"Received: {metric!r}, which {one!r} has not"
+                        )
+
+
+def _metrics_of(tasks):
+    """Returns the names of all metrics of a network; of one with a single task also those with the task's name."""
+    names = [metric_name(tasks, task, metric) for task in tasks for metric in METRICS[task.kind]]
+    if len(tasks) == 1:
+        names += [f"{tasks[0].name}_{name}" for name in names]
+    return names
 
 
 def make_record(run, metrics):

@@ -53,9 +53,14 @@ def distillation_loss(task, truth, student, teacher, temperature, class_weights=
     return temperature**2 * _mean_over_truth(task, truth, divergence, class_weights)
 
 
+def amount_of_truth(task, truth, class_weights=None):
+    """Returns the sum of the weights that `task_loss` takes its mean with, a scalar; arguments as there."""
+    return ops.sum(_weights(task, truth, class_weights))
+
+
 def has_any_truth(task, truth, class_weights=None):
     """Returns whether there is anything that `task_loss` takes its mean over, a scalar, 0 or 1; arguments as there."""
-    return ops.cast(ops.any(_weights(task, truth, class_weights) > 0), "float32")
+    return ops.cast(amount_of_truth(task, truth, class_weights) > 0, "float32")
 
 
 def _mean_over_truth(task, truth, losses, class_weights=None):

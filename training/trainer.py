@@ -10,7 +10,7 @@ from auxzoo.metric_names import MAIN_METRICS, metric_name
 from ..models.names import is_joint
 from .normalization import fused_normalization
 from .outputs import by_task, compact_prediction, measured_outputs, number_of_classes, tasks_of
-from .task_losses import task_metric, update_metric
+from .task_losses import amount_of_truth, task_metric, update_metric
 
 
 class Trainer(keras.Model):
@@ -22,8 +22,8 @@ class Trainer(keras.Model):
     Metrics: `loss` and, of the compact network in either case, `accuracy` (of a classification), `mean_iou` (of a
     segmentation) or `root_mean_squared_error` (of a regression); for a joint network also `compact_loss`,
     `auxiliary_loss`, `distillation_loss`, and in `test_step` the metric as `auxiliary_...` (of the mean of the
-    auxiliary's heads) and `joint_...` (of the mean of all heads). With several tasks `TASK_loss`, and a metric each:
-    `TASK_accuracy`, `joint_TASK_mean_iou`.
+    auxiliary's heads) and `joint_...` (of the mean of all heads). With several tasks `TASK_loss`, the mean over
+    all images or pixels with truth for it, and a metric each: `TASK_accuracy`, `joint_TASK_mean_iou`.
 
     Args:
         network: functional `keras.Model` with logits as output, or a joint network.
@@ -146,8 +146,12 @@ class Trainer(keras.Model):
         """Adds a batch to the metrics of what is measured, as of `measured_outputs`, and returns all that were."""
         truth = by_task(self.tasks, truth)
         batch_size = tf.shape(truth[self.tasks[0].name])[0]
+        counts = dict.fromkeys(self._loss_metrics, batch_size)
+        if len(self.tasks) > 1:  # by what each is the mean of: a batch may have no truth for one
+            weights = self.objective.class_weights
+            counts |= {f"{t.name}_loss": amount_of_truth(t, truth[t.name], weights.get(t.name)) for t in self.tasks}
         for name, metric in self._loss_metrics.items():
-            metric.update_state(losses[name], sample_weight=batch_size)
+            metric.update_state(losses[name], sample_weight=counts[name])
         updated = [*self._loss_metrics.values()]
         for prefix, output in measured.items():
             output = by_task(self.tasks, output)

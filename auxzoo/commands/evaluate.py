@@ -93,8 +93,9 @@ def _table(name, result, images, tasks):
     table = make_table(f"{name}: {result['images']} images of {images.name}", "measure", "value>")
     for measure, value in result.items():
         if isinstance(value, dict):
+            task = measure.removesuffix("iou_of_classes").replace("_", " ")
             for label, iou in value.items():
-                table.add_row(f"iou of {label}", "" if iou is None else as_text("iou", iou))
+                table.add_row(f"{task}iou of {label}", "" if iou is None else as_text("iou", iou))
         elif value is None:  # no target counts for it
             table.add_row(measure, "")
         elif measure not in ("images", "source"):

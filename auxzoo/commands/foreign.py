@@ -116,14 +116,14 @@ def _tasks(network, arguments):
 def _read_labels(path, kind, count):
     if kind == "regression":
         raise UserError("`--labels` may be given only for a network with classes. Received: --task regression")
-    try:
-        labels = tuple(Path(path).read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"`--labels` must be a text file in UTF-8. Received: `{path}`, {error}") from None
-    if len(labels) != count or not all(label.strip() for label in labels):
+    from auxzoo.data.sources import read_labels
+
+    if not Path(path).is_file():
+        raise UserError(f"`--labels` must be a text file of names, one a line. Received: `{path}`")
+    labels = read_labels(Path(path))
+    if len(labels) != count:
         raise UserError(
-            f"`--labels` must have a line for each of {count} classes. Received: `{path}`, {len(labels)} lines, "
-            f"{sum(not label.strip() for label in labels)} of them empty"
+            f"`--labels` must have a line for each of {count} classes. Received: `{path}`, {len(labels)} lines"
         )
     return labels
 

@@ -39,10 +39,9 @@ def run(arguments):
     for stem in stems:
         if stems.count(stem) > 1:
             raise UserError(f"`IMAGE`s must have different names. Received: {stem!r} {stems.count(stem)} times")
-    photographs = [read_image(path) for path in paths]  # a broken one is told before anything is written
     preprocessing = predictor.description.preprocessing
-    for path, photograph in zip(paths, photographs, strict=True):  # so is one that is too large
-        check_padding(*photograph.shape[:2], preprocessing, str(path))
+    for path in paths:  # one that is broken or too large is told before anything is written
+        check_padding(*read_image(path).shape[:2], preprocessing, str(path))
     folder = Path(arguments.to) if arguments.to else numbered_folder("predicted", "pictures")
     files = [folder / f"{stem}.png" for stem in stems]
     for file in files:
@@ -53,7 +52,8 @@ def run(arguments):
         if not arguments.overwrite:
             raise UserError(f"`{file}` exists already; give --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
-    for path, photograph, file in zip(paths, photographs, files, strict=True):
+    for path, file in zip(paths, files, strict=True):
+        photograph = read_image(path)  # again: many of them need not fit into memory together
         predictions = predictor(photograph)
         tasks = predictor.description.tasks
         draw_prediction(file, photograph, predictions, tasks, title=path.name)
@@ -81,5 +81,5 @@ def _said(task, prediction):
 
 
 def _label(task, number):
-    """Returns what a class is called; a file may give one that has no label."""
+    """Returns what a class is called; those of a network may have no names."""
     return task.labels[number] if number < len(task.labels) else f"class {number}"

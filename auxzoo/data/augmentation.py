@@ -21,9 +21,10 @@ class Augmentation:
     """Random changes of images in training, and of the truth at their pixels alike.
 
     Attributes:
-        scale: smallest and largest factor by which the picture is scaled, about 1 a number above 0; equally probable on
-            a logarithmic scale. At more than 1 a random part of it fills the input; at less it lies at a random place
-            in grey without truth. For pictures that are resized to the input, not padded.
+        scale: smallest and largest factor by which the picture is scaled, numbers above 0; equally probable on a
+            logarithmic scale. At more than 1 a random part of it fills the input; at less it lies at a random place in
+            grey without truth. The numbers of a regression stay what they are: right for heights, wrong for distances
+            from a camera. For pictures that are resized to the input, not padded.
         colour: 0 to 1: brightness, contrast and (of colour pictures) saturation change by up to this share.
         flip: whether half of the images are mirrored left to right.
         shift: largest shift in pixels, in each direction; the border is mirrored.

@@ -235,7 +235,7 @@ def _open_pairs(folder, split, skip_broken, targets):
     paths = _pictures(base / PICTURES_FOLDER)
     files = {target.source: _truth_files(base / target.source, paths) for target in targets}
     targets = [
-        _labelled(target, _read_labels(folder / f"{target.source}.txt"), _palette(files[target.source]))
+        _labelled(target, read_labels(folder / f"{target.source}.txt"), _palette(files[target.source]))
         for target in targets
     ]
     images = _image_set(
@@ -255,7 +255,7 @@ def _open_pairs(folder, split, skip_broken, targets):
     return images.part(np.flatnonzero(is_test == (split == "test")), split)
 
 
-_SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors, by its names of how a PNG stores grey
+_SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors, by how its names of the ways to store grey begin
 
 
 def _truth_files(folder, pictures):
@@ -295,11 +295,12 @@ def _read_truth(path):
         if path.suffix.lower() == ".npy":
             return np.load(path, allow_pickle=False)
         with PIL.Image.open(path) as picture:
-            # Pillow spreads the values of 2 or 4 bits over those of 8.
-            stored = picture.tile[0][3] if picture.format == "PNG" and picture.tile else None
+            # Pillow spreads the values of 2 or 4 bits over those of 8; of PNG and TIFF it says so here.
+            stored = picture.tile[0][3] if picture.format in ("PNG", "TIFF") and picture.tile else ""
+            stored = stored if isinstance(stored, str) else str(stored[0])
             values = np.asarray(PIL.ImageOps.exif_transpose(picture))
-            if stored in _SPREAD:
-                return values // _SPREAD[stored]
+            if stored[:3] in _SPREAD:
+                return values // _SPREAD[stored[:3]]
             return values.astype(np.uint8) if values.dtype == bool else values
     except Exception as error:  # of a damaged file the readers raise whatever it was that they stumbled over
         raise OSError(f"`{path}`: {_first_line(error)}") from None
@@ -318,7 +319,7 @@ def _palette(paths):
     return ()
 
 
-def _read_labels(path):
+def read_labels(path):
     """Returns the lines of a file of names; none if there is no such file.
 
     Raises:

@@ -106,7 +106,9 @@ class Target:
             raise UserError(f"{where}: {self.task.name!r} must be whole numbers. Received: {values.dtype}")
         is_void = np.isin(values, (*self.void, VOID))
         check_classes(values[~is_void], self.task, where, or_else=f", or {(*self.void, VOID)} where there is none")
-        return np.where(is_void, VOID, values).astype(np.uint8)
+        classes = values.astype(np.uint8)  # first: not every type of whole numbers holds 255
+        classes[is_void] = VOID
+        return classes
 
 
 def check_classes(values, task, where, or_else=""):
@@ -156,6 +158,8 @@ def _checked(values, task, size, name, beside_others):
         return _as_float32(values, f"`targets` of {name}: {task.name!r}")
     # A set with one class an image and nothing else has a class for every image.
     none = VOID if task.is_dense else MISSING_CLASS if beside_others else None
+    if not task.labels:
+        raise UserError(f"`targets` of {name}: task {task.name!r} must have labels, a name for every class.")
     wrong = (values < 0) | (values >= len(task.labels))
     if none is not None:
         wrong &= values != none

@@ -280,9 +280,18 @@ class TestExport:
             (["--preprocessing", "caffe"], "Received: caffe"),
             (["--preprocessing", "tf", "--task", "regression"], "`--task` must be classification for an output of "),
             (["--preprocessing", "tf", "--labels", "two.txt"], "a line for each of 3 classes. Received: `two.txt`, 2"),
-            (["--preprocessing", "tf", "--labels", "empty.txt"], "Received: `empty.txt`, 3 lines, 1 of them empty"),
-            (["--preprocessing", "tf", "--labels", "lost.txt"], "`--labels` must be a text file in UTF-8."),
-            (["--preprocessing", "tf", "--labels", "colours.keras"], "`--labels` must be a text file in UTF-8."),
+            (
+                ["--preprocessing", "tf", "--labels", "empty.txt"],
+                "`empty.txt` must have a name in every line. Received:",
+            ),
+            (
+                ["--preprocessing", "tf", "--labels", "lost.txt"],
+                "`--labels` must be a text file of names, one a line.",
+            ),
+            (
+                ["--preprocessing", "tf", "--labels", "colours.keras"],
+                "`colours.keras` cannot be read as names",
+            ),
         ],
     )
     def test_wrong_arguments_are_told(self, command, work, arguments, message):

@@ -107,6 +107,20 @@ def png_of(values, bits):
     return b"\x89PNG\r\n\x1a\n" + b"".join(made)
 
 
+def tiff_of(values, bits):
+    """Returns a grey TIFF of few bits a pixel, which Pillow does not write."""
+    rows, columns = values.shape
+    shifted = values.astype("uint8")[..., None] >> np.arange(bits - 1, -1, -1) & 1
+    content = np.packbits(shifted.reshape(rows, -1).astype("uint8"), axis=1).tobytes()
+    tags = [(256, columns), (257, rows), (258, bits), (259, 1), (262, 1), (273, 8)]
+    tags += [(277, 1), (278, rows), (279, len(content))]
+    content += b"\0" * (len(content) % 2)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return (
+        struct.pack("<2sHI", b"II", 42, 8 + len(content)) + content + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+    )
+
+
 def write_array(path, values):
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, values)
@@ -249,6 +263,15 @@ class TestFolder:
         mask = np.random.default_rng(bits).integers(0, min(2**bits, 3), (4, 16)).astype("uint8")
         write_pairs(tmp_path / "train", [mask])
         (tmp_path / "train" / "mask" / "00.png").write_bytes(png_of(mask, bits))
+        images = open_images(f"folder:{tmp_path}", targets=[Target(MASK)])
+        np.testing.assert_array_equal(images.targets["mask"][0], mask)
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_tiff_masks_of_few_bits_hold_what_they_store(self, bits, tmp_path):
+        mask = np.random.default_rng(bits).integers(0, min(2**bits, 3), (4, 16)).astype("uint8")
+        write_pairs(tmp_path / "train", [mask])
+        (tmp_path / "train" / "mask" / "00.png").unlink()
+        (tmp_path / "train" / "mask" / "00.tif").write_bytes(tiff_of(mask, bits))
         images = open_images(f"folder:{tmp_path}", targets=[Target(MASK)])
         np.testing.assert_array_equal(images.targets["mask"][0], mask)
 
@@ -933,6 +956,11 @@ class TestTarget:
         with pytest.raises(auxzoo.UserError, match=message):
             Target(**{"task": MASK} | arguments)
 
+    def test_classes_without_names_are_refused(self):
+        unnamed = Task("mask", "segmentation")
+        with pytest.raises(auxzoo.UserError, match="`targets` of arrays: task 'mask' must have labels, a name for ev"):
+            ImageSet.from_targets(np.zeros((1, 4, 5, 3), "uint8"), [unnamed], {"mask": np.zeros((1, 4, 5), int)})
+
     def test_the_feature_is_called_as_the_task_by_default(self):
         assert Target(MASK).source == "mask"
         assert Target(MASK, feature="label").source == "label"
@@ -957,7 +985,7 @@ class TestTarget:
             expected = np.array([[VOID if value in void else value for value in values]], "uint8")
             np.testing.assert_array_equal(target.read(stored, "here"), expected, strict=True)
 
-    @pytest.mark.parametrize(("dtype", "void"), [("int16", -1), ("uint16", 65535), ("int64", -(2**40))])
+    @pytest.mark.parametrize(("dtype", "void"), [("int8", -1), ("int16", -1), ("uint16", 65535), ("int64", -(2**40))])
     def test_void_may_be_what_no_byte_holds(self, dtype, void):
         stored = np.array([[0, void, 2]], dtype)
         expected = np.array([[0, VOID, 2]], "uint8")

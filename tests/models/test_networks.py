@@ -407,6 +407,15 @@ def test_describe_refuses_a_foreign_model(foreign_model):
             lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), 3, low_level="yes"),
             r"`low_level` must be one of True, False. Received: low_level='yes'",
         ),
+        *[
+            (
+                lambda classes=classes: models.DeepLabLite(
+                    models.ResNet18((64, 64, 3), 0.125, output_stride=16), classes
+                ),
+                rf"`num_classes` must be 2 to 255, .* Received: {classes}",
+            )
+            for classes in (1, 256)
+        ],
         (lambda: models.DeepLabLite(coarse(), 3), r"`low_level` must be False for a backbone without a tap of more"),
         (
             lambda: models.DeepLabLite(models.ResNet18((64, 64, 3), 0.125, output_stride=16), True),
@@ -430,6 +439,20 @@ def test_describe_refuses_a_foreign_model(foreign_model):
             r"`labels` of task 'things' must name its classes. Received: none",
         ),
         (
+            lambda: several(models.ResNet18, [auxzoo.Task("things", "segmentation", ("all",))], width=0.125),
+            r"`labels` of task 'things' must be 2 or more, one for all else. Received: 1",
+        ),
+        *[
+            (
+                lambda task=task: several(models.ResNet18, [TASK, task], width=0.125),
+                rf"`tasks` must not be called so, one beside the other: 'things', '{task.name}'",
+            )
+            for task in (
+                auxzoo.Task("things_low_level", "regression"),
+                auxzoo.Task("things_pixel", "classification", ("x", "y")),
+            )
+        ],
+        (
             lambda: several(models.ResNet18, [HEIGHT], output_stride=None, width=0.125),
             r"`backbone` must have an output stride of 16 or 8",
         ),
@@ -452,6 +475,18 @@ def test_describe_refuses_a_foreign_model(foreign_model):
             lambda: auxzoo.Task("a", "segmentation", ("x", "y"), ((0, 0, 0),)),
             r"`colours` of task 'a' must be 2, one a class. Received: 1",
         ),
+        (
+            lambda: auxzoo.Task("a", "segmentation", ("x", "y", "x")),
+            r"`labels` of task 'a' must differ from each other. Received: 'x' twice",
+        ),
+        *[
+            (
+                lambda kind=kind, changes=changes: auxzoo.Task("a", kind, ("x", "y"), **changes),
+                rf"`unit` and `scale` of task 'a', a {kind}, must be left out: they are of regressions",
+            )
+            for kind in ("segmentation", "classification")
+            for changes in ({"scale": 1000.0}, {"unit": "m"})
+        ],
         (lambda: auxzoo.Task("a", "regression", ("x",)), r"`labels` and `colours` of task 'a', a regression, must be"),
         (lambda: auxzoo.Task("a", "regression", unit=3), r"`unit` of task 'a' must be text. Received: unit=3"),
         (lambda: auxzoo.Task("a", "regression", scale=0), r"`scale` of task 'a' must be above 0. Received: scale=0"),

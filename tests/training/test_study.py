@@ -1395,8 +1395,10 @@ class TestSeveralMetrics:
         for word in words:
             assert word in str(failure.value)
 
-    def test_arms_may_have_some_of_the_tasks(self, write_study):
-        tasks = {
+    @staticmethod
+    def tasks():
+        """Settings of an arm with two tasks."""
+        return {
             "data.targets": {
                 "surface": {"kind": "segmentation", "labels": ["water", "grass"]},
                 "height": {"kind": "regression", "scale": 100},
@@ -1409,6 +1411,35 @@ class TestSeveralMetrics:
             },
             "network.head_channels": 8,
         }
+
+    @pytest.mark.parametrize(
+        ("changes", "arm", "message"),
+        [
+            ({"metrics": ["accuracy"]}, {}, "`metrics` must be among those of a baseline, mean_iou, .*'accuracy'"),
+            (
+                {"improvements": [{"arm": "both", "against": {RMSE: "surface"}}], "metrics": [MIOU, RMSE]},
+                {},
+                f"`improvements` must be of metrics that both arms have. Received: '{RMSE}', which 'surface' has not",
+            ),
+            ({}, {"objective.task_weights": {"depth": 2.0}}, "`objective.task_weights` must name tasks .*'depth'"),
+            ({}, {"objective.class_weights": {"depth": [1.0]}}, "`objective.class_weights` must name .*'depth'"),
+        ],
+        ids=["a metric of no baseline", "an improvement of no metric", "a task's weight", "weights of classes"],
+    )
+    def test_what_the_end_would_stumble_over_is_told_before(self, write_study, changes, arm, message):
+        tasks = self.tasks()
+        plain = {**ARMS["plain"], **tasks}
+        arms = {
+            "both": {**plain, **arm},
+            "surface": {**plain, "network.tasks": ["surface"]},
+            "height": {**plain, "network.tasks": ["height"]},
+        }
+        baselines = ["surface", "height"] if changes.get("metrics") == [MIOU, RMSE] else ["surface"]
+        with pytest.raises(auxzoo.UserError, match=message):
+            Study(write_study(**{"arms": arms, "baselines": baselines, "metrics": [MIOU]} | changes))
+
+    def test_arms_may_have_some_of_the_tasks(self, write_study):
+        tasks = self.tasks()
         arms = {"both": tasks, "surface": {**tasks, **ARMS["plain"], "network.tasks": ["surface"]}}
         both, surface = Study(write_study(arms=arms, baselines=["surface"], metrics=[MIOU])).runs
         assert [tap for tap, _ in both.structure.taps] == ["stem", *(f"stage{number}" for number in range(1, 5))]

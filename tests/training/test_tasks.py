@@ -20,6 +20,7 @@ from auxzoo.command_line import main
 from auxzoo.data import Augmentation, ImageSet
 from auxzoo.data.targets import median_frequency_weights
 from auxzoo.files import read_json
+from auxzoo.metric_names import METRICS, metric_name
 from auxzoo.models.description import described
 from auxzoo.models.heads import classification_head, dense_head
 from auxzoo.scores import Scores
@@ -502,6 +503,14 @@ class TestObjective:
         with pytest.raises(auxzoo.UserError, match=message):
             Objective.parse(settings, "The objective")
 
+    def test_weights_of_tasks_that_a_recipe_leaves_out_are_left_out(self, pairs):
+        weights = {"class_weights": {"surface": [1.0, 2.0, 3.0]}, "task_weights": {"surface": 2.0, "height": 3.0}}
+        settings = settings_of(pairs, network={"tasks": ["height"]}, objective=weights)
+        own = Recipe.parse(settings, "The recipe").own_objective
+        assert (own.class_weights, own.task_weights) == ({}, {"height": 3.0})
+        both = Recipe.parse(settings_of(pairs, objective=weights), "The recipe")
+        assert both.own_objective == both.objective
+
 
 class TestClassWeights:
     @pytest.mark.parametrize(
@@ -601,6 +610,17 @@ class TestTasksOf:
     def test_networks_are_ranked_by_one_figure(self, tasks, expected):
         assert main_metric(tasks) == expected
 
+    def test_every_metric_is_known_by_its_kind(self, images):
+        outputs = {
+            "surface": np.zeros((10, SIZE, SIZE, 3)),
+            "height": np.zeros((10, SIZE, SIZE, 1)),
+            "kind": np.zeros((10, 2)),
+        }
+        scores = Scores(images, models.Preprocessing(SIZE, SIZE))
+        scores.update(outputs, 0)
+        known = {metric_name(TASKS, task, metric) for task in TASKS for metric in METRICS[task.kind]}
+        assert set(scores.result()) == known
+
     @pytest.mark.parametrize(
         ("metric", "value", "text"),
         [
@@ -691,7 +711,7 @@ class TestTrainer:
         assert len(of_heads) == 2 * len(TASKS)
         assert set(trained) == set(found) - of_heads
 
-    def test_losses_are_means_over_images_and_not_over_batches(self, measured, images):
+    def test_losses_are_means_over_what_has_truth_and_not_over_batches(self, measured, images):
         found, outputs = measured
         expected = 0
         for task in TASKS:
@@ -701,9 +721,11 @@ class TestTrainer:
                 for one, output in zip(truth, outputs, strict=True)
             ]
             assert losses[0] != pytest.approx(losses[1], rel=1e-3)
-            mean = 0.7 * losses[0] + 0.3 * losses[1]
+            counts = [np.sum(has_truth(task, one)) for one in truth]
+            assert counts[0] / sum(counts) != pytest.approx(0.7, abs=1e-3)
+            mean = np.average(losses, weights=counts)
             assert found[f"{task.name}_loss"] == pytest.approx(mean, rel=1e-4)
-            expected += mean * (0.5 if task is HEIGHT else 1)
+            expected += np.average(losses, weights=[7, 3]) * (0.5 if task is HEIGHT else 1)
         assert found["compact_loss"] == pytest.approx(expected, rel=1e-4)
 
     @pytest.mark.parametrize("tasks", ["shared", "separate"])
@@ -958,6 +980,29 @@ class TestFitRefuses:
     def test_batches_of_more_parts(self, own, batches):
         with pytest.raises(auxzoo.UserError, match="`train` must yield"):
             fit(tiny(own), batches, epochs=1, verbose=0)
+
+    @pytest.mark.parametrize("argument", ["train", "validation"])
+    @pytest.mark.parametrize(
+        ("task", "none"),
+        [(SURFACE, np.full((2, SIZE, SIZE), VOID)), (HEIGHT, np.full((2, SIZE, SIZE), NAN))],
+        ids=["segmentation", "regression"],
+    )
+    def test_batches_without_any_truth(self, argument, task, none):
+        sets = {"train": make_set(2, [task]), argument: batches_of(**{task.name: none})}
+        sets[argument] = sets[argument].map(lambda images, truth: (images, truth[task.name]))
+        message = f"`{argument}` must have truth for {task.name} somewhere. Received: none in any batch"
+        with pytest.raises(auxzoo.UserError, match=message):
+            fit(exact(task), **sets, epochs=1, batch_size=2, compilation="graph", verbose=0)
+
+    def test_numbers_in_another_unit(self):
+        kilometres = ImageSet.from_targets(
+            np.zeros((2, SIZE, SIZE, 3), "uint8"),
+            [Task("height", "regression", unit="km")],
+            {"height": np.ones((2, SIZE, SIZE))},
+        )
+        message = "`images` must have height in m, as .* has; `factor` of a target converts. Received: km in arrays"
+        with pytest.raises(auxzoo.UserError, match=message):
+            evaluate(exact(HEIGHT), kilometres)
 
     @EACH
     @pytest.mark.parametrize("argument", ["train", "validation"])
@@ -1563,7 +1608,8 @@ class TestStudy:
     def found(cls, pairs, tmp_path_factory):
         """The folder of the finished study, its file's folder, and its records by arm."""
         folder = tmp_path_factory.mktemp("study")
-        recipe = settings_of(pairs, data={"test_split": "test"}, objective={"class_weights": {}})
+        # Classes of one task are weighed, and the other task, which not every arm has.
+        recipe = settings_of(pairs, data={"test_split": "test"}, objective={"task_weights": {"height": 2.0}})
         (folder / "pairs.yaml").write_text(yaml.safe_dump(recipe))
         arms = {
             "joint": {"auxiliary.structure": "default"},
