@@ -50,8 +50,13 @@ def as_text(name, value):
     return f"{100 * value:.2f} %" if is_share(name) else f"{value:,.4g}"
 
 
+def is_main(name):
+    """Returns whether a metric is the main one of its task, of whichever prediction of a network."""
+    return name.endswith(tuple(MAIN_METRICS.values())) and not name.endswith("pixel_accuracy")
+
+
 def main_figures(scores):
-    """Yields `(name, text)` of the main metric of every task among scores, of every prediction of a network."""
+    """Yields `(name, text)` of every main metric among scores."""
     for name, value in scores.items():
-        if name.endswith(tuple(MAIN_METRICS.values())) and not name.endswith("pixel_accuracy"):
+        if is_main(name):
             yield name, as_text(name, value)

@@ -11,7 +11,7 @@ from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.figures import LONGEST_TITLE, checked_path, fixed_style, one_line, save_figure, text_width
 from auxzoo.metrics import MISSING_CLASS, VOID
-from auxzoo.tasks import Task
+from auxzoo.tasks import Task, checked_tasks
 
 # All sizes are in pixels. A power of two per inch: from pixels to inches and back nothing is rounded.
 RESOLUTION = 128
@@ -126,7 +126,7 @@ def draw_prediction(path, photograph, predictions, tasks, title=""):
     """
     path = checked_path(path, (".png",))
     _check_title(title)
-    tasks = _checked_tasks(tasks)
+    tasks = checked_tasks(tasks)
     photograph = _checked_photograph("`photograph`", photograph)
     predictions = _checked_predictions("`predictions`", predictions, tasks, photograph)
     with fixed_style():
@@ -169,7 +169,7 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
     """
     path = checked_path(path, (".png",))
     _check_title(title)
-    tasks = _checked_tasks(tasks)
+    tasks = checked_tasks(tasks)
     photographs, truths, predictions = _checked_sheet(photographs, truths, predictions, tasks)
     block = _Block.of(photographs, tasks)
     _check_columns(columns, block, len(photographs))
@@ -184,16 +184,6 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
 def _check_title(title):
     if not isinstance(title, str):
         raise UserError(f"`title` must be text. Received: title={title!r}")
-
-
-def _checked_tasks(tasks):
-    """Returns the tasks as a tuple."""
-    if not isinstance(tasks, (list, tuple)) or not tasks or not all(isinstance(task, Task) for task in tasks):
-        raise UserError(f"`tasks` must be a list of at least one Task. Received: tasks={tasks!r}")
-    names = [task.name for task in tasks]
-    if len(set(names)) < len(names):
-        raise UserError(f"`tasks` must have different names. Received: {', '.join(names)}")
-    return tuple(tasks)
 
 
 def _class_count(task):

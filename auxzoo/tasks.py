@@ -131,6 +131,20 @@ class Task:
         return cls(**value)
 
 
+def checked_tasks(tasks, least=1):
+    """Returns tasks as a tuple.
+
+    Raises:
+        UserError: unless they are a list of `least` or more `Task`, with a name each.
+    """
+    if not isinstance(tasks, (list, tuple)) or len(tasks) < least or not all(isinstance(task, Task) for task in tasks):
+        raise UserError(f"`tasks` must be a list of Task, {least} or more. Received: tasks={tasks!r}")
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        raise UserError(f"`tasks` must have a name each. Received: {', '.join(names)}")
+    return tuple(tasks)
+
+
 def _is_colour(value):
     return (
         isinstance(value, (list, tuple))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from auxzoo.data import ImageSet
-from auxzoo.metric_names import MAIN_METRICS, is_share
+from auxzoo.metric_names import is_main, is_share
 from auxzoo.scores import Scores
 
 from .runtime import open_file
@@ -82,11 +82,7 @@ class Trials:
 
 def points(scores):
     """Returns the main metrics that are shares, accuracy or mean IoU of every task, in points: name -> 0 to 100."""
-    return {
-        name: 100 * value
-        for name, value in scores.items()
-        if name.endswith(tuple(MAIN_METRICS.values())) and not name.endswith("pixel_accuracy") and is_share(name)
-    }
+    return {name: 100 * value for name, value in scores.items() if is_main(name) and is_share(name)}
 
 
 def drop_of(measured, reference):

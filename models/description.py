@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from auxzoo.errors import UserError
-from auxzoo.tasks import Task
+from auxzoo.tasks import Task, checked_tasks
 
 from .preprocessing import Preprocessing, check_keys
 
@@ -34,18 +34,13 @@ class Description:
     def __post_init__(self):
         if not isinstance(self.preprocessing, Preprocessing):
             raise UserError(f"`preprocessing` must be a Preprocessing. Received: preprocessing={self.preprocessing!r}")
-        if not isinstance(self.tasks, (list, tuple)) or not all(isinstance(task, Task) for task in self.tasks):
-            raise UserError(f"`tasks` must be a list of Task. Received: tasks={self.tasks!r}")
-        names = [task.name for task in self.tasks]
-        if len(set(names)) != len(names):
-            raise UserError(f"`tasks` must have a name each. Received: {names}")
+        object.__setattr__(self, "tasks", checked_tasks(self.tasks, least=0))
         if not isinstance(self.taps, (list, tuple)) or not all(
             _are_names(pair) and len(pair) == 2 for pair in self.taps
         ):
             raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={self.taps!r}")
         if not isinstance(self.trunk, str | None):
             raise UserError(f"`trunk` must be the name of a layer or None. Received: trunk={self.trunk!r}")
-        object.__setattr__(self, "tasks", tuple(self.tasks))
         object.__setattr__(self, "taps", tuple(tuple(pair) for pair in self.taps))
 
     @property

@@ -3,7 +3,7 @@
 import dataclasses
 
 from auxzoo.errors import UserError
-from auxzoo.tasks import Task
+from auxzoo.tasks import checked_tasks
 
 from .arguments import check_choice, check_count, check_name, layer_name_of
 from .description import describe, described
@@ -44,11 +44,7 @@ def MultiTask(backbone, tasks, channels=CHANNELS, low_level=True, name="multi_ta
         >>> {task: output.shape for task, output in MultiTask(backbone, tasks).output.items()}
         {'surface': (None, 96, 96, 3), 'height': (None, 96, 96, 1)}
     """
-    if not isinstance(tasks, (list, tuple)) or not tasks or not all(isinstance(task, Task) for task in tasks):
-        raise UserError(f"`tasks` must be a list of one Task or more. Received: tasks={tasks!r}")
-    names = [task.name for task in tasks]
-    if len(set(names)) != len(names):
-        raise UserError(f"`tasks` must have a name each. Received: {names}")
+    names = [task.name for task in checked_tasks(tasks)]
     for task in tasks:
         if task.kind != "regression" and not task.labels:
             raise UserError(f"`labels` of task {task.name!r} must name its classes. Received: none")

@@ -15,7 +15,7 @@ from auxzoo.data.augmentation import Augmentation
 from auxzoo.data.preprocessing import check_padding, preprocess
 from auxzoo.data.targets import checked_targets, fitted
 from auxzoo.errors import UserError
-from auxzoo.tasks import Task
+from auxzoo.tasks import Task, checked_tasks
 
 _ENDLESS = 2**31 - 1
 
@@ -69,7 +69,7 @@ class ImageSet:
             4
         """
         images = _checked_pictures(images)
-        classes = checked_classes(np.asarray(classes), len(images), labels)
+        classes = _checked_classes(np.asarray(classes), len(images), labels)
         task = Task("classification", "classification", tuple(labels))
         return cls._of_arrays(images, (task,), {task.name: classes}, name)
 
@@ -92,10 +92,7 @@ class ImageSet:
             >>> ImageSet.from_targets(images, [depth], {"depth": np.ones((4, 28, 28))}).size
             4
         """
-        images, tasks = _checked_pictures(images), tuple(tasks)
-        names = [task.name for task in tasks]
-        if not tasks or len(set(names)) != len(names):
-            raise UserError(f"`tasks` of {name} must be one Task or more, with a name each. Received: {names}")
+        images, tasks = _checked_pictures(images), checked_tasks(tasks)
         targets = checked_targets(targets, tasks, len(images), name)
         for task in tasks:
             if task.is_dense and targets[task.name].shape[1:] != images.shape[1:3]:
@@ -461,27 +458,16 @@ def _picked(values):
     return lambda place: (read_picture if are_paths else decode)(records[place])
 
 
-def checked_classes(classes, size, labels, name=None):
-    """Returns the classes of a set as int64.
-
-    Args:
-        classes: array of integers `[size]`, 0 to `len(labels) - 1`.
-        size: number of images.
-        labels: names of the classes.
-        name: `str`, name of the set for the message, or `None`.
-
-    Raises:
-        UserError: if they are not so; the first wrong one is named by its place.
-    """
-    argument = f"`classes` of {name}" if name else "`classes`"
+def _checked_classes(classes, size, labels):
+    """Returns the classes of a set as int64; the first wrong one is named by its place."""
     if classes.shape != (size,) or not np.issubdtype(classes.dtype, np.integer):
         raise UserError(
-            f"{argument} must be {size} whole numbers, one an image. Received: {classes.dtype} of shape {classes.shape}"
+            f"`classes` must be {size} whole numbers, one an image. Received: {classes.dtype} of shape {classes.shape}"
         )
     wrong = np.flatnonzero((classes < 0) | (classes >= len(labels)))
     if wrong.size:
         raise UserError(
-            f"{argument} must be 0 to {len(labels) - 1}. Received: {classes[wrong[0]]} at place {wrong[0]}, "
+            f"`classes` must be 0 to {len(labels) - 1}. Received: {classes[wrong[0]]} at place {wrong[0]}, "
             f"{wrong.size} wrong in all"
         )
     return classes.astype(np.int64)

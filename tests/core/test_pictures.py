@@ -395,10 +395,10 @@ class TestBoth:
     @pytest.mark.parametrize(
         ("tasks", "message"),
         [
-            ([], r"`tasks` must be a list of at least one Task. Received: tasks=\[\]"),
-            (HEIGHT, "`tasks` must be a list of at least one Task. Received: tasks=Task"),
-            (["height"], r"`tasks` must be a list of at least one Task. Received: tasks=\['height'\]"),
-            ([HEIGHT, HEIGHT], "`tasks` must have different names. Received: height, height"),
+            ([], r"`tasks` must be a list of Task, 1 or more. Received: tasks=\[\]"),
+            (HEIGHT, "`tasks` must be a list of Task, 1 or more. Received: tasks=Task"),
+            (["height"], r"`tasks` must be a list of Task, 1 or more. Received: tasks=\['height'\]"),
+            ([HEIGHT, HEIGHT], "`tasks` must have a name each. Received: height, height"),
         ],
     )
     def test_tasks_that_are_none_are_told(self, tasks, message, tmp_path):
@@ -832,7 +832,10 @@ class TestContactSheet:
         assert sum(text.startswith("(is 3 a") for text in texts(figure)) == 1
 
     def test_a_legend_may_be_wider_than_all_photographs(self):
-        tasks = [Task("surface", "segmentation", ("WM" * 24,) * 3), Task("height", "regression", unit="WM" * 24)]
+        tasks = [
+            Task("surface", "segmentation", tuple(f"{place}" + "WM" * 24 for place in range(3))),
+            Task("height", "regression", unit="WM" * 24),
+        ]
         for task, values in zip(tasks, (classes_of(30, 4), heights_of(30, 4)), strict=True):
             values = {task.name: values}
             figure = drawn_figure(draw_contact_sheet, [photograph_of(30, 4)], [values], [values], [task])

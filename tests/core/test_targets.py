@@ -873,11 +873,11 @@ class TestFromTargets:
 
     def test_two_tasks_of_one_name_are_refused(self):
         tasks = [MASK, Task("mask", "regression")]
-        with pytest.raises(auxzoo.UserError, match=r"`tasks` of .* a name each. Received: \['mask', 'mask'\]"):
+        with pytest.raises(auxzoo.UserError, match="`tasks` must have a name each. Received: mask, mask"):
             ImageSet.from_targets(np.zeros((2, 4, 5, 3), "uint8"), tasks, {"mask": np.zeros((2, 4, 5), int)})
 
     def test_no_task_at_all_is_refused(self):
-        with pytest.raises(auxzoo.UserError, match=r"`tasks` of arrays must be one Task or more.*Received: \[\]"):
+        with pytest.raises(auxzoo.UserError, match=r"`tasks` must be a list of Task, 1 or more. Received: tasks=\[\]"):
             ImageSet.from_targets(np.zeros((2, 4, 5, 3), "uint8"), [], {})
 
 
