@@ -50,7 +50,7 @@ def MultiTask(backbone, tasks, channels=CHANNELS, low_level=True, name="multi_ta
             raise UserError(f"`labels` of task {task.name!r} must name its classes. Received: none")
         if task.kind == "segmentation" and len(task.labels) == 1:
             raise UserError(f"`labels` of task {task.name!r} must be 2 or more, one for all else. Received: 1")
-        for other in names:  # layers, or metrics, of both would have one name
+        for other in names:  # layers, or metrics, of both could have one name
             if task.name in (f"{other}_low_level", f"{other}_pixel"):
                 raise UserError(f"`tasks` must not be called so, one beside the other: {other!r}, {task.name!r}")
     return with_heads(backbone, {task: len(task.labels) or None for task in tasks}, channels, low_level, name)

@@ -74,7 +74,7 @@ class Gates:
     def penalty(self):
         """Returns what the expected links beyond their budget cost, and the expected step time beyond its own.
 
-        Of the time, as much beyond its budget as all of the links are of theirs costs the same.
+        Time beyond its budget by a share of it costs as much as links beyond theirs by the same share.
 
         `sigmoid` gates pay for standing in the middle, too.
         """

@@ -72,9 +72,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
             check_some_truth(fitting, f"the {name} images")
     folder = Path(folder or numbered_folder("runs", recipe.name))
     with hold_folder(folder):
-        claim_folder(folder, recipe, overwrite)
-        if structure is not None:
-            _keep_structure(structure, folder / STRUCTURE_FILE)
+        claim_folder(folder, recipe, overwrite, structure=structure, pretrained_sha256=pretrained_sha256)
         if measured is not None:
             write_json(folder / COMPUTE_FILE, measured)
 
@@ -127,17 +125,6 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
         }
         write_json(folder / METRICS_FILE, metrics)  # last: it marks the run as finished
     return folder
-
-
-def _keep_structure(structure, path):
-    """Writes the structure of a run that begins; of one that goes on it must be the same, whatever made it."""
-    kept = Structure.read(path) if path.exists() else structure
-    if kept != structure:
-        raise UserError(
-            f"`auxiliary.structure` must be what the run began with, that of `{path}`. Received: another one; "
-            "choose another folder"
-        )
-    structure.save(path)
 
 
 def open_data(recipe):

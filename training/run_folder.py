@@ -7,6 +7,7 @@ from pathlib import Path
 import filelock
 
 import auxzoo
+from auxzoo.auxiliary import Structure
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json, written_aside
 
@@ -73,7 +74,7 @@ def _may_hold_run(folder):
     return (folder / MARKER_FILE).is_file() or not any(path.name != LOCK_FILE for path in folder.iterdir())
 
 
-def claim_folder(folder, recipe, overwrite=False, kind="training"):
+def claim_folder(folder, recipe, overwrite=False, kind="training", structure=None, pretrained_sha256=None):
     """Makes or checks the folder of a run.
 
     Args:
@@ -82,12 +83,15 @@ def claim_folder(folder, recipe, overwrite=False, kind="training"):
         overwrite: delete a finished run, or one of another recipe. An unfinished one of the same recipe is continued
             all the same.
         kind: `"training"` or `"search"`: what the run is, of which a recipe may serve both.
+        structure: `Structure` of the run's auxiliary, kept in the folder; `None` if it has none, or is a search.
+        pretrained_sha256: of the file of pretrained weights, `None` if there is none.
 
     Returns:
         `Path` of the folder, with the recipe in it.
 
     Raises:
-        UserError: if it holds a finished run, a run of another recipe or kind, or anything else.
+        UserError: if it holds a finished run, one of another recipe, structure, file of weights or kind, or anything
+            else.
         OSError: if it cannot be written.
     """
     folder = Path(folder)
@@ -99,20 +103,31 @@ def claim_folder(folder, recipe, overwrite=False, kind="training"):
             raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
     recipe_file = folder / RECIPE_FILE
     if recipe_file.exists():
-        kept_kind = read_json(folder / MARKER_FILE).get("kind", "training")
-        is_same, is_finished = kept_kind == kind and _is_of(recipe, recipe_file), (folder / METRICS_FILE).exists()
-        if overwrite and (is_finished or not is_same):
+        marker, is_finished = read_json(folder / MARKER_FILE), (folder / METRICS_FILE).exists()
+        kept_kind = marker.get("kind", "training")
+        other = None
+        if kept_kind != kind:
+            other = f"kind, a {kept_kind}"
+        elif not _is_of(recipe, recipe_file):
+            other = "recipe"
+        elif structure is not None and (folder / STRUCTURE_FILE).exists():
+            other = None if Structure.read(folder / STRUCTURE_FILE) == structure else "structure of the auxiliary"
+        if other is None and marker.get("pretrained_sha256", pretrained_sha256) != pretrained_sha256:
+            other = "file of pretrained weights"
+        if overwrite and (is_finished or other):
             _delete_run(folder)
-        elif not is_same:
-            what = "of another recipe" if kept_kind == kind else f"of another kind, a {kept_kind}"
-            raise UserError(f"`{folder}` holds a run {what}; choose another folder or give --overwrite.")
+        elif other:
+            raise UserError(f"`{folder}` holds a run of another {other}; choose another folder or give --overwrite.")
         elif is_finished:
             raise UserError(f"`{folder}` holds a finished run; choose another folder or give --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / MARKER_FILE, {"auxzoo": auxzoo.__version__, "kind": kind})
+    marker = {"auxzoo": auxzoo.__version__, "kind": kind, "pretrained_sha256": pretrained_sha256}
+    write_json(folder / MARKER_FILE, marker)
     try:
         with written_aside(recipe_file) as temporary:
             recipe.save(temporary)
+        if structure is not None:
+            structure.save(folder / STRUCTURE_FILE)
     except BaseException:
         if not recipe_file.exists():
             (folder / MARKER_FILE).unlink()
@@ -121,7 +136,7 @@ def claim_folder(folder, recipe, overwrite=False, kind="training"):
 
 
 def _is_of(recipe, file):
-    """Returns whether a kept recipe asks for the same training: where data and structure lie may differ."""
+    """Returns whether a kept recipe asks for the same training: where data, weights and structure lie may differ."""
     try:
         kept = type(recipe).parse(read_settings(file), f"The recipe `{file}`")
     except UserError:  # of another version, or changed by hand
@@ -130,7 +145,7 @@ def _is_of(recipe, file):
 
 
 def _without_places(recipe):
-    """Returns the settings of a recipe without folders of this machine; the run itself keeps the structure."""
+    """Returns the settings of a recipe without folders of this machine; the run keeps what lay there, or checksums."""
     settings = recipe.record()
     if settings["auxiliary"]["structure"].endswith(".json"):
         settings["auxiliary"]["structure"] = "a file"

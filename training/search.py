@@ -67,7 +67,7 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
     starts_anew = overwrite and (folder / METRICS_FILE).exists()
     case = SearchCase(recipe, folder / STEP_COSTS_FILE, continues=not starts_anew)
     with hold_folder(folder):
-        claim_folder(folder, recipe, overwrite, kind="search")
+        claim_folder(folder, recipe, overwrite, "search", pretrained_sha256=case.checksums.get("pretrained"))
         case.keep_step_costs()
         if measured is not None:
             write_json(folder / COMPUTE_FILE, measured)

@@ -16,7 +16,7 @@ from .normalization import fused_normalization
 from .trainer import Trainer
 
 ROUNDS, STEPS = 8, 3
-# Of short steps more rounds are made, till every network was timed so long: what lies beside may last for seconds.
+# Of short steps more rounds are made, till the fastest network was timed so long: what disturbs may last for seconds.
 _SECONDS, _MOST_ROUNDS = 2.0, 40
 
 
@@ -26,8 +26,8 @@ def seconds_per_step(cases, rounds=None, steps=STEPS):
     Args:
         cases: list of pairs `(network, recipe)`: a compact or joint network, which is trained on noise and of no use
             after, and the `Recipe` whose batch size, objective, optimiser and compilation it is trained with.
-        rounds: `int`; in each, every network makes some steps. If `None` eight, or as many as take two seconds of
-            every network.
+        rounds: `int`; in each, every network makes some steps. If `None` 8 to 40, as many as take two seconds of the
+            fastest network if 40 are enough.
         steps: `int`, of each network in a round, after one that is not counted.
 
     Returns:

@@ -174,13 +174,12 @@ class Study:
         recipe_file = path.parent / self.settings.recipe
         is_packaged = not recipe_file.is_file() and (RECIPES / f"{self.settings.recipe}.yaml").is_file()
         base = read_settings(self.settings.recipe if is_packaged else recipe_file, overrides)
-        self._tasks = {}
-        runs = {arm: self._runs(arm, base, path) for arm in self.settings.arms}
-        self._check_metrics(f"The study `{path}`")
-        self.runs = tuple(runs[arm][place] for place in range(len(self.settings.seeds)) for arm in runs)
+        arms = {arm: self._arm(arm, base, path) for arm in self.settings.arms}
+        self._check_metrics({arm: metrics for arm, (_, metrics) in arms.items()}, f"The study `{path}`")
+        self.runs = tuple(arms[arm][0][place] for place in range(len(self.settings.seeds)) for arm in arms)
 
-    def _runs(self, arm, base, path):
-        """Returns the runs of an arm, one a seed."""
+    def _arm(self, arm, base, path):
+        """Returns the runs of an arm, one a seed, and the names of what they measure."""
         settings = copy.deepcopy(base)
         for key, value in self.settings.arms[arm].items():
             set_value(settings, key, copy.deepcopy(value))  # aliases in the file share what is below
@@ -195,8 +194,8 @@ class Study:
             structure = build_structure(recipe, compact)
             if structure is not None:
                 attach(compact, structure)
-            self._tasks[arm] = compact.description.tasks
-            check_weighted_tasks(recipe.own_objective, [task.name for task in self._tasks[arm]])
+            tasks = compact.description.tasks
+            check_weighted_tasks(recipe.own_objective, [task.name for task in tasks])
         except UserError as error:
             raise UserError(f"{source} is not right: {error}") from None
         runs = []
@@ -205,11 +204,14 @@ class Study:
             recorded = of_seed.record()
             recorded["auxiliary"]["structure"] = structure_name
             runs.append(Run(arm, seed, recorded, of_seed, structure))
-        return runs
+        metrics = [metric_name(tasks, task, metric) for task in tasks for metric in METRICS[task.kind]]
+        if recipe.data.targets and len(tasks) == 1:  # arms with several tasks have them under these names
+            metrics += [f"{tasks[0].name}_{metric}" for metric in metrics]
+        return runs, metrics
 
-    def _check_metrics(self, source):
-        """Finds before all training what the report would stumble over after it."""
-        settings, known = self.settings, {arm: _metrics_of(tasks) for arm, tasks in self._tasks.items()}
+    def _check_metrics(self, known, source):
+        """Refuses metrics and improvements that no arm can have; `known` are the metrics of each."""
+        settings = self.settings
         of_baselines = [metric for arm in settings.baselines for metric in known[arm]]
         for metric in settings.metrics:
             if metric not in of_baselines:
@@ -225,14 +227,6 @@ class Study:
                             f"{source} is not right: `improvements` must be of metrics that both arms have. "
                             f"Received: {metric!r}, which {one!r} has not"
                         )
-
-
-def _metrics_of(tasks):
-    """Returns the names of all metrics of a network; of one with a single task also those with the task's name."""
-    names = [metric_name(tasks, task, metric) for task in tasks for metric in METRICS[task.kind]]
-    if len(tasks) == 1:
-        names += [f"{tasks[0].name}_{name}" for name in names]
-    return names
 
 
 def make_record(run, metrics):

@@ -17,9 +17,23 @@ def add_data_arguments(parser, default="sample"):
     """Adds the arguments that choose images."""
     told = "" if default is None else " (default: %(default)s)"
     parser.add_argument("--data", default=default, help=f"sample, tfds:NAME or folder:PATH{told}")
+    add_reading_arguments(parser)
+
+
+def add_reading_arguments(parser):
+    """Adds the arguments that tell how images are read, wherever they come from."""
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
+
+
+def add_recipe_argument(parser):
+    """Adds `--recipe`, for `recipe_targets`."""
+    parser.add_argument(
+        "--recipe",
+        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
+        "(default: that of a run's folder)",
+    )
 
 
 def add_quantization_arguments(parser):
@@ -169,9 +183,7 @@ def add_run_arguments(parser, what):
     parser.add_argument(
         "--to", metavar="DIR", help=f"folder of the {what}; the same again continues it (default: a new one in runs/)"
     )
-    parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
-    parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
-    parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
+    add_reading_arguments(parser)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, such as epochs=3")
     parser.add_argument("--overwrite", action="store_true", help=f"delete a finished or another {what} in the folder")
     parser.add_argument("--verbose", choices=("0", "1", "2"), default="auto", help="0 silent, 1 bar, 2 line an epoch")
@@ -181,7 +193,7 @@ def run_overrides(arguments, *settings):
     """Returns the overrides of a recipe: those of `--set`, then those of other arguments.
 
     Args:
-        arguments: of `add_run_arguments`.
+        arguments: of a command with `--set` and those of `add_reading_arguments`.
         settings: pairs of a setting's key and its value, `None` if it was not given.
     """
     pairs = (
@@ -205,8 +217,8 @@ def choose_onednn(settings, arguments):
 
     Args:
         settings: `dict`, the recipe as `read_settings` returned it.
-        arguments: of the command: `recipe`, and the folder `to`, whose run goes on with what it keeps unless it is to
-            `overwrite`.
+        arguments: of the command: `recipe`, and the folder `to`, whose run goes on with what it keeps, unless
+            `overwrite` is given and it is finished or of other settings.
 
     Returns:
         What `measure_compute` returned, now or when the run in the folder began; `None` if nothing is left to measure.
@@ -228,16 +240,20 @@ def _measured_compute(settings, arguments):
     from auxzoo.training.compilation import COMPUTE_FILE, measure_compute
 
     settings = {key: value for key, value in settings.items() if key != "search"}
+    data = settings.get("data")
+    if isinstance(data, dict):  # wherever the images lie
+        data = {key: value for key, value in data.items() if key not in ("data_dir", "download")}
+    timed = settings | {"data": data}
     kept = Path(arguments.to or "") / COMPUTE_FILE
     if arguments.to and kept.exists():
         measured = read_json(kept)
         # What is overwritten was finished, or is of other settings; else the run goes on.
-        is_overwritten = kept.with_name(METRICS_FILE).exists() or measured.get("settings") != settings
+        is_overwritten = kept.with_name(METRICS_FILE).exists() or measured.get("settings") != timed
         if not (arguments.overwrite and is_overwritten):
             return measured
     print("Measuring training steps as the recipe's `compute` leaves open ...", flush=True)
     try:
-        measured = measure_compute(settings) | {"settings": settings}
+        measured = measure_compute(settings) | {"settings": timed}
     except ChildFailed:
         # Most likely the recipe is wrong: then its own message is the one to read.
         load_tensorflow()

@@ -3,6 +3,7 @@
 from auxzoo.commands.common import (
     add_data_arguments,
     add_file_arguments,
+    add_recipe_argument,
     check_network_or_file,
     load_network,
     load_tensorflow,
@@ -22,11 +23,7 @@ def add_arguments(parser):
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     add_file_arguments(parser)
     add_foreign_arguments(parser)
-    parser.add_argument(
-        "--recipe",
-        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
-        "(default: that of a run's folder)",
-    )
+    add_recipe_argument(parser)
     parser.add_argument("--split", default="test", help="of the images (default: %(default)s)")
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
     parser.add_argument("--count", type=int, default=8, help="photographs in --pictures (default: %(default)s)")

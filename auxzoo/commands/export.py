@@ -3,6 +3,7 @@
 from auxzoo.commands.common import (
     add_data_arguments,
     add_quantization_arguments,
+    add_recipe_argument,
     load_tensorflow,
     make_table,
     open_split,
@@ -48,11 +49,7 @@ def add_arguments(parser):
         help="of the int8 ONNX file: min_max or percentile (default: %(default)s)",
     )
     parser.add_argument("--licence", help="of the network and its weights, for the files' metadata")
-    parser.add_argument(
-        "--recipe",
-        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
-        "(default: that of a run's folder)",
-    )
+    add_recipe_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument(
         "--no-accuracy", action="store_true", help="do not measure accuracy (int8 still needs images to calibrate)"

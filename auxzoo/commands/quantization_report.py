@@ -3,6 +3,7 @@
 from auxzoo.commands.common import (
     add_data_arguments,
     add_quantization_arguments,
+    add_recipe_argument,
     load_tensorflow,
     make_table,
     open_split,
@@ -21,11 +22,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--to", metavar="DIR", help="folder of JSON and plot (default: a new numbered one in exported/)"
     )
-    parser.add_argument(
-        "--recipe",
-        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
-        "(default: that of a run's folder)",
-    )
+    add_recipe_argument(parser)
     parser.add_argument("--split", default="train", help="images to calibrate and measure on (default: %(default)s)")
     parser.add_argument("--count", type=int, help="images measured on (default: 256, or 32 of a network with maps)")
     parser.add_argument("--rows", type=int, default=15, help="layers in the table (default: %(default)s)")

@@ -1,6 +1,6 @@
 """`auxzoo study STUDY`."""
 
-from auxzoo.commands.common import as_override, load_tensorflow, make_table, print_table
+from auxzoo.commands.common import add_reading_arguments, load_tensorflow, make_table, print_table, run_overrides
 
 
 def add_arguments(parser):
@@ -9,8 +9,7 @@ def add_arguments(parser):
     parser.add_argument("--to", metavar="DIR", help="folder of records, table and plot (default: the study's own)")
     parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every arm")
-    parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
-    parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
+    add_reading_arguments(parser)
 
 
 def run(arguments):
@@ -35,9 +34,7 @@ def run(arguments):
     )
     from auxzoo.training.study_runner import run_study
 
-    overrides = [*arguments.set, *as_override("data.data_dir", arguments.data_dir)]
-    overrides += ["data.download=true"] if arguments.download else []
-    study = Study(arguments.study, overrides)
+    study = Study(arguments.study, run_overrides(arguments))
     folder = Path(arguments.to) if arguments.to else Path(arguments.study).parent
     records, costs = run_study(
         study,

@@ -326,6 +326,14 @@ class TestFolders:
         assert read_recipe(copied_run / "recipe.yaml") == recipe
         assert not (copied_run / "run_state.npz").exists()
 
+    def test_other_pretrained_weights_make_another_run(self, recipe, tmp_path):
+        claim_folder(tmp_path, recipe, pretrained_sha256="abc")
+        claim_folder(tmp_path, recipe, pretrained_sha256="abc")
+        with pytest.raises(auxzoo.UserError, match="holds a run of another file of pretrained weights; choose"):
+            claim_folder(tmp_path, recipe, pretrained_sha256="def")
+        claim_folder(tmp_path, recipe, overwrite=True, pretrained_sha256="def")
+        assert read_json(tmp_path / "run.json")["pretrained_sha256"] == "def"
+
     def test_a_pulled_entry_is_no_run(self, recipe, copied_run):
         # It holds a recipe and metrics as a run does, but was not made by one.
         (copied_run / "run.json").unlink()
@@ -488,9 +496,20 @@ def test_a_run_goes_on_with_the_structure_it_began_with_or_not_at_all(
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "run")
     second.save(tmp_path / "mine.json")
-    with pytest.raises(auxzoo.UserError, match="`auxiliary.structure` must be what the run began with, that of"):
+    with pytest.raises(auxzoo.UserError, match="run` holds a run of another structure of the auxiliary; choose"):
         train(recipe, tmp_path / "run")
     assert auxzoo.Structure.read(tmp_path / "run" / "structure.json") == first
+    moved = tmp_path / "moved.json"
+    first.save(moved)
+    state = tmp_path / "run" / "run_state.npz"
+    state.touch()
+    with pytest.raises(KeyboardInterrupt):  # the same one, from another file
+        train(read_recipe(recipe_file, [f"auxiliary.structure={moved}"]), tmp_path / "run")
+    assert state.exists()
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", overwrite=True)
+    assert auxzoo.Structure.read(tmp_path / "run" / "structure.json") == second
+    assert not state.exists()
 
 
 def test_the_name_of_a_file_is_taken_for_the_recipe_in_it(recipe_file, tmp_path, monkeypatch):

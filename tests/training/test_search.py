@@ -190,7 +190,6 @@ class TestLoop:
         assert float(up) < 0 < float(down), "descending, the larger grows and the smaller falls"
 
 
-@pytest.mark.slow
 class TestGates:
     """Which way the gates move, and by what."""
 
@@ -280,6 +279,7 @@ class TestGates:
         np.testing.assert_allclose(found[: len(gates)], expected, atol=0.2 * max(map(abs, expected)))
 
 
+@pytest.mark.slow
 class TestGradientSearch:
     @pytest.fixture(scope="class")
     @classmethod

@@ -570,7 +570,7 @@ class TestGoingOn:
         assert len(records) == 1
 
     def test_a_run_whose_measures_cannot_be_read_is_not_told_as_running(
-        self, write_study, carry_out, children, folder, lines, monkeypatch
+        self, write_study, carry_out, children, monkeypatch
     ):
         def break_measures(name, command, recipe_path, to, run_folder, *options):
             (Path(run_folder)).mkdir(parents=True)
@@ -1062,7 +1062,7 @@ class TestReport:
         path = write_study(arms=arms, baselines=report.study.settings.baselines, designs_tried=123)
         monkeypatch.setattr(study_runner, "run_study", lambda *arguments, **options: (report.records, report.costs))
         # The networks of thirty arms are not needed.
-        monkeypatch.setattr(Study, "_runs", lambda study, *arguments: [None] * len(study.settings.seeds))
+        monkeypatch.setattr(Study, "_arm", lambda study, *arguments: ([None] * len(study.settings.seeds), ["accuracy"]))
         outcome = study_command(path, "--to", folder)
         assert outcome.code == 0, outcome
         lines = [line for line in outcome.output.splitlines() if str(folder) not in line]
@@ -1355,7 +1355,7 @@ class TestSeveralMetrics:
         path = write_study(arms=arms, baselines=["surface", "height"], **changes)
         costs = dict.fromkeys(SEVERAL, 1.0)
         monkeypatch.setattr(study_runner, "run_study", lambda *arguments, **options: (records_of(), costs))
-        monkeypatch.setattr(Study, "_runs", lambda study, *arguments: [None] * len(study.settings.seeds))
+        monkeypatch.setattr(Study, "_arm", lambda study, *arguments: ([None] * len(study.settings.seeds), [MIOU, RMSE]))
         outcome = study_command(path, "--to", folder)
         assert outcome.code == 0, outcome
         assert {file.name for file in folder.iterdir()} == {
