@@ -32,7 +32,10 @@ def structures(network):
         yield name, deep.structure(ends, provenance=made_by)
         if width == 1:
             yield "deep_late", deep.structure(ends[len(ends) // 2 :], provenance=made_by)
-    # Cheap heads: adapters alone, and wide ones, since the early stages are narrow.
+    # Cheap heads, behind adapters alone: at every stage, at every second, and wide ones at the early and narrow stages.
+    space = SearchSpace.default(network, operations=["identity"], supervision="deep")
+    yield "cheap_supervision", space.structure(ends, provenance=made_by)
+    yield "cheap_alternate", space.structure(ends[1::2], provenance=made_by)
     space = SearchSpace.default(network, None, 4, ["identity"], supervision="deep")
     early = ends[: (len(ends) + 1) // 2]
     yield "deep_early", space.structure(early, provenance=made_by)
