@@ -106,7 +106,8 @@ class Objective(Settings):
 
         Returns:
             `dict`: `loss`; of a joint network also `compact_loss`, `auxiliary_loss` and `distillation_loss`, sums over
-            the tasks; of several tasks `TASK_loss` of the compact network too, not weighted.
+            the tasks; of several tasks `TASK_loss` of the compact network too, not weighted; and `TASK_weight` where
+            the weights are learned.
         """
         weights = {task.name: self.task_weights.get(task.name, 1.0) for task in tasks}
         taken_over = dict(weights)
@@ -138,6 +139,8 @@ class Objective(Settings):
         is_joint = is_joint_output(outputs)
         compact = losses_of(compact_prediction(outputs))
         of_tasks = {f"{name}_loss": loss for name, loss in compact.items()} if len(tasks) > 1 else {}
+        if uncertainty is not None:
+            of_tasks |= {f"{name}_weight": weight for name, weight in weights.items()}
         if not is_joint:
             return {"loss": _sum([weighted(compact, weights), *penalty]), **of_tasks}
         heads, present, teachers = auxiliary_outputs(outputs), None, None

@@ -22,8 +22,9 @@ class Trainer(keras.Model):
     Metrics: `loss` and, of the compact network in either case, `accuracy` (of a classification), `mean_iou` (of a
     segmentation) or `root_mean_squared_error` (of a regression); for a joint network also `compact_loss`,
     `auxiliary_loss`, `distillation_loss`, and in `test_step` the metric as `auxiliary_...` (of the mean of the
-    auxiliary's heads) and `joint_...` (of the mean of all heads). With several tasks `TASK_loss`, the mean over
-    all images or pixels with truth for it, and a metric each: `TASK_accuracy`, `joint_TASK_mean_iou`.
+    auxiliary's heads) and `joint_...` (of the mean of all heads). With several tasks `TASK_loss`, the mean over all
+    images or pixels with truth for it, `TASK_weight` where it is learned, and a metric each: `TASK_accuracy`,
+    `joint_TASK_mean_iou`.
 
     Args:
         network: functional `keras.Model` with logits as output, or a joint network.
@@ -57,6 +58,8 @@ class Trainer(keras.Model):
             prefixes += ["auxiliary_", "joint_"]
         if len(tasks) > 1:
             names += [f"{task.name}_loss" for task in tasks]
+        if self.uncertainty is not None:
+            names += [f"{task.name}_weight" for task in tasks]
         self._loss_metrics = {name: keras.metrics.Mean(name=name) for name in names}
         self._task_metrics = {
             (prefix, task.name): task_metric(

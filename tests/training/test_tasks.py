@@ -734,8 +734,10 @@ class TestTrainer:
         trainer = self.make(network, task_weighting="uncertainty")
         before = [variable.numpy() for variable in network.trainable_variables]
         batch = next(iter(images.batches(models.Preprocessing(SIZE, SIZE), 8)))
-        loss = float(trainer.train_step(batch)["loss"])
-        assert np.isfinite(loss)
+        measured = trainer.train_step(batch)
+        assert np.isfinite(float(measured["loss"]))
+        first = {task.name: 0.5 if task is HEIGHT else 1.0 for task in TASKS}
+        assert {name: float(measured[f"{name}_weight"]) for name in first} == pytest.approx(first)
         for variable, value in zip(network.trainable_variables, before, strict=True):
             assert not np.array_equal(variable.numpy(), value), variable.path
         assert np.isfinite(trainer.uncertainty.numpy()).all()
