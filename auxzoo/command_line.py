@@ -27,7 +27,7 @@ COMMANDS = {
     "bench-page": ("auxzoo.commands.bench_page", "write and serve a page that measures an ONNX file in a browser"),
     "demo": (
         "auxzoo.commands.demo",
-        "fine-tune, export and measure a published network on packaged images, in minutes",
+        "fine-tune, export and measure a published network, in minutes",
     ),
 }
 

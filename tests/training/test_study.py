@@ -666,7 +666,7 @@ class TestRealRuns:
     def test_leave_records_and_results_and_no_runs(self, finished_study):
         folder = finished_study.folder
         assert {path.name for path in folder.iterdir()} == {
-            *("records", "runs", "networks", "costs.json", "results.json", "results.md", "results.png")
+            *("records", "runs", "networks", "costs.json", "results.json", "results.md", "results.png", ".lock")
         }
         assert not list((folder / "runs").iterdir())
         names = {f"{arm}-seed{seed}" for arm, seed in itertools.product(ARMS, (0, 1))}
