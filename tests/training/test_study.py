@@ -671,7 +671,7 @@ class TestRealRuns:
         assert not list((folder / "runs").iterdir())
         names = {f"{arm}-seed{seed}" for arm, seed in itertools.product(ARMS, (0, 1))}
         assert {path.name for path in (folder / "records").iterdir()} == {f"{name}.json" for name in names}
-        assert not [name for name in files_in(folder) if Path(name).name.startswith(".")]
+        assert [name for name in files_in(folder) if Path(name).name.startswith(".")] == [".lock"]
 
     def test_leave_their_networks_where_they_shall(self, finished_study, finished_runs):
         networks = finished_study.folder / "networks"
