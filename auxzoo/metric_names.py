@@ -1,14 +1,6 @@
 """What metrics are called in scores, tables and plots, and how their values are told."""
 
-# Kind of task -> the one metric by which networks are compared.
-MAIN_METRICS = {
-    "classification": "accuracy",
-    "segmentation": "mean_iou",
-    "regression": "root_mean_squared_error",
-}
-
-
-# Kind of task -> all that is measured of it.
+# Kind of task -> all that is measured of it, first the one metric by which networks are compared.
 METRICS = {
     "classification": ("accuracy",),
     "segmentation": ("mean_iou", "pixel_accuracy", "iou_of_classes"),
@@ -17,6 +9,7 @@ METRICS = {
         *("delta_1", "delta_2", "delta_3", "targets"),
     ),
 }
+MAIN_METRICS = {kind: names[0] for kind, names in METRICS.items()}
 
 
 def metric_name(tasks, task, metric, prefix=""):

@@ -16,13 +16,24 @@ from .unrolled import unrolled_gradient
 _SCALE_MOMENTUM = 0.95
 
 
+def warm_up_steps(total_steps, settings):
+    """Returns in how many steps of a search the gates are fixed."""
+    return int(total_steps * settings.warm_up)
+
+
+def gate_steps(total_steps, settings):
+    """Returns the steps of a search that move its gates, a `range`: every so manieth after the warm-up."""
+    first = -(-warm_up_steps(total_steps, settings) // settings.every) * settings.every
+    return range(first, total_steps, settings.every)
+
+
 class Gates:
     """The gates of a super-network and what moves them.
 
     Args:
         network: what `attach(compact, SearchSpace)` returned.
         settings: `SearchSettings`.
-        shares: `StepParts` of the budget of step time, or `None` if there is none.
+        shares: `StepParts`, shares of the budget of step time, or `None` if there is none.
 
     Attributes:
         links: list of its `LinkGate` layers.
@@ -123,7 +134,7 @@ class GateTrainer(Trainer):
     def __init__(self, network, objective, total_steps, settings, shares=None):
         super().__init__(network, objective, total_steps)
         self.gates = Gates(network, settings, shares)
-        self.warm_up_steps = int(total_steps * settings.warm_up)
+        self.warm_up_steps = warm_up_steps(total_steps, settings)
         self._presence = None
         compact = detach(network)
         # A function: as an attribute of its own the network would be tracked a second time.

@@ -244,12 +244,10 @@ class _Data:
                 raise UserError("`augmentation` must be None with a tf.data.Dataset, which brings its own.")
             self.steps_per_epoch = _count_batches(train, "train")
             self.train = _with_checked_truth(train, network, self.tasks, "train")
-            _check_some_truth_of(self.train, self.tasks, "train")
             self.batch_size = next(iter(train.take(1)))[0].shape[0]
         if isinstance(validation, tf.data.Dataset):
             _count_batches(validation, "validation")
             self.validation = _with_checked_truth(validation, network, self.tasks, "validation")
-            _check_some_truth_of(self.validation, self.tasks, "validation")
 
     def settings(self):
         """Returns what the order and content of the training batches depend on, as plain JSON types."""
@@ -332,7 +330,7 @@ def _check_elements(dataset, network, tasks, argument):
 
 
 def _with_checked_truth(dataset, network, tasks, argument):
-    """Returns a foreign data set that fails by name where a label has no logit, or a number is infinite.
+    """Returns a foreign data set that fails by name where a label has no logit, or a number is infinite; it has truth.
 
     One-hot would make the label a zero; the loss would be infinite, and nobody would be told of what.
     """
@@ -356,11 +354,16 @@ def _with_checked_truth(dataset, network, tasks, argument):
         found = {task.name: checked(task, of_tasks[task.name]) for task in tasks}
         return images, found if len(tasks) > 1 else found[tasks[0].name]
 
-    return dataset.map(check)
+    dataset = dataset.map(check)
+    _check_some_truth_of(dataset, tasks, argument)
+    return dataset
 
 
 def _check_some_truth_of(dataset, tasks, argument):
-    """Raises a `UserError` if a foreign data set has a task without any truth; as a rule it looks at one batch."""
+    """Raises a `UserError` if a foreign data set has a task without any truth; as a rule it looks at one batch.
+
+    A classification alone is not looked at: it has a class for every image.
+    """
     missing = [task for task in tasks if task.is_dense or len(tasks) > 1]
     if not missing:
         return

@@ -154,7 +154,7 @@ def _without_places(recipe):
 
 def _delete_run(folder):
     """Deletes all that a run wrote; cut off in between, what is left is an unfinished run of the same recipe."""
-    (folder / METRICS_FILE).unlink(missing_ok=True)
+    (folder / METRICS_FILE).unlink(missing_ok=True)  # first: without it the run is unfinished
     for name in _OWN_FOLDERS:
         if (folder / name).exists():
             shutil.rmtree(folder / name)

@@ -16,7 +16,7 @@ from .black_box import search_by_evolution, search_by_halving
 from .class_weights import with_class_weights
 from .compilation import COMPUTE_FILE
 from .compute import apply_compute, describe_compute
-from .gate_trainer import GateTrainer
+from .gate_trainer import GateTrainer, gate_steps
 from .loop import RUN_STATE_FILE, run_trainer
 from .perturbation import KeptRounds, Perturbation, choose_links, links_to_measure, number_of_trainings
 from .run_folder import (
@@ -194,7 +194,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
     structure = case.within_budget(links, operations, progress)
     cost = {
         "steps": steps + kept.steps,
-        "gate_steps": sum(step % recipe.search.every == 0 for step in range(trainer.warm_up_steps, steps)),
+        "gate_steps": len(gate_steps(steps, recipe.search)),
         "perturbation_steps": kept.steps,
         "seconds": round(run_progress.seconds + kept.seconds, 1),
     }

@@ -13,6 +13,7 @@ from auxzoo.files import read_json, write_json
 from auxzoo.machine import processor_name
 
 from .. import models
+from .gate_trainer import gate_steps, warm_up_steps
 from .outputs import fitting_images
 from .run import build_compact, open_data, pretrained_checksum
 from .step_cost import StepParts, seconds_of_parts, seconds_per_step
@@ -80,10 +81,10 @@ class SearchCase:
     def _check_gates_move(self):
         settings = self.recipe.search
         steps = self.train.size // self.recipe.batch_size * self.recipe.epochs
-        warm_up = int(steps * settings.warm_up)
-        if not any(step % settings.every == 0 for step in range(warm_up, steps)):
+        if not gate_steps(steps, settings):
+            first = warm_up_steps(steps, settings)
             raise UserError(
-                f"`search.every` must divide the number of a step after the warm-up, {warm_up} to {steps - 1}, or the "
+                f"`search.every` must divide the number of a step after the warm-up, {first} to {steps - 1}, or the "
                 f"gates never move. Received: every={settings.every}"
             )
 

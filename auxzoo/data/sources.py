@@ -255,7 +255,8 @@ def _open_pairs(folder, split, skip_broken, targets):
     return images.part(np.flatnonzero(is_test == (split == "test")), split)
 
 
-_SPREAD = {"L;2": 85, "L;4": 17}  # Pillow's factors, by how its names of the ways to store grey begin
+# Start of Pillow's raw mode of a grey picture of few bits -> factor by which Pillow multiplies its values.
+_SPREAD = {"L;2": 85, "L;4": 17}
 
 
 def _truth_files(folder, pictures):
