@@ -99,6 +99,8 @@ def _write_entry(source, recipe, runs, shelf, notes, int8_reason):
     from auxzoo.models import zoo
 
     network = models.load(source)
+    if not network.description.is_classifier:  # what a card tells of other tasks is not written yet
+        raise UserError(f"`{source}` must hold a classifier. Received: {network.description.kinds}")
     costs = models.measure_costs(network)
     # As `auxzoo export NAME --data SOURCE` does, so that readers get the very files of the card.
     train, test = (
@@ -183,13 +185,19 @@ def make_card(recipe, network, costs, metrics, notes=(), int8_reason=None):
     joint, plain = runs["auxiliary"], runs["plain"]
     made_with = joint["made_with"]
     arguments = ", ".join(f"{key}={value!r}" for key, value in recipe.network.arguments.items())
+    origin = f"{recipe.network.architecture}({arguments})"
+    if recipe.network.entry is not None:
+        origin = f"Fine-tuned from {Path(recipe.network.entry).name}"
+    preprocessing = network.description.preprocessing
+    values = "x / 127.5 - 1"
+    if (preprocessing.scale, preprocessing.offset) != ((1 / 127.5,) * 3, (-1.0,) * 3):
+        values = f"x * {preprocessing.scale} + {preprocessing.offset}"
     lines = [
         f"# {recipe.name}",
         "",
-        f"{recipe.network.architecture}({arguments}), trained on {joint['title']}.",
+        f"{origin}, trained on {joint['title']}.",
         f"{costs.parameters:,} parameters, {costs.macs / 1e6:.2f} million multiply-accumulates, input "
-        f"{'x'.join(map(str, network.input_shape[1:]))}, values `x / 127.5 - 1`, output {network.output.shape[-1]} "
-        "logits.",
+        f"{'x'.join(map(str, network.input_shape[1:]))}, values `{values}`, output {network.output.shape[-1]} logits.",
         "",
         "```python",
         "import auxzoo",

@@ -10,6 +10,7 @@ _NAMES = {
     "Preprocessing": "preprocessing",
     "ResNet18": "resnet",
     "describe": "description",
+    "described": "description",
     "load": "zoo",
     "load_keras_file": "zoo",
     "measure_costs": "costs",

@@ -1,5 +1,7 @@
 """Checks of the arguments that all compact networks share."""
 
+import keras
+
 from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.tasks import Task
@@ -12,11 +14,14 @@ def check_input_shape(input_shape, smallest):
     """Returns `input_shape` as a tuple `(height, width, 3)`.
 
     Raises:
-        UserError: if it is not of three whole numbers, not of three channels or smaller than `smallest`.
+        UserError: if it is not of three whole numbers, not of three channels or smaller than `smallest`, or Keras is
+            set to put channels first.
     """
+    if keras.config.image_data_format() != "channels_last":
+        raise UserError('`keras.config.image_data_format()` must be "channels_last". Received: "channels_first"')
     try:
-        height, width, channels = (int(size) for size in input_shape)
-    except (TypeError, ValueError, OverflowError):
+        height, width, channels = (int(size) if is_whole(size) else 0 for size in input_shape)
+    except (TypeError, ValueError):
         height = width = channels = 0
     if channels != 3 or height < smallest or width < smallest:
         raise UserError(

@@ -84,11 +84,11 @@ def measure_costs(model):
         >>> measure_costs(auxzoo.models.ResNet18(num_classes=1000)).trainable_parameters
         11689512
     """
-    calls = _calls(model)
-    calls_of = collections.defaultdict(list)
+    calls = calls_of(model)
+    of_layer = collections.defaultdict(list)
     for call in calls:
-        calls_of[id(call.operation)].append(call)
-    rows = tuple(_layer_costs(layer, calls_of[id(layer)]) for layer in model.layers)
+        of_layer[id(call.operation)].append(call)
+    rows = tuple(_layer_costs(layer, of_layer[id(layer)]) for layer in model.layers)
     return Costs(
         parameters=model.count_params(),
         trainable_parameters=sum(math.prod(weight.shape) for weight in model.trainable_weights),
@@ -98,7 +98,7 @@ def measure_costs(model):
     )
 
 
-def _calls(model):
+def calls_of(model):
     """Returns the calls of a model's operations (Keras: nodes) in the order in which they are carried out.
 
     A layer's own `output` tells of its first call alone, which may even have been in another model.

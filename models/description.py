@@ -42,6 +42,8 @@ class Description:
         if not isinstance(self.trunk, str | None):
             raise UserError(f"`trunk` must be the name of a layer or None. Received: trunk={self.trunk!r}")
         object.__setattr__(self, "taps", tuple(tuple(pair) for pair in self.taps))
+        if len(dict(self.taps)) != len(self.taps):
+            raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
 
     @property
     def is_classifier(self):
@@ -95,24 +97,44 @@ class Network(keras.Model):
     description = None
 
     def get_config(self):
-        """Returns the functional configuration and the description."""
-        return {**super().get_config(), "description": self.description.to_dict()}
+        """Returns the functional configuration and the description, if there is one: clones of Keras have none."""
+        config = super().get_config()
+        return config if self.description is None else {**config, "description": self.description.to_dict()}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Returns the network of `get_config`, with fresh weights."""
         config = dict(config)
-        description = Description.from_dict(config.pop("description"))
+        description = config.pop("description", None)
         network = super().from_config(config, custom_objects=custom_objects)
-        network.description = description
+        network.description = None if description is None else Description.from_dict(description)
         return network
 
 
 def described(inputs, outputs, description, name):
     """Returns a functional network from `inputs` to `outputs` that carries `description`.
 
+    So a network from elsewhere can have the heads of `DeepLabLite` and `MultiTask`, and all else that reads a
+    description.
+
+    Args:
+        inputs: symbolic input of a functional Keras model, shape `[batch, height, width, 3]`.
+        outputs: symbolic output, or a `dict` of task name to one.
+        description: `Description`.
+        name: `str`, name of the network.
+
     Raises:
         UserError: if a tap or the trunk names a layer that the network does not have.
+
+    Example:
+        >>> trunk = keras.applications.MobileNetV2((192, 192, 3), include_top=False, weights=None)
+        >>> description = auxzoo.models.Description(
+        ...     taps=(("fine", "block_2_add"), ("coarse", "block_12_add")),
+        ...     preprocessing=auxzoo.models.Preprocessing.by_convention("tf", 192, 192),
+        ... )
+        >>> backbone = auxzoo.models.described(trunk.input, trunk.output, description, "backbone")
+        >>> auxzoo.models.DeepLabLite(backbone, num_classes=3).output.shape
+        (None, 192, 192, 3)
     """
     network = Network(inputs=inputs, outputs=outputs, name=name)
     layer_names = {layer.name for layer in network.layers}
@@ -145,7 +167,8 @@ def describe(model):
         raise UserError(
             f"`model` must be a network that carries a description (one made by auxzoo). "
             f"Received: {getattr(model, 'name', model)!r}; for others the functions that need one take "
-            "`description=auxzoo.models.Description(...)`, and the export commands --preprocessing."
+            "`description=auxzoo.models.Description(...)` or what `auxzoo.models.described` returns, and the export "
+            "commands --preprocessing."
         )
     return description
 

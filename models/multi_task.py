@@ -69,6 +69,8 @@ def with_heads(backbone, tasks, channels, low_level, name):
     description = describe(backbone)
     if description.tasks:
         raise UserError(f"`backbone` must have no head. Received: {backbone.name!r} for {description.kinds}")
+    if not description.taps:
+        raise UserError(f"`backbone` must have taps, the last of which the heads read. Received: {backbone.name!r}")
     check_count("channels", channels)
     check_choice("low_level", low_level, (True, False))
     check_name(name)
@@ -93,7 +95,12 @@ def with_heads(backbone, tasks, channels, low_level, name):
         trunk=layer_name_of(features) if is_all_dense else description.trunk,
     )
     outputs = outputs if len(outputs) > 1 else next(iter(outputs.values()))
-    return described(backbone.input, outputs, described_heads, name)
+    try:
+        return described(backbone.input, outputs, described_heads, name)
+    except UserError:  # a ValueError too
+        raise
+    except ValueError as error:  # such as tasks `x` and `x_aspp_image`
+        raise UserError(f"`tasks` must have names of which no two layers become one: {error}") from None
 
 
 def _low_level_features(backbone, features):

@@ -50,6 +50,7 @@ class Preprocessing:
             size = getattr(self, field)
             if not (is_whole(size) and size >= 1):
                 raise UserError(f"`{field}` must be 1 pixel or more. Received: {field}={size!r}")
+            object.__setattr__(self, field, int(size))  # numpy's numbers are none of JSON
         for field in ("scale", "offset"):
             values = getattr(self, field)
             if (
@@ -58,7 +59,7 @@ class Preprocessing:
                 or not all(is_real(value) and -math.inf < value < math.inf for value in values)
             ):
                 raise UserError(f"`{field}` must be three numbers, one a channel. Received: {field}={values!r}")
-            object.__setattr__(self, field, tuple(values))
+            object.__setattr__(self, field, tuple(float(value) for value in values))
 
     @classmethod
     def by_convention(cls, name, height, width):

@@ -1,6 +1,7 @@
 """The published zoo: its shelf `published/`, one folder an entry, and an index with checksums."""
 
 import dataclasses
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -30,14 +31,21 @@ def entry_folder(name, shelf=SHELF):
         name: name of a published entry, or the path of a folder of one (a pulled entry or a finished run).
 
     Raises:
-        UserError: if there is no such entry or folder, or a published file is missing or changed.
+        UserError: if there is no such entry or folder, a published file is missing or changed, or a folder of other
+            weights has the name of a published entry.
     """
-    shelf = Path(shelf)
+    shelf, folder = Path(shelf), Path(name)
     index = read_index(shelf)
     if str(name) in index:
-        check_files(shelf / str(name), index[str(name)]["files"])
+        files = index[str(name)]["files"]
+        own = folder / WEIGHTS_FILE
+        if own.is_file() and sha256(own) != files[WEIGHTS_FILE]["sha256"]:
+            raise UserError(
+                "`name` must tell which network is meant, since a folder of other weights has a published one's name: "
+                f"give the folder as {os.path.join(os.curdir, folder)!r}, or rename it. Received: {str(name)!r}"
+            )
+        check_files(shelf / str(name), files)
         return shelf / str(name)
-    folder = Path(name)
     if (folder / CONFIG_FILE).is_file():
         return folder
     raise UserError(
@@ -100,17 +108,19 @@ def load(name, num_classes=None, labels=(), preprocessing_fit=None, shelf=SHELF)
     """Returns a compact network with its published weights.
 
     Args:
-        name: name of a published entry (`auxzoo list` shows them), or a folder: a pulled entry or a finished run.
+        name: name of a published entry (`auxzoo list` shows them), a folder (a pulled entry or a finished run), or the
+            `.keras` file of a network.
         num_classes: `int`, to put a fresh head of so many logits on the pretrained trunk; the published head
             if `None`.
         labels: names of the classes of the fresh head, or none.
         preprocessing_fit: `"resize"` or `"pad"`, how pictures of another size are fitted; as published if `None`.
 
     Returns:
-        `Network`, with its description.
+        `Network`, with its description; of a `.keras` file the model in it, with its own if it has one.
 
     Raises:
-        UserError: if there is no such entry, a byte of it was changed, or the weights are of another network.
+        UserError: if there is no such entry, a byte of it was changed, or the weights are of another network; or an
+            argument is given that is not for a `.keras` file.
 
     Example:
         >>> compact = auxzoo.load("resnet18_025_cifar10", num_classes=5)
@@ -121,6 +131,10 @@ def load(name, num_classes=None, labels=(), preprocessing_fit=None, shelf=SHELF)
 
     from .description import Description, Network, described
 
+    if str(name).endswith(".keras"):
+        if num_classes is not None or labels or preprocessing_fit is not None:
+            raise UserError("Only `name` may be given for a .keras file.")
+        return load_keras_file(name)
     folder = entry_folder(name, shelf)
     config = read_json(folder / CONFIG_FILE)
     try:
@@ -162,7 +176,10 @@ def load_keras_file(path):
     """
     import keras
 
-    from . import description  # noqa: F401  (makes the class of described networks known to Keras)
+    # Makes the classes of described networks and of gates known to Keras.
+    from auxzoo.auxiliary import gates  # noqa: F401
+
+    from . import description  # noqa: F401
 
     try:
         return keras.models.load_model(path, compile=False)

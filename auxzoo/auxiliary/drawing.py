@@ -55,9 +55,11 @@ def draw_structure(structure, path, title=None):
         >>> draw_structure(structure, "structure.svg", title="The auxiliary to begin with")
         PosixPath('structure.svg')
     """
+    from auxzoo.auxiliary.structure import Structure  # here: it imports Keras, which gates are drawn without
+
     path = checked_path(path, SUFFIXES)
     _check_title(title)
-    if not all(hasattr(structure, name) for name in ("taps", "nodes", "is_chained", "has_head_each")):
+    if not isinstance(structure, Structure):
         raise UserError(f"`structure` must be a Structure. Received: {type(structure).__name__}")
     with fixed_style():
         save_figure(_structure_figure(structure, title), path, RESOLUTION)

@@ -63,8 +63,8 @@ class LinkGate(keras.layers.Layer):
     Input and output: float `[batch, ...]`.
 
     Example:
-        >>> float(LinkGate(Relaxation(first_probability=0.9))(np.ones((1, 1)))[0, 0])
-        1.0
+        >>> round(float(LinkGate(Relaxation(first_probability=0.9))(np.ones((1, 1)))[0, 0]), 3)
+        0.674
     """
 
     def __init__(self, relaxation=None, link=None, seed=None, **kwargs):
@@ -126,7 +126,8 @@ class OperationChoice(keras.layers.Layer):
     """Applies one operation of several, drawn anew in every step of training: a step costs no more than one of them.
 
     The draw is by the soft-max of `logits` over `temperature`; the gradient of the one that was drawn reaches the
-    logits through its probability (arXiv:1910.04465). While `is_fixed` is 1 all are drawn equally often. Not in
+    logits through its probability. (GDAS, arXiv:1910.04465, which draws so too, takes the gradient through the soft-max
+    of the logits with the noise of the draw.) While `is_fixed` is 1 all are drawn equally often. Not in
     training: the most probable one.
 
     Args:

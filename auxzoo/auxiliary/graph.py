@@ -33,8 +33,8 @@ def attach(compact, structure):
         compact network's description if there is one.
 
     Raises:
-        UserError: if `compact` is not functional, is a joint network, or lacks a tap of the structure, or a node
-            reads what has fewer rows or columns, and not by powers of two.
+        UserError: if `compact` is not functional, has no head, is a joint network, or lacks a tap of the structure, or
+            a node reads what has fewer rows or columns, and not by powers of two.
 
     Source: arXiv:1909.02214 (an auxiliary over the hidden layers, removed at inference); the nodes are those of
     arXiv:1903.11236 with an operation of their own.
@@ -54,6 +54,8 @@ def attach(compact, structure):
     name = f"{compact.name}{JOINT_SUFFIX}"
     try:
         return _functional(compact, _outputs(compact, structure, taps), name)
+    except UserError:  # a ValueError too
+        raise
     except ValueError:
         # Keras refuses two layers of one name: both nodes `a` and `a_operation` have an `a_operation_relu`.
         # No node's name begins with a digit, so numbers keep them apart; all other structures keep their names.
@@ -88,9 +90,16 @@ def _functional(model, outputs, name):
 
 def _check_compact(compact):
     if not (isinstance(compact, keras.Model) and hasattr(compact, "operations")):
-        raise UserError(f"`compact` must be a functional keras.Model. Received: {getattr(compact, 'name', compact)!r}")
+        hint = (
+            "; keras.Model(model.inputs, model.outputs[0]) makes one" if isinstance(compact, keras.Sequential) else ""
+        )
+        raise UserError(
+            f"`compact` must be a functional keras.Model{hint}. Received: {getattr(compact, 'name', compact)!r}"
+        )
     if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in compact.layers):
         raise UserError(f"`compact` has an auxiliary already; detach it first. Received: {compact.name!r}")
+    if isinstance(compact, Network) and not compact.description.tasks:
+        raise UserError(f"`compact` must have a head; give it one with `num_classes=...`. Received: {compact.name!r}")
     outputs = list(compact.output.values()) if isinstance(compact.output, dict) else [compact.output]
     for output in outputs:
         shape = getattr(output, "shape", None)

@@ -35,7 +35,10 @@ class NodeSpace:
             # A node with each operation is checked as one of a structure is.
             node = Node(self.name, self.links, operation, self.channels, self.resolution)
         object.__setattr__(self, "links", node.links)
+        object.__setattr__(self, "channels", node.channels)
         object.__setattr__(self, "operations", tuple(self.operations))
+        if self.resolution is None:  # else a structure of fewer links could have another than the super-network
+            raise UserError(f"`resolution` of node {self.name!r} must be the name of a tap. Received: None")
         if not self.links or len(set(self.operations)) != len(self.operations):
             raise UserError(
                 f"Node {self.name!r} of a search space must have links, and every operation once. "
@@ -142,9 +145,15 @@ class SearchSpace:
 
         Args:
             links: collection of pairs `(node, tap)`, among `links`; the essential node must have one.
-            operations: `dict` of node to operation; the first candidate of each if `None`.
+            operations: `dict` of every node to one of its candidates; the first candidate of each if `None`.
             provenance: as of `Structure`.
         """
+        for node in self.nodes if operations is not None else ():
+            if operations.get(node.name) not in node.operations:
+                raise UserError(
+                    f"`operations` of node {node.name!r} must be one of {', '.join(node.operations)}. "
+                    f"Received: {operations.get(node.name)!r}"
+                )
         links = set(links)
         unknown = links - set(self.links)
         if unknown:

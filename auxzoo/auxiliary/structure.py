@@ -6,12 +6,15 @@ import json
 import math
 from pathlib import Path
 
+import keras
+
 from auxzoo.auxiliary.operations import OPERATIONS
 from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
-from ..models.costs import measure_costs
+from ..models.costs import calls_of, measure_costs
+from ..models.description import Description
 from ..models.names import branch_tap
 
 # Of the JSON file; another number means a file that this version cannot read.
@@ -153,13 +156,13 @@ class Structure:
     def default(cls, model, taps=None, width_multiplier=1.0, supervision=DEFAULT_SUPERVISION, tasks="shared"):
         """Returns the structure to begin with: a node for every stage, linked at the stage's end.
 
-        Where nodes read each other, the first reads the first tap (the stem) too. Each node is at least as wide as its
-        tap. `training/studies` tells how the default came to be.
+        Each node is at least as wide as its tap. `training/studies` tells how the default came to be.
 
         Args:
             model: functional Keras model with static shapes.
-            taps: names of taps or layers, from input to output; if `None` those of the model's description, of which
-                a network with several tasks leaves out the ends of their own branches.
+            taps: names of taps or layers, from input to output, a node for each; if `None` those of the model's
+                description, of which the first, the stem, has no node but is read by the first where nodes read each
+                other, and a network with several tasks leaves out the ends of their own branches.
             width_multiplier: channels of a node as a multiple of its tap's, 1 or more.
             supervision: as of the structure.
             tasks: as of the structure.
@@ -172,9 +175,10 @@ class Structure:
             raise UserError(f"`width_multiplier` must be 1 or more. Received: width_multiplier={width_multiplier!r}")
         pairs = tap_pairs(model, taps)
         shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}
-        stages = [tap for tap, _ in pairs][1:] or [pairs[0][0]]
+        has_stem = taps is None and len(pairs) > 1
+        stages = [tap for tap, _ in pairs][int(has_stem) :]
         chained = [name for name, (is_chained, _) in SUPERVISIONS.items() if is_chained]
-        reads_stem = len(pairs) > 1 and supervision in chained
+        reads_stem = has_stem and supervision in chained
         nodes = [
             Node(
                 name=tap if tap.isidentifier() else f"node{index}",
@@ -188,7 +192,8 @@ class Structure:
         costs = [
             9 * node.channels**2 * shapes[tap][1] * shapes[tap][2] for node, tap in zip(nodes, stages, strict=True)
         ]
-        budget = DEFAULT_COST_SHARE * measure_costs(model).macs
+        auxiliaries = len(model.output) if tasks == "separate" and isinstance(model.output, dict) else 1
+        budget = DEFAULT_COST_SHARE * measure_costs(model).macs / auxiliaries
         for index in sorted(range(len(nodes)), key=lambda index: -costs[index]):
             if sum(costs) <= budget:
                 break
@@ -289,7 +294,7 @@ def tap_pairs(model, taps=None):
         UserError: if `taps` is missing for a model without a description, or names an unknown tap.
     """
     description = getattr(model, "description", None)
-    known = dict(description.taps) if description is not None else {}
+    known = dict(description.taps) if isinstance(description, Description) else {}
     if taps is None:
         if not known:
             raise UserError(
@@ -298,17 +303,15 @@ def tap_pairs(model, taps=None):
             )
         own = {branch_tap(task.name) for task in description.tasks} if len(description.tasks) > 1 else ()
         return tuple((tap, layer) for tap, layer in known.items() if tap not in own)
+    if isinstance(taps, str) or not all(isinstance(tap, str) for tap in taps):
+        raise UserError(f"`taps` must be a list of names. Received: taps={taps!r}")
     taps = tuple(taps)
     if not taps:
         raise UserError("`taps` must name at least one layer. Received: taps=()")
-    layers = {layer.name for layer in model.layers}
+    rule = f"`taps` must be layers or taps ({', '.join(known)})" if known else "`taps` must be layers"
     for tap in taps:
-        if tap not in known and tap not in layers:
-            raise UserError(
-                f"`taps` must be layers of {model.name!r}"
-                + (f", or its taps {', '.join(known)}" if known else "")
-                + f". Received: {tap!r}"
-            )
+        if tap not in known:
+            _check_layer(model, tap, rule)
     return tuple((tap, known.get(tap, tap)) for tap in taps)
 
 
@@ -318,10 +321,10 @@ def tap_tensor(model, tap, layer_name):
     Raises:
         UserError: if the layer is unknown, or its output is not one feature map of a fixed size.
     """
-    layers = {layer.name: layer for layer in model.layers}
-    if layer_name not in layers:
-        raise UserError(f"Tap {tap!r} must be a layer of {model.name!r}. Received: {layer_name!r}")
-    tensor = layers[layer_name].output
+    _check_layer(model, layer_name, f"Tap {tap!r} must be a layer")
+    # Not the layer's own `output`: that is of its first call, which may have been in another model.
+    call = next(call for call in calls_of(model) if call.operation.name == layer_name)
+    tensor = call.output_tensors[0] if len(call.output_tensors) == 1 else call.output_tensors
     shape = getattr(tensor, "shape", ())
     if len(shape) != 4 or None in shape[1:]:
         raise UserError(
@@ -329,6 +332,24 @@ def tap_tensor(model, tap, layer_name):
             f"Received: layer {layer_name!r} with output shape {shape}"
         )
     return tensor
+
+
+def _check_layer(model, name, rule):
+    """Raises a `UserError` if a model has no layer of a name; `rule` is what it says first."""
+    if name in {layer.name for layer in model.layers}:
+        return
+    inside = [layer.name for layer in model.layers if isinstance(layer, keras.Model) and _has_layer(layer, name)]
+    hint = ""
+    if inside:
+        hint = f", a layer inside of {inside[0]!r}; build on the output of that network in place of calling it"
+    raise UserError(f"{rule} of {model.name!r}. Received: {name!r}{hint}")
+
+
+def _has_layer(model, name):
+    """Returns whether a model, or one inside of it, has a layer of a name."""
+    return any(
+        layer.name == name or (isinstance(layer, keras.Model) and _has_layer(layer, name)) for layer in model.layers
+    )
 
 
 def _checked_taps(taps):

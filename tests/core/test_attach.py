@@ -213,7 +213,7 @@ def test_joint_network_carries_the_description():
     assert auxzoo.detach(joint).name == network.name
 
 
-def test_published_structure_fits_a_fresh_head():
+def test_a_structure_fits_another_head():
     structure = Structure.default(models.ResNet18((16, 16, 3), 0.125, "small", num_classes=2))
     other = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=7)
     assert {output.shape for output in auxzoo.attach(other, structure).output.values()} == {(None, 7)}
@@ -360,9 +360,23 @@ class TestBadInput:
         with pytest.raises(auxzoo.UserError, match="`compact` has an auxiliary already"):
             auxzoo.attach(auxzoo.attach(network, structure), structure)
 
-    def test_backbone_without_head_is_told_from_a_joint_one(self, network):
+    def test_a_network_without_auxiliary_has_none_to_detach(self, network):
         with pytest.raises(auxzoo.UserError, match="`joint` must be a joint network"):
             auxzoo.detach(network)
+
+    def test_a_backbone_without_head(self):
+        backbone = models.ResNet18((16, 16, 3), 0.125, "small")
+        with pytest.raises(auxzoo.UserError, match="`compact` must have a head"):
+            auxzoo.attach(backbone, Structure.default(backbone))
+
+    def test_a_sequential_model_is_told_how_to_become_functional(self):
+        layers = [keras.layers.Conv2D(4, 3, name="first"), keras.layers.Flatten(), keras.layers.Dense(2)]
+        sequential = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+        structure = Structure((("first", "first"),), (Node("first", ("first",), "identity", 4),))
+        with pytest.raises(auxzoo.UserError, match=r"keras\.Model\(model\.inputs, model\.outputs\[0\]\) makes one"):
+            auxzoo.attach(sequential, structure)
+        functional = keras.Model(sequential.inputs, sequential.outputs[0])
+        assert auxzoo.attach(functional, structure).output["auxiliary"].shape == (None, 2)
 
     def test_no_functional_model(self, network):
         with pytest.raises(auxzoo.UserError, match="`compact` must be a functional"):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from auxzoo import Structure, UserError
-from auxzoo.auxiliary import Node, drawing
+from auxzoo.auxiliary import Node, NodeSpace, SearchSpace, drawing
 from auxzoo.auxiliary.drawing import LABEL_DISTANCE, _label_spots, draw_structure, plot_gates
 
 TAPS = tuple((tap, f"layer_{tap}") for tap in ("stem", "stage1", "stage2", "stage3_with_a_name_of_thirty_c"))
@@ -233,6 +233,9 @@ class TestStructure:
     def test_what_is_no_structure_is_told(self, tmp_path):
         with pytest.raises(UserError, match="`structure` must be a Structure. Received: dict"):
             draw_structure(STRUCTURE.to_dict(), tmp_path / "structure.png")
+        space = SearchSpace((("stem", "stem"),), (NodeSpace("a", ("stem",), ("identity",), 4, "stem"),))
+        with pytest.raises(UserError, match="`structure` must be a Structure. Received: SearchSpace"):
+            draw_structure(space, tmp_path / "structure.png")
 
     @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())

@@ -1,6 +1,7 @@
 """Gates and the search space: what they let through, how often, and which structures there are."""
 
 import dataclasses
+import doctest
 import json
 
 import keras
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 import auxzoo
 from auxzoo import models
 from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, Relaxation, SearchSpace
-from auxzoo.auxiliary.gates import HIGH, LOW
 from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.errors import UserError
 from auxzoo.training import Objective
@@ -277,7 +277,7 @@ class TestSearchSpace:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"taps": ["stem", "stage9"]}, "`taps` must be layers of 'resnet18'.*'stage9'"),
+            ({"taps": ["stem", "stage9"]}, r"`taps` must be layers or taps \(stem, .*\) of 'resnet18'.*'stage9'"),
             ({"taps": []}, "`taps` must name at least one layer"),
             ({"operations": ["convolution_9x9"]}, "`operation` of node 'stage1' must be one of.*convolution_9x9"),
             ({"operations": ["identity", "identity"]}, "must have links, and every operation once"),
@@ -299,6 +299,16 @@ class TestSearchSpace:
         with pytest.raises(UserError, match="Node 'a' of a search space must have links"):
             NodeSpace("a", (), ("identity",), 4, "stem")
 
+    def test_a_node_has_a_resolution_whatever_links_it_keeps(self):
+        with pytest.raises(UserError, match="`resolution` of node 'a' must be the name of a tap. Received: None"):
+            NodeSpace("a", ("stem",), ("identity",), 4, None)
+
+    def test_an_operation_that_is_no_candidate_is_named(self, space):
+        operations = {node.name: node.operations[0] for node in space.nodes}
+        for wrong, received in ((operations | {"stage2": "wide"}, "'wide'"), ({}, "None")):
+            with pytest.raises(UserError, match=f"`operations` of node 'stage[12]' must be one of.*{received}"):
+                space.structure(space.links, wrong)
+
     def test_what_a_node_reads_of_a_smaller_tap_is_upsampled(self, compact):
         pairs = tuple(compact.description.taps)
         space = SearchSpace(pairs, (NodeSpace("a", ("stem", "stage4"), ("identity",), 4, "stem"),))
@@ -311,8 +321,10 @@ class TestSearchSpace:
         np.testing.assert_allclose(after, tf.image.resize(before, (rows, columns)), rtol=1e-5, atol=1e-6)
 
 
-def test_the_bounds_of_hard_concrete_are_those_of_the_paper():
-    assert (LOW, HIGH) == (-0.1, 1.1)
+def test_its_example_is_right():
+    finder = doctest.DocTestFinder(recurse=False)
+    (example,) = finder.find(LinkGate, globs={"LinkGate": LinkGate, "Relaxation": Relaxation, "np": np})
+    assert doctest.DocTestRunner().run(example) == (0, 1)
 
 
 class TestHeadsPresent:

@@ -228,10 +228,41 @@ def test_default_reads_every_stage_and_is_as_wide(network, supervision):
 def test_default_of_a_foreign_model_has_a_node_for_every_layer_named(foreign_model):
     structure = Structure.default(foreign_model, taps=["first", "second"], width_multiplier=2)
     assert structure.taps == (("first", "first"), ("second", "second"))
-    assert [node.links for node in structure.nodes] == [("second",)]
-    assert structure.nodes[0].channels == 12
+    assert [node.links for node in structure.nodes] == [("first",), ("second",)]
+    assert structure.nodes[1].channels == 12
     chained = Structure.default(foreign_model, taps=["first", "second"], supervision="hierarchical")
-    assert [node.links for node in chained.nodes] == [("first", "second")]
+    assert [node.links for node in chained.nodes] == [("first",), ("second",)]
+
+
+def test_a_layer_that_other_models_call_too_is_read_where_this_one_calls_it():
+    layer = keras.layers.Conv2D(4, 3, name="shared")
+    layer(keras.Input((64, 64, 3)))
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(layer(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    joint = auxzoo.attach(model, Structure.default(model, taps=["shared"]))
+    assert joint.get_layer("auxiliary_shared_operation").output.shape == (None, 6, 6, 4)
+
+
+def test_a_layer_inside_of_another_network_is_told_where_it_is():
+    inner = keras.Input((8, 8, 3))
+    base = keras.Model(inner, keras.layers.Conv2D(4, 3, name="deep_inside")(inner), name="base")
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.GlobalAveragePooling2D()(base(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    with pytest.raises(auxzoo.UserError, match="Received: 'deep_inside', a layer inside of 'base'"):
+        Structure.default(model, taps=["deep_inside"])
+
+
+def test_separate_auxiliaries_share_the_budget_of_convolutions():
+    backbone = models.MobileNetV2((96, 96, 3), 0.35, output_stride=16)
+    tasks = [auxzoo.Task(name, "regression") for name in ("near", "far", "high")]
+    network = models.MultiTask(backbone, tasks, channels=16)
+    shared, separate = (Structure.default(network, tasks=tasks) for tasks in ("shared", "separate"))
+    convolutions = [
+        sum(node.operation == "convolution_3x3" for node in structure.nodes) for structure in (shared, separate)
+    ]
+    assert convolutions[1] < convolutions[0]
 
 
 def test_default_of_a_model_with_a_shared_and_a_nested_layer():
@@ -252,6 +283,8 @@ def test_default_of_a_model_with_a_shared_and_a_nested_layer():
     [
         ({}, r"`taps` must name layers of 'foreign', which carries no description"),
         ({"taps": []}, r"`taps` must name at least one layer"),
+        ({"taps": "first"}, r"`taps` must be a list of names.*'first'"),
+        ({"taps": ["first", 2]}, r"`taps` must be a list of names"),
         ({"taps": ["first", "third"]}, r"`taps` must be layers of 'foreign'.*Received: 'third'"),
         ({"taps": ["first", "pooling"]}, r"Tap 'pooling' must be a feature map"),
         ({"taps": ["first"], "supervision": "wide"}, r"`supervision` must be one of hierarchical, deep, both.*'wide'"),
