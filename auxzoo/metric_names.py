@@ -38,6 +38,11 @@ def is_share(name):
     return name.endswith(("accuracy", "iou", "iou_of_classes", "delta_1", "delta_2", "delta_3"))
 
 
+def in_words(name):
+    """Returns a metric's name as people read it, such as `"mean IoU"`."""
+    return name.replace("_", " ").replace("iou", "IoU")
+
+
 def as_text(name, value):
     """Returns a metric's value as text: a share in per cent, anything else with four digits."""
     return f"{100 * value:.2f} %" if is_share(name) else f"{value:,.4g}"

@@ -11,7 +11,7 @@ from auxzoo.export.apart import OWN_FILE
 from auxzoo.export.formats import FORMATS
 from auxzoo.figures import checked_path, fixed_style, one_line
 from auxzoo.files import temporary_folder, written_aside
-from auxzoo.metric_names import is_error, is_share, main_figures
+from auxzoo.metric_names import in_words, is_error, is_share, main_figures
 from auxzoo.prediction import draw_some, open_predictor
 from auxzoo.training.outputs import images_for_tasks
 
@@ -90,7 +90,7 @@ def write_report(path, records, title, subtitle="", sheets=()):
         title=title,
         subtitle=subtitle,
         machine=f"Made {records[-1]['made']} on {records[-1]['processor']}.",
-        measures=[name.replace("_", " ") for name, _ in _measured(records[0])],
+        measures=[in_words(name) for name, _ in _measured(records[0])],
         files=_rows(records),
         explanation=_explanation(records),
         refused=refused,
@@ -202,7 +202,7 @@ def _plot(records):
         reference = records[0]["keras_scores"][name]
         axes.axhline(100 * reference if is_share(name) else reference, color="grey", linewidth=0.8, linestyle="--")
         axes.set_xlabel("ms an image, one thread of this machine")
-        axes.set_ylabel(one_line(name.replace("_", " ")) + (" %" if is_share(name) else ""))
+        axes.set_ylabel(one_line(in_words(name)) + (" %" if is_share(name) else ""))
         axes.set_title("The area of a point is the size of the file; dashed: the Keras network", fontsize=10)
         axes.margins(0.1, 0.2)
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from auxzoo.figures import checked_path, fixed_style, one_line, save_figure
 from auxzoo.files import read_json
-from auxzoo.metric_names import is_share, main_figures
+from auxzoo.metric_names import in_words, is_share, main_figures
 
 RESOLUTION = 150
 
@@ -81,7 +81,7 @@ def draw_benchmark(result, path):
             axes.set_yticks([])
             axes.set_ylabel("no accuracy known")
         else:
-            axes.set_ylabel(metric.replace("_", " ") + (", %" if is_share(metric) else ""))
+            axes.set_ylabel(in_words(metric) + (", %" if is_share(metric) else ""))
         axes.set_title(one_line(f"{result['machine']['processor']}, {result['made'][:10]}", 100), fontsize=10)
         axes.grid(alpha=0.3)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8, frameon=False)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from auxzoo.errors import UserError
 from auxzoo.figures import fixed_style, save_figure
-from auxzoo.metric_names import is_error, is_share
+from auxzoo.metric_names import in_words, is_error, is_share
 from auxzoo.metrics import relative_improvement
 
 CONFIDENCE = 0.95
@@ -262,7 +262,7 @@ def _with_interval(row):
 def caption(study, summary):
     """Returns one sentence that says what the table shows."""
     tried = study.settings.designs_tried
-    metric, seeds = summary["metric"].replace("_", " "), study.settings.seeds
+    metric, seeds = in_words(summary["metric"]), study.settings.seeds
     paired = f"paired by seed, with its 95 % interval; seeds {', '.join(map(str, seeds))}"
     searched = any(row["search_seconds"] is not None for row in summary["arms"])
     return (
@@ -372,7 +372,7 @@ def _draw(axes, study, summary, colours):
     axes.set_ylim(min(values) - margin, max(values) + margin)
     axes.set_xlabel("minutes of training (steps times the time of a step)")
     unit = ", %" if is_share(summary["metric"]) else ""
-    name = summary["metric"].replace("_", " ")
+    name = in_words(summary["metric"])
     axes.set_ylabel(f"{name} of the compact network{unit}, {summary['images']} {summary['split']} images")
     axes.set_title(study.settings.name)
     axes.grid(alpha=0.25)

@@ -341,7 +341,7 @@ class TestPlot:
         ]
         if suffix == ".svg":
             drawn = (tmp_path / "plot.svg").read_text()
-            for part in ("mean iou, %", "milliseconds, 2 threads", "a.onnx: 0.2 ms", "c.onnx: 900 ms (no record"):
+            for part in ("mean IoU, %", "milliseconds, 2 threads", "a.onnx: 0.2 ms", "c.onnx: 900 ms (no record"):
                 assert part in drawn
 
     def test_another_suffix(self, tmp_path):
