@@ -1,28 +1,35 @@
 """A set of images with the truth of one task or several, in memory, and the batches made from it."""
 
 import dataclasses
+import functools
 import hashlib
-import io
 import itertools
+import os
 
 import numpy as np
-import PIL.ExifTags
-import PIL.Image
 import tensorflow as tf
 
 from auxzoo.checks import is_whole
 from auxzoo.data.augmentation import Augmentation
+from auxzoo.data.decoding import decode, decode_turned, encoded_in, in_order, printable, read
 from auxzoo.data.preprocessing import check_padding, preprocess
 from auxzoo.data.targets import checked_targets, fitted
 from auxzoo.errors import UserError
 from auxzoo.tasks import Task, checked_tasks
 
+# Pictures of one size are kept decoded up to here, and encoded ones at the size of an input.
+LARGEST_DECODED_BYTES = 2 * 2**30
+# A picture of 12 megapixels takes 200 MB while it is made smaller.
+_MOST_THREADS = 8
 _ENDLESS = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images with the truth of one task or several, with random access; every order derives from a seed.
+
+    Encoded pictures are preprocessed when batches are first asked for, and kept so for later batches, while all of them
+    take at most 2 GiB at the size of the input; not where an augmentation changes them before.
 
     Attributes:
         name: where they come from, such as `"tfds:cifar10/train"`; parts chosen from them add how.
@@ -47,6 +54,8 @@ class ImageSet:
     skipped: tuple[str, ...] = ()
     source: str = ""
     sizes: np.ndarray | None = None
+
+    _kept = None  # a preprocessing, and what `_reader_of_kept` made with it
 
     def __post_init__(self):
         object.__setattr__(self, "source", self.source or self.name)
@@ -151,7 +160,8 @@ class ImageSet:
             at the size of the input; of several tasks a dict of them.
 
         Raises:
-            UserError: if `batch_size` is not so, or a picture that shall be padded is too large; the first is named.
+            UserError: if `batch_size` is not so, a picture that shall be padded is too large, or a file can no longer
+                be read; the first is named.
         """
         if not (is_whole(batch_size) and batch_size >= 1):
             raise UserError(f"`batch_size` must be 1 or more. Received: batch_size={batch_size!r}")
@@ -180,8 +190,8 @@ class ImageSet:
             first_epoch: `int`, epochs to leave out.
 
         Raises:
-            UserError: if `batch_size` is not so, a picture that shall be padded is too large (the first is named),
-                or the augmentation does not fit the input.
+            UserError: if `batch_size` is not so, a picture that shall be padded is too large or a file can no longer
+                be read (the first is named), or the augmentation does not fit the input.
         """
         if not (is_whole(batch_size) and 1 <= batch_size <= self.size):
             raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size!r}")
@@ -276,6 +286,8 @@ class ImageSet:
             names: `dict` of the new name to that of a task here, in the order wanted.
         """
         known = {task.name: task for task in self.tasks}
+        if list(names.items()) == [(name, name) for name in known]:
+            return self  # with what it keeps of its pictures
         return dataclasses.replace(
             self,
             tasks=tuple(dataclasses.replace(known[old], name=new) for new, old in names.items()),
@@ -293,11 +305,18 @@ class ImageSet:
         return hashlib.sha256(repr(colours.shape).encode() + colours.tobytes()).digest()
 
     def manifest(self):
-        """Returns what a record says of a set: source, number of images, and a SHA-256 of content and order."""
+        """Returns what a record says of a set: source, number of images, and a SHA-256 of content and order.
+
+        Raises:
+            UserError: if a file is no longer there; it is named.
+        """
         digest = hashlib.sha256()
         for record in self.records:
             if isinstance(record, str):
-                record = tf.io.read_file(record).numpy()
+                try:
+                    record = encoded_in(record)
+                except OSError as error:
+                    raise UserError(f"A picture of {self.name} cannot be read: {error}") from None
             digest.update(record if isinstance(record, bytes) else np.ascontiguousarray(record).tobytes())
         for task in self.tasks:
             for target in self.targets[task.name]:
@@ -305,9 +324,24 @@ class ImageSet:
         return {"source": self.name, "count": self.size, "sha256": digest.hexdigest()}
 
     def picture(self, place):
-        """Returns the unprocessed picture at `place`, uint8 `[height, width, channels]`."""
+        """Returns the unprocessed picture at `place`, uint8 `[height, width, channels]`.
+
+        Raises:
+            UserError: if an encoded one cannot be read; it is named.
+        """
         record = self.records[place]
-        return record if isinstance(record, np.ndarray) else pixels_of(record)
+        return record if isinstance(record, np.ndarray) else self._decoded(place).numpy()
+
+    def _decoded(self, place):
+        try:
+            return read(self.records[place])
+        except OSError as error:
+            raise UserError(f"{self._name_of(place)} is not a readable picture: {error}") from None
+
+    def _name_of(self, place):
+        """Returns what messages call the picture at `place`."""
+        record = self.records[place]
+        return printable(record) if isinstance(record, str) else f"image {self.indices[place]} of {self.name}"
 
     def _permutation(self, count, largest, seed):
         if not (is_whole(count) and 1 <= count <= largest):
@@ -328,42 +362,80 @@ class ImageSet:
         else:
             sizes = [self.picture(place).shape[:2] for place in range(self.size)]
         for place, (height, width) in enumerate(sizes):
-            record = self.records[place]
-            picture = record if isinstance(record, str) else f"image {self.indices[place]} of {self.name}"
-            check_padding(height, width, preprocessing, picture)
+            check_padding(height, width, preprocessing, self._name_of(place))
 
     def _reader(self, preprocessing, augmentation=None):
         """Returns a function of places `[batch]` and seeds `[batch, 2]` to preprocessed images and targets.
 
-        For use inside `tf.data`. Pictures are read one by one where they are encoded or varied by the augmentation.
+        For use inside `tf.data`. Pictures are read one by one where they are varied by the augmentation, or encoded and
+        too many to be kept at the size of the input.
         """
-        pictures = _picked(self.records)
-        targets = {task: _picked(self.targets[task.name]) for task in self.tasks}
+        varies = augmentation is not None and augmentation.varies
         are_arrays = all(values.dtype != object for values in (self.records, *self.targets.values()))
+        if not varies and self.records.dtype == object and self._kept_bytes(preprocessing) <= LARGEST_DECODED_BYTES:
+            return self._reader_of_kept(preprocessing)
+        pick = self._picks
 
         def fit(picture, truths):
-            image = preprocess(picture, preprocessing)
-            return image, {
+            return preprocess(picture, preprocessing), {
                 task.name: fitted(truth, task, preprocessing) if task.is_dense else truth
                 for task, truth in truths.items()
             }
 
         def read_one(place, seed):
-            picture, truths = pictures(place), {task: pick(place) for task, pick in targets.items()}
-            if augmentation is not None and augmentation.varies:
+            picture, truths = pick[None](place), {task: pick[task.name](place) for task in self.tasks}
+            if varies:
                 picture, truths = augmentation.varied(picture, truths, seed)
             return fit(picture, truths)
 
-        def read(places, seeds):
-            if are_arrays and not (augmentation is not None and augmentation.varies):
-                image, truths = fit(pictures(places), {task: pick(places) for task, pick in targets.items()})
+        def read_batch(places, seeds):
+            if are_arrays and not varies:
+                image, truths = fit(pick[None](places), {task: pick[task.name](places) for task in self.tasks})
             else:
                 image, truths = tf.map_fn(
                     lambda one: read_one(*one), (places, seeds), fn_output_signature=self._signature(preprocessing)
                 )
             return image, truths
 
-        return read
+        return read_batch
+
+    @functools.cached_property
+    def _picks(self):
+        """Functions of a place to what there is, by the task's name, of pictures by `None`; their tensors made once."""
+        with tf.device("CPU:0"):
+            return {name: _picked(values) for name, values in {None: self.records, **self.targets}.items()}
+
+    def _reader_of_kept(self, preprocessing):
+        """Returns a reader of encoded pictures that are all preprocessed now, in several threads, and kept."""
+        if self._kept is None or self._kept[0] != preprocessing:
+            object.__setattr__(self, "_kept", None)  # one at a time: it may be large
+            made = list(in_order(lambda place: self._made(place, preprocessing), self.size, _threads()))
+            with tf.device("CPU:0"):
+                # As `tf.stack`, which looks at each tensor first, and of thousands that takes long.
+                kept = [tf.raw_ops.Pack(values=list(values)) for values in zip(*made, strict=True)]
+            object.__setattr__(self, "_kept", (preprocessing, kept))
+        _, (images, *maps) = self._kept
+        dense = (task.name for task in self.tasks if task.is_dense)
+        targets = {task.name: self.targets[task.name] for task in self.tasks} | dict(zip(dense, maps, strict=True))
+        return lambda places, seeds: (
+            tf.gather(images, places),
+            {name: tf.gather(values, places) for name, values in targets.items()},
+        )
+
+    def _made(self, place, preprocessing):
+        """Returns a preprocessed picture, and its truth for each dense task at that size."""
+        with tf.device("CPU:0"):  # where `tf.data` computes: a GPU rounds otherwise
+            return preprocess(self._decoded(place), preprocessing), *(
+                fitted(tf.constant(self.targets[task.name][place]), task, preprocessing)
+                for task in self.tasks
+                if task.is_dense
+            )
+
+    def _kept_bytes(self, preprocessing):
+        """Returns how large all pictures are at the size of an input, with the truth of dense tasks."""
+        images, targets = self._signature(preprocessing)
+        specs = [images, *(targets[task.name] for task in self.tasks if task.is_dense)]
+        return self.size * sum(spec.shape.num_elements() * spec.dtype.size for spec in specs)
 
     def _signature(self, preprocessing):
         """Returns the types of one preprocessed image and its targets."""
@@ -382,45 +454,8 @@ class ImageSet:
         return dataset.with_options(options).prefetch(2)
 
 
-def decode(encoded):
-    """Returns an encoded picture as uint8 `[height, width, 3]`, as it is stored; of a GIF the first frame."""
-    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
-
-
-def read_picture(path):
-    """Returns the picture in a file, turned as its EXIF data tell, as viewers and browsers show it.
-
-    Args:
-        path: `str`, or a string tensor inside `tf.data`.
-
-    Returns:
-        uint8 `[height, width, 3]`; of a GIF the first frame.
-    """
-    encoded = tf.io.read_file(path)
-    picture = decode(encoded)
-    if tf.executing_eagerly():
-        orientation = _orientation(encoded.numpy())
-    else:
-        orientation = tf.ensure_shape(tf.numpy_function(_orientation, [encoded], tf.int64), ())
-    # 1 to 8 of the EXIF standard: 5 to 8 are 1 to 4 with rows and columns exchanged before.
-    mirrored = (orientation - 1) % 4
-    picture = tf.cond(orientation > 4, lambda: tf.transpose(picture, (1, 0, 2)), lambda: picture)
-    picture = tf.cond((mirrored == 1) | (mirrored == 2), lambda: picture[:, ::-1], lambda: picture)
-    return tf.cond(mirrored > 1, lambda: picture[::-1], lambda: picture)
-
-
-def pixels_of(record):
-    """Returns an encoded picture (`bytes`), or the one at a path (`str`), as an array of `decode` or `read_picture`."""
-    return (read_picture if isinstance(record, str) else decode)(record).numpy()
-
-
-def _orientation(encoded):
-    try:
-        with PIL.Image.open(io.BytesIO(encoded)) as picture:
-            orientation = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF data are no reason not to show a picture that TensorFlow decodes
-        return np.int64(1)
-    return np.int64(orientation if orientation in range(1, 9) else 1)
+def _threads():
+    return min(os.cpu_count() or 1, _MOST_THREADS)
 
 
 def _checked_pictures(images):
@@ -453,9 +488,11 @@ def _picked(values):
             return tf.reshape(flat[end - tf.reduce_prod(shape) : end], shape)
 
         return pick
+    if isinstance(values[0], str):
+        paths = tf.constant([os.fsencode(path) for path in values])
+        return lambda place: decode_turned(tf.io.read_file(paths[place]))
     records = tf.constant(list(values))
-    are_paths = isinstance(values[0], str)
-    return lambda place: (read_picture if are_paths else decode)(records[place])
+    return lambda place: decode(records[place])
 
 
 def _checked_classes(classes, size, labels):

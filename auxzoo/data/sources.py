@@ -1,11 +1,11 @@
 """Where images come from: the packaged sample, a `tensorflow_datasets` name, or a folder of pictures."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import os
-import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,20 @@ import PIL.Image
 import PIL.ImageOps
 import tensorflow as tf
 
-from auxzoo.data.image_set import ImageSet, pixels_of
+from auxzoo.data.decoding import SUFFIXES, UNREAD, first_line, in_order, printable, read
+from auxzoo.data.image_set import LARGEST_DECODED_BYTES, ImageSet
 from auxzoo.data.sample_files import read_sample
 from auxzoo.data.targets import Target, has_truth
 from auxzoo.errors import UserError
 from auxzoo.metrics import MISSING_CLASS
 from auxzoo.tasks import Task
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 TRUTH_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".npy")
 PICTURES_FOLDER = "images"
-# Pictures of one size are kept decoded up to here; beyond it, or of several sizes, encoded.
-LARGEST_DECODED_BYTES = 2 * 2**30
-# Of a folder without `train` and `test` folders.
+# Of a folder without `train` and `test` folders: how much of it is the test split, and what all of it is called.
 FOLDER_TEST_SHARE = 0.2
+WHOLE = "all"
+_OTHER_SPLITS = "A recipe may set `data.test_split=null` and `data.validation_split=NAME`."
 
 
 def open_images(source, split="train", data_dir=None, skip_broken=False, download=False, targets=None):
@@ -40,10 +40,11 @@ def open_images(source, split="train", data_dir=None, skip_broken=False, downloa
     the lines of `PATH/FEATURE.txt`; where it has no colours, they are those of the palette. Of a `tensorflow_datasets`
     set the truth is a feature, and so are the labels if it names them. Truth stays decoded in memory.
 
-    Of a folder that is not divided, the SHA-256 of `CLASS/FILENAME`, read as a number from 0 to 1, tells where a
-    picture belongs: below 0.2 to the test split, else to the training split. So every command divides the folder
-    alike, and a picture that is added or removed moves no other. Only where that leaves a side empty, which is
-    likely in a folder of a few pictures alone, a picture is chosen by its rank:
+    Of a folder that is not divided, the SHA-256 of `CLASS/FILENAME` (with the folders between, if any, in Unicode's
+    composed form NFC), read as a number from 0 to 1, tells where a picture belongs: below 0.2 to the test split, else
+    to the training split. So every command divides the folder alike, and a picture that is added or removed moves no
+    other. Only where that leaves a side empty, which is likely in a folder of a few pictures alone, a picture is chosen
+    by its rank:
 
     - of a class of two or more pictures that would all be test, the one of the largest number trains (of a
       folder in which every class has a single picture: of the folder);
@@ -56,8 +57,12 @@ def open_images(source, split="train", data_dir=None, skip_broken=False, downloa
         source: `"sample"` (packaged: 10,000 + 2,000 of Fashion-MNIST), `"tfds:NAME"` (any
             `tensorflow_datasets` set with an image and a label) or `"folder:PATH"`: `PATH/train/CLASS/*` and
             `PATH/test/CLASS/*`, or `PATH/CLASS/*`, of which about a fifth is the test split.
-            Classes are the folders' names, sorted. JPEG, PNG, BMP, GIF, turned as their EXIF data tell.
-        split: `"train"` or `"test"`, and whatever else a source has.
+            Classes are the folders' names, sorted; only the training split must show each. Folders in a class's are
+            looked through, what is hidden is passed over. JPEG, PNG, BMP, GIF, WebP, TIFF, turned as their EXIF data
+            tell; a picture in another format, such as HEIC or raw, counts as a broken one.
+        split: `"train"` or `"test"`, and whatever else a source has: of a folder that is not divided `"all"`, every
+            picture; of a `tensorflow_datasets` set also a slice such as `"train[:80%]"`, the pictures that
+            `tensorflow_datasets` gives for it.
         data_dir: folder of prepared `tensorflow_datasets`; their own default if `None`.
         skip_broken: leave pictures out that cannot be decoded, and name them in `skipped`.
         download: let `tensorflow_datasets` fetch and prepare a set that is not there.
@@ -99,9 +104,9 @@ def read_image(path):
         UserError: if it is missing or no picture.
     """
     try:
-        return pixels_of(str(path))
-    except (tf.errors.OpError, OSError) as error:
-        raise UserError(f"`{path}` is not a readable picture: {_first_line(error)}") from None
+        return read(str(path)).numpy()
+    except OSError as error:
+        raise UserError(f"`{printable(path)}` is not a readable picture: {error}") from None
 
 
 def _checked(targets):
@@ -126,7 +131,7 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # of a version that is not there, or damaged files, it raises what its readers do
         raise UserError(
-            f"`tfds:{name}` is neither known to tensorflow_datasets nor prepared in `{directory}`: {_first_line(error)}"
+            f"`tfds:{name}` is neither known to tensorflow_datasets nor prepared in `{directory}`: {first_line(error)}"
         ) from None
     if not builder.is_prepared():
         if not download:
@@ -138,10 +143,9 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
         except Exception as error:  # the set's own script may raise anything: no network, package or disk, a checksum
             raise UserError(
                 f"`tfds:{name}` could not be fetched and prepared in `{directory}`: "
-                f"{type(error).__name__}: {_first_line(error)}"
+                f"{type(error).__name__}: {first_line(error)}"
             ) from error
-    if split not in builder.info.splits:
-        raise UserError(f"`split` of tfds:{name} must be one of {', '.join(builder.info.splits)}. Received: {split!r}")
+    base, numbers = _slice_of(name, split, builder.info.splits)
     features = dict(builder.info.features or {})
     if targets is None:
         if not isinstance(features.get("label"), tfds.features.ClassLabel):
@@ -157,22 +161,78 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
     try:
         with _quiet_absl():
             dataset = builder.as_dataset(
-                split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False
+                split=base,
+                decoders=tfds.decode.PartialDecoding(
+                    dict.fromkeys(["image", *(target.source for target in targets)], True),
+                    decoders={"image": tfds.decode.SkipDecoding()},
+                ),
+                read_config=tfds.ReadConfig(add_tfds_id=numbers is not None),
+                shuffle_files=False,
             )
-        examples = list(dataset.as_numpy_iterator())
+        # A slice counts the examples file after file, but several files are read in turn.
+        number_of = None if numbers is None else _numbering(builder.info.splits[base])
+        examples = {
+            index: example
+            for index, example in enumerate(dataset.as_numpy_iterator())
+            if numbers is None or number_of(example) in numbers
+        }
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"`tfds:{name}` in `{directory}` is damaged, its split {split!r} cannot be read: {_first_line(error)}. "
+            f"`tfds:{name}` in `{directory}` is damaged, its split {split!r} cannot be read: {first_line(error)}. "
             "Prepare it again."
         ) from None
+    indices = list(examples)
     return _image_set(
         f"tfds:{name}/{split}",
-        records=[example["image"] for example in examples],
-        names=[f"image {place}" for place in range(len(examples))],
+        records=[example["image"] for example in examples.values()],
+        names=[f"image {index}" for index in indices],
         targets=targets,
-        truth_of=lambda target, place: examples[place][target.source],
+        truth_of=lambda target, place: examples[indices[place]][target.source],
         skip_broken=skip_broken,
+        source=f"tfds:{name}/{base}",
+        indices=indices,
     )
+
+
+def _slice_of(name, split, splits):
+    """Returns a split of a set, and the numbers of the examples in a slice of it, `None` for all.
+
+    Args:
+        name: of the set.
+        split: `str`, a split or a slice of one, as `tensorflow_datasets` writes it.
+        splits: those of the set, by name.
+
+    Raises:
+        UserError: if there is no such split, or it is a sum.
+    """
+    import tensorflow_datasets as tfds
+
+    if split in splits:
+        return split, None
+    try:
+        instructions, reason = tfds.core.ReadInstruction.from_spec(split).to_absolute(splits), ""
+    except Exception as error:  # of what is no slice it raises this and that
+        instructions, reason = [], f" ({str(error).splitlines()[-1].rstrip('.')})" if "[" in str(split) else ""
+    if len(instructions) != 1:
+        raise UserError(
+            f"`split` of tfds:{name} must be one of {', '.join(splits)}, or a slice of one as in 'train[:80%]', no "
+            f"sum. Received: split={split!r}{reason}. {_OTHER_SPLITS}"
+        )
+    (one,) = instructions
+    size = splits[one.splitname].num_examples
+    return one.splitname, range(one.from_ or 0, size if one.to is None else one.to)
+
+
+def _numbering(split):
+    """Returns a function of an example with its `tfds_id`, file and number in it, to its number in the split."""
+    files = (os.path.basename(path) for path in split.filenames)
+    starts = dict(zip(files, itertools.accumulate(split.shard_lengths, initial=0), strict=False))
+
+    def number(example):
+        file, _, number_in_file = example["tfds_id"].decode().rpartition("__")
+        return starts[os.path.basename(file)] + int(number_in_file)
+
+    return number
 
 
 @contextlib.contextmanager
@@ -180,12 +240,15 @@ def _quiet_absl():
     """Keeps warnings of tensorflow_datasets for its own developers, of names that it deprecates and uses, off."""
     from absl import logging
 
-    verbosity = logging.get_verbosity()
+    logger = tf.get_logger()
+    verbosity, level = logging.get_verbosity(), logger.level
     logging.set_verbosity(logging.ERROR)
+    logger.setLevel("ERROR")
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        logger.setLevel(level)
 
 
 def _class_names(feature):
@@ -222,17 +285,18 @@ def _labelled(target, labels, colours=()):
 
 def _open_pairs(folder, split, skip_broken, targets):
     """Opens a folder of pictures with a folder of truth a target beside them."""
-    if not folder.is_dir():
-        raise UserError(f"`folder:` must be followed by an existing folder. Received: `{folder}`")
+    _check_folder(folder)
     divided = not (folder / PICTURES_FOLDER).is_dir()
     if divided and not (folder / split / PICTURES_FOLDER).is_dir():
         raise UserError(
-            f"`{folder}` must hold `{PICTURES_FOLDER}`, or `{split}/{PICTURES_FOLDER}`. Received: split={split!r}"
+            f"`{folder}` must hold `{PICTURES_FOLDER}`, or `{split}/{PICTURES_FOLDER}`. Received: split={split!r}, "
+            f"folders {_told(_folders_in(folder))}. {_OTHER_SPLITS}"
         )
-    if not divided and split not in ("train", "test"):
-        raise UserError(f'`split` must be "train" or "test". Received: split={split!r}')
+    if not divided:
+        _check_undivided(split)
     base = folder / split if divided else folder
-    paths = _pictures(base / PICTURES_FOLDER)
+    paths = [entry for entry in _entries_of(base / PICTURES_FOLDER) if _is_picture(entry)]
+    _check_some(paths, base / PICTURES_FOLDER)
     files = {target.source: _truth_files(base / target.source, paths) for target in targets}
     targets = [
         _labelled(target, read_labels(folder / f"{target.source}.txt"), _palette(files[target.source]))
@@ -242,17 +306,15 @@ def _open_pairs(folder, split, skip_broken, targets):
         f"folder:{folder}/{split}" if divided else f"folder:{folder}",
         source=f"folder:{base.resolve()}",
         records=[str(path) for path in paths],
-        names=[str(path) for path in paths],
+        names=[printable(path) for path in paths],
         targets=targets,
         truth_of=lambda target, place: _read_truth(files[target.source][place]),
         skip_broken=skip_broken,
     )
     if divided:
         return images
-    if images.size < 2:
-        raise UserError(f"`{folder}` must hold at least 2 pictures, to be divided. Received: {images.size}")
-    is_test = _are_test([paths[index] for index in images.indices], np.zeros(images.size, np.int64))
-    return images.part(np.flatnonzero(is_test == (split == "test")), split)
+    names = [f"{PICTURES_FOLDER}/{path.name}" for path in paths]
+    return _part_of_undivided(images, split, names, np.zeros(images.size, np.int64))
 
 
 # Start of Pillow's raw mode of a grey picture of few bits -> factor by which Pillow multiplies its values.
@@ -304,7 +366,7 @@ def _read_truth(path):
                 return values // _SPREAD[stored[:3]]
             return values.astype(np.uint8) if values.dtype == bool else values
     except Exception as error:  # of a damaged file the readers raise whatever it was that they stumbled over
-        raise OSError(f"`{path}`: {_first_line(error)}") from None
+        raise OSError(f"`{path}`: {first_line(error)}") from None
 
 
 def _palette(paths):
@@ -337,53 +399,90 @@ def read_labels(path):
 
 
 def _open_folder(folder, split, skip_broken):
-    if not folder.is_dir():
-        raise UserError(f"`folder:` must be followed by an existing folder. Received: `{folder}`")
+    """Opens a folder of class folders."""
+    _check_folder(folder)
     # Without `test` too: other splits may be there, and a class called `train` holds pictures, not folders.
     train = folder / "train"
     divided = train.is_dir() and ((folder / "test").is_dir() or bool(_folders_in(train)))
     if divided and not (folder / split).is_dir():
-        raise UserError(f"`split` must be a folder in `{folder}`. Received: split={split!r}")
-    if not divided and split not in ("train", "test"):
-        raise UserError(f'`split` must be "train" or "test". Received: split={split!r}')
-    labels = _class_folders(folder / "train" if divided else folder)
-    base = folder / split if divided else folder
-    unknown = sorted(set(_class_folders(base)) - set(labels))
+        raise UserError(
+            f"`split` must be a folder in `{folder}`: {_told(_folders_in(folder))}. Received: split={split!r}. "
+            f"{_OTHER_SPLITS}"
+        )
+    if not divided:
+        _check_undivided(split)
+    first, base = folder / "train" if divided else folder, folder / split if divided else folder
+    labels, folders = tuple(_class_folders(first)), _class_folders(base)
+    unknown = sorted(set(folders) - set(labels))
     if unknown:
         raise UserError(f"`{base}` has classes that the training split lacks: {', '.join(unknown)}")
-    paths, classes = [], []
-    for label_index, label in enumerate(labels):
-        files = _pictures(base / label)
-        paths += files
-        classes += [label_index] * len(files)
+    pictures = {label: _pictures_under(folders[label]) if label in folders else [] for label in labels}
+    if base == first and split != WHOLE:
+        for label in labels:
+            _check_some(pictures[label], folders[label])
+    _check_some([path for paths in pictures.values() for path in paths], base)
+    paths = [str(path) for of_class in pictures.values() for path in of_class]
+    classes = np.repeat(np.arange(len(labels)), [len(of_class) for of_class in pictures.values()])
     images = _image_set(
         f"folder:{folder}/{split}" if divided else f"folder:{folder}",
         source=f"folder:{base.resolve()}",
-        records=[str(path) for path in paths],
-        names=[str(path) for path in paths],
+        records=paths,
+        names=[printable(path) for path in paths],
         targets=[Target(Task("classification", "classification", labels))],
-        truth_of=lambda target, place: np.int64(classes[place]),
+        truth_of=lambda target, place: classes[place],
         skip_broken=skip_broken,
     )
     if divided:
         return images
+    names = [f"{label}/{path.relative_to(folders[label]).as_posix()}" for label in labels for path in pictures[label]]
+    return _part_of_undivided(images, split, names, images.classes)
+
+
+def _check_folder(folder):
+    if not folder.is_dir():
+        raise UserError(f"`folder:` must be followed by an existing folder. Received: `{folder}`")
+
+
+def _check_undivided(split):
+    if split not in ("train", "test", WHOLE):
+        raise UserError(
+            f'`split` of a folder that is not divided must be "train", "test" or, for both, "{WHOLE}". '
+            f"Received: split={split!r}. {_OTHER_SPLITS}"
+        )
+
+
+def _told(names):
+    return ", ".join(names) or "none"
+
+
+def _part_of_undivided(images, split, names, classes):
+    """Returns a split of a folder that is not divided.
+
+    Args:
+        images: `ImageSet` of all of it.
+        split: `str`.
+        names: what `_are_test` takes, one a picture of the folder, broken ones too.
+        classes: whole numbers, one an image.
+    """
+    if split == WHOLE:
+        return images
     if images.size < 2:
-        raise UserError(f"`{folder}` must hold at least 2 pictures, to be divided. Received: {images.size}")
-    is_test = _are_test([paths[index] for index in images.indices], images.classes)
+        raise UserError(f"{images.name} must hold at least 2 pictures, to be divided. Received: {images.size}")
+    is_test = _are_test([names[index] for index in images.indices], classes)
     return images.part(np.flatnonzero(is_test == (split == "test")), split)
 
 
-def _are_test(paths, classes):
+def _are_test(names, classes):
     """Tells which pictures of an undivided folder are its test split; the rule is in `open_images`.
 
     Args:
-        paths: list of `Path`, at least two.
-        classes: whole numbers, one a path.
+        names: list of `str`, `CLASS/FILENAME` each, at least two.
+        classes: whole numbers, one a name.
 
     Returns:
         `bool` array, neither all true nor all false.
     """
-    numbers = np.array([_number(path) for path in paths])
+    numbers = np.array([_number(name) for name in names])
     is_test = numbers < FOLDER_TEST_SHARE
     is_alone = np.bincount(classes)[classes] == 1
     for label in np.unique(classes):
@@ -397,40 +496,69 @@ def _are_test(paths, classes):
     return is_test
 
 
-def _number(path):
+def _number(name):
     """Returns the SHA-256 of `CLASS/FILENAME` as a number from 0 to 1."""
-    digest = hashlib.sha256(os.fsencode(f"{path.parent.name}/{path.name}")).digest()
+    digest = hashlib.sha256(_composed(name).encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def _composed(name):
+    """Returns a name in the one form that is sorted and hashed: macOS takes letters and their accents apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _entries_of(folder):
+    """Returns what is in a folder, sorted, without hidden entries; nothing if there is no such folder."""
+    try:
+        entries = list(folder.iterdir()) if folder.exists() else []
+    except OSError as error:
+        raise UserError(f"`{printable(folder)}` cannot be read: {error.strerror}") from None
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(shown, key=lambda entry: (_composed(entry.name), entry.name))
 
 
 def _folders_in(folder):
     """Returns the names of the folders in a folder, sorted, without hidden ones."""
-    try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise UserError(f"`{folder}` cannot be read: {error.strerror}") from None
+    return [printable(entry.name) for entry in _entries_of(folder) if entry.is_dir()]
 
 
 def _class_folders(folder):
-    names = _folders_in(folder)
-    if not names:
+    """Returns the folders of classes by their names, sorted."""
+    folders = {}
+    for entry in _entries_of(folder):
+        if entry.is_dir():
+            label = _composed(entry.name)
+            if printable(label) != label:
+                raise UserError(f"`{printable(entry)}` must have a name in UTF-8, as a class has.")
+            if label in folders:
+                raise UserError(f"`{folder}` must hold one folder a class. Received: {label!r} twice, in two encodings")
+            folders[label] = entry
+    if not folders:
         raise UserError(f"`{folder}` must hold a folder a class. Received: none")
-    return tuple(names)
+    return folders
 
 
-def _pictures(folder):
-    """Returns the picture files of one class, sorted."""
-    try:
-        entries = sorted(folder.iterdir()) if folder.exists() else []
-    except OSError as error:
-        raise UserError(f"`{folder}` cannot be read: {error.strerror}") from None
-    files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
-    if not files:
-        raise UserError(f"`{folder}` must hold at least one picture ({', '.join(SUFFIXES)}). Received: none")
-    return files
+def _pictures_under(folder):
+    """Returns the picture files in a folder and in those in it, sorted; links to folders are not followed."""
+    paths = []
+    for entry in _entries_of(folder):
+        if not entry.is_dir():
+            paths += [entry] if _is_picture(entry) else []
+        elif not entry.is_symlink():
+            paths += _pictures_under(entry)
+    return paths
 
 
-def _image_set(name, records, names, targets, truth_of, skip_broken, source=None):
+def _is_picture(path):
+    return path.suffix.lower() in (*SUFFIXES, *UNREAD)
+
+
+def _check_some(pictures, folder):
+    if not pictures:
+        raise UserError(f"`{printable(folder)}` must hold at least one picture ({', '.join(SUFFIXES)}). Received: none")
+
+
+def _image_set(name, records, names, targets, truth_of, skip_broken, source=None, indices=None):
     """Decodes every picture once, to find the broken ones, and keeps them decoded where that is small.
 
     Args:
@@ -442,6 +570,7 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source=None
             broken.
         skip_broken: as of `open_images`.
         source: as of `ImageSet`.
+        indices: as of `ImageSet`, one a record; their places if `None`.
     """
     if not records:
         raise UserError(f"{name} must hold at least one image. Received: none")
@@ -450,40 +579,40 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source=None
 
     def try_to_read(place):
         try:
-            picture = pixels_of(records[place])
+            picture = read(records[place]).numpy()
             truths = [truth_of(target, place) for target in targets]
-        except (tf.errors.OpError, OSError) as error:
-            return None, None, _first_line(error)
+        except OSError as error:
+            return None, None, first_line(error)
         where = f"{name}: {names[place]}"
         truths = [_read(target, truth, picture, where) for target, truth in zip(targets, truths, strict=True)]
         if is_labelled and truths[0] == MISSING_CLASS:
             raise UserError(f"{where} must have a class. Received: {MISSING_CLASS}")
         return picture, truths, ""
 
-    good, decoded, skipped, sizes, total_bytes = [], [], [], [], 0
+    good, decoded, skipped, sizes = [], None, [], []
     truths_of_good = []
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for place, (picture, truths, problem) in enumerate(pool.map(try_to_read, range(len(records)))):
-            if picture is None:
-                if not skip_broken:
-                    raise UserError(
-                        f"{name}: {names[place]} is not a readable picture: {problem}. "
-                        "Remove it, or give --skip-broken."
-                    )
-                skipped.append(names[place])
-                continue
-            good.append(place)
-            truths_of_good.append(truths)
-            sizes.append(picture.shape[:2])
-            total_bytes += picture.nbytes
-            if sizes[-1] == sizes[0] and len(decoded) == len(good) - 1 and total_bytes <= LARGEST_DECODED_BYTES:
-                decoded.append(picture)
-            else:
-                decoded.clear()
+    for place, (picture, truths, problem) in enumerate(in_order(try_to_read, len(records))):
+        if picture is None:
+            if not skip_broken:
+                raise UserError(
+                    f"{name}: {names[place]} is not a readable picture: {problem}. Remove it, or give --skip-broken."
+                )
+            skipped.append(names[place])
+            continue
+        if not good:
+            most = min(len(records), LARGEST_DECODED_BYTES // picture.nbytes)
+            decoded = np.empty((most, *picture.shape), np.uint8)
+        if decoded is not None and len(good) < len(decoded) and picture.shape == decoded.shape[1:]:
+            decoded[len(good)] = picture
+        else:
+            decoded = None
+        good.append(place)
+        truths_of_good.append(truths)
+        sizes.append(picture.shape[:2])
     if not good:
         raise UserError(f"{name}: none of {len(records)} pictures is readable.")
-    if len(decoded) == len(good):
-        kept, sizes = np.stack(decoded), None
+    if decoded is not None:
+        kept, sizes = decoded[: len(good)], None
     else:
         kept, sizes = np.empty(len(good), dtype=object), np.asarray(sizes)
         kept[:] = [records[place] for place in good]
@@ -495,7 +624,7 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source=None
             target.task.name: _together(target.task, [truths[index] for truths in truths_of_good], name, names[good[0]])
             for index, target in enumerate(targets)
         },
-        indices=np.asarray(good, dtype=np.int64),
+        indices=np.asarray(good if indices is None else [indices[place] for place in good], dtype=np.int64),
         skipped=tuple(skipped),
         source=source or name,
         sizes=sizes,
@@ -524,10 +653,3 @@ def _together(task, truths, name, first):
     kept = np.empty(len(truths), dtype=object)
     kept[:] = truths
     return kept
-
-
-def _first_line(error):
-    # TensorFlow names the operation before and behind what is wrong.
-    text = re.sub(r"\{\{[^}]*\}\}|\[Op:\w+\]", "", getattr(error, "message", None) or str(error))
-    lines = text.strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

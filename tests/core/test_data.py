@@ -1,9 +1,16 @@
 """Images: sources, preprocessing, order and augmentation."""
 
 import dataclasses
+import hashlib
+import io
 import itertools
+import os
 import pathlib
+import re
 import shutil
+import struct
+import unicodedata
+import warnings
 
 import numpy as np
 import PIL.ExifTags
@@ -11,14 +18,15 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import auxzoo
-from auxzoo.data import Augmentation, ImageSet, open_images, preprocess, read_image
+from auxzoo.data import Augmentation, ImageSet, image_set, open_images, preprocess, read_image, sources
 from auxzoo.data.sample_files import make_sample
 from auxzoo.data.sources import _are_test as are_test
-from auxzoo.data.sources import _image_set as image_set
+from auxzoo.data.sources import _image_set as make_image_set
 from auxzoo.data.targets import Target
 from auxzoo.models import Preprocessing
 
@@ -309,15 +317,104 @@ class TestFolder:
     @settings(derandomize=True, deadline=None, max_examples=200)
     @given(st.dictionaries(st.sampled_from("abc"), st.sets(st.text("xyz", min_size=1), min_size=1), min_size=1))
     def test_both_sides_hold_something_in_the_smallest_folder_too(self, names):
-        paths = [pathlib.Path(label, name) for label in names for name in sorted(names[label])]
-        if len(paths) < 2:
+        pictures = [f"{label}/{name}" for label in names for name in sorted(names[label])]
+        if len(pictures) < 2:
             return
-        classes = np.array(["abc".index(path.parent.name) for path in paths])
-        is_test = are_test(paths, classes)
-        assert 0 < is_test.sum() < len(paths)
+        classes = np.array(["abc".index(name[0]) for name in pictures])
+        is_test = are_test(pictures, classes)
+        assert 0 < is_test.sum() < len(pictures)
         for label in set(classes):
             if (classes == label).sum() > 1:
                 assert not is_test[classes == label].all()
+
+    def test_where_a_picture_belongs_is_a_hash_of_class_and_name(self, tmp_path):
+        names = [f"{label}/{number}.png" for label in "ab" for number in range(20)]
+        names += [f"a/{folder}/{number}.png" for folder in ("x", "x/y") for number in range(10)]
+        for name in names:
+            write_picture(tmp_path / name, size=(1, 1 + len(name)))  # of several sizes, so the records are paths
+        numbers = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64 for name in names}
+        for split in ("train", "test"):
+            records = {os.path.relpath(path, tmp_path) for path in open_images(f"folder:{tmp_path}", split).records}
+            assert records == {name for name in names if (numbers[name] < 0.2) == (split == "test")}
+
+    def test_folders_in_a_class_are_looked_through(self, folder):
+        for name in ("b/c/d.png", "b.png", "b/a.jpeg", "a b/1.png", ".hidden/0.png", "b/.hidden/0.png", "b/.0.png"):
+            write_picture(folder / "dog" / name, size=(3, len(name)))
+        (folder / "dog" / "loop").symlink_to(folder / "dog")
+        images = open_images(f"folder:{folder}", "all")
+        found = [os.path.relpath(path, folder / "dog") for path in images.records if "/dog/" in path]
+        numbered = ["0.png", "1.jpeg", "2.png", "3.jpeg", "4.png"]
+        assert found == [*numbered, "a b/1.png", "b/a.jpeg", "b/c/d.png", "b.png"]
+        assert images.classes.tolist() == [0] * 5 + [1] * 9
+
+    def test_names_in_any_form_of_unicode_are_the_same(self, tmp_path):
+        parts = {}
+        for form in ("NFC", "NFD"):
+            for label in ("fée", "fzz", "a"):
+                for number in range(10):
+                    name = unicodedata.normalize(form, f"{label}/é{number}.png")
+                    write_picture(tmp_path / form / name, size=(1, 1 + number))
+            parts[form] = [open_images(f"folder:{tmp_path / form}", split) for split in ("train", "test")]
+        for one, other in zip(*parts.values(), strict=True):
+            assert one.labels == other.labels == ("a", "fzz", "fée")
+            np.testing.assert_array_equal(one.indices, other.indices)
+        assert all(os.path.exists(path) for path in parts["NFD"][0].records)
+        shutil.copytree(tmp_path / "NFC" / "fée", tmp_path / "NFD" / "fée")
+        with pytest.raises(auxzoo.UserError, match="must hold one folder a class. Received: 'fée' twice"):
+            open_images(f"folder:{tmp_path / 'NFD'}")
+
+    def test_a_picture_whose_name_is_no_text_is_read(self, folder):
+        name = os.fsdecode(b"\xff.png")
+        write_picture(folder / "dog" / name, size=(9, 9), value=7)
+        images = open_images(f"folder:{folder}", "all")
+        for augmentation in (None, Augmentation(scale=(1, 1))):
+            ((batch, _),) = images.training_batches(SMALL, 11, 0, augmentation).take(1)
+            assert np.isclose(batch, 7 * 2 / 255 - 1, atol=1e-4).all((1, 2, 3)).sum() == 1
+        (folder / "dog" / name).write_bytes(b"no picture")
+        with pytest.raises(auxzoo.UserError, match=r"dog/\\xff.png is not a readable picture"):
+            open_images(f"folder:{folder}")
+        assert open_images(f"folder:{folder}", skip_broken=True).skipped == (f"{folder}/dog/\\xff.png",)
+        with pytest.raises(auxzoo.UserError, match=r"`\\xff.png` is not a readable picture: \\xff.png; No such file"):
+            read_image(name)
+
+    def test_a_class_whose_name_is_no_text_is_named(self, folder):
+        (folder / "dog").rename(folder / os.fsdecode(b"\xff"))
+        with pytest.raises(auxzoo.UserError, match=r"pictures/\\xff` must have a name in UTF-8"):
+            open_images(f"folder:{folder}")
+
+    def test_all_of_an_undivided_folder(self, folder):
+        images = open_images(f"folder:{folder}", "all")
+        assert images.name == f"folder:{folder}"
+        np.testing.assert_array_equal(images.indices, np.arange(10))
+        assert images.overlaps(open_images(f"folder:{folder}", "test"))
+        shutil.rmtree(folder / "cat")
+        for number in range(1, 5):
+            next((folder / "dog").glob(f"{number}.*")).unlink()
+        assert open_images(f"folder:{folder}", "all").size == 1  # which cannot be divided
+        (folder / "emu").mkdir()
+        assert open_images(f"folder:{folder}", "all").labels == ("dog", "emu")
+
+    def test_all_is_no_split_of_a_divided_folder(self, folder, tmp_path):
+        folder.rename(tmp_path / "train")
+        write_picture(tmp_path / "val" / "dog" / "a.png")
+        message = "must be a folder in .*: train, val. Received: split='all'.*`data.test_split=null`"
+        with pytest.raises(auxzoo.UserError, match=message):
+            open_images(f"folder:{tmp_path}", "all")
+
+    def test_a_test_split_may_lack_classes(self, folder, tmp_path):
+        folder.rename(tmp_path / "train")
+        write_picture(tmp_path / "train" / "emu" / "a.png")
+        write_picture(tmp_path / "test" / "dog" / "a.png")
+        (tmp_path / "test" / "emu").mkdir()
+        images = open_images(f"folder:{tmp_path}", "test")
+        assert images.labels == ("cat", "dog", "emu")
+        assert images.classes.tolist() == [1]
+        (tmp_path / "test" / "dog" / "a.png").unlink()
+        with pytest.raises(auxzoo.UserError, match="test` must hold at least one picture"):
+            open_images(f"folder:{tmp_path}", "test")
+        (tmp_path / "train" / "emu" / "a.png").unlink()
+        with pytest.raises(auxzoo.UserError, match="train/emu` must hold at least one picture"):
+            open_images(f"folder:{tmp_path}", "train")
 
     def test_brackets_in_the_name_of_a_folder(self, folder, tmp_path):
         for copy in ("pics (1)", "pics (2)"):
@@ -435,10 +532,218 @@ class TestFolder:
         with pytest.raises(auxzoo.UserError, match="classes that the training split lacks: emu"):
             open_images(f"folder:{tmp_path}", "test")
 
+    @pytest.mark.parametrize(
+        "name", ["1.heic", "1.HEIF", "1.avif", "1.dng", "1.CR2", "1.jxl", "1.psd", "1.svg", "1.ppm"]
+    )
+    def test_pictures_that_are_not_read_are_not_lost_unseen(self, folder, name):
+        PIL.Image.new("RGB", (4, 4)).save(folder / "dog" / name, "tiff")  # as raw ones are
+        with pytest.raises(auxzoo.UserError, match=rf"dog/{name} is not a readable .* is not read; convert it to JPEG"):
+            open_images(f"folder:{folder}")
+        images = open_images(f"folder:{folder}", "all", skip_broken=True)
+        assert (images.size, images.skipped) == (10, (f"{folder}/dog/{name}",))
+
+    def test_pictures_of_one_size_that_are_left_are_kept_decoded(self, folder, monkeypatch):
+        (folder / "dog" / "0.png").write_bytes(b"no picture")
+        images = open_images(f"folder:{folder}", "all", skip_broken=True)
+        assert images.records.shape == (9, 6, 5, 3)
+        assert images.indices.tolist() == [0, 1, 2, 3, 4, 6, 7, 8, 9]
+        assert [int(picture.mean()) for picture in images.records] == [10] * 5 + [200] * 4
+        for most, kind in ((9 * 90, np.uint8), (9 * 90 - 1, object)):
+            monkeypatch.setattr(sources, "LARGEST_DECODED_BYTES", most)
+            assert open_images(f"folder:{folder}", "all", skip_broken=True).records.dtype == kind
+
     def test_a_file_that_is_no_picture(self, tmp_path):
         (tmp_path / "a.png").write_text("no picture")
         with pytest.raises(auxzoo.UserError, match=r"a.png` is not a readable picture"):
             read_image(tmp_path / "a.png")
+
+
+def encoded(picture, kind, **arguments):
+    """Returns an array, or what `PIL.Image` has made of it, as a file's bytes."""
+    file = io.BytesIO()
+    (picture if isinstance(picture, PIL.Image.Image) else PIL.Image.fromarray(picture)).save(file, kind, **arguments)
+    return file.getvalue()
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3)).astype("uint8")
+GREY = np.repeat(PIXELS[..., :1], 3, axis=-1)
+OTHER = PIL.Image.fromarray(255 - PIXELS)
+WITH_ALPHA = np.concatenate([PIXELS, PIXELS[..., :1]], axis=-1)
+DEEP = PIXELS[..., 0].astype("uint16") * 256 + 255 - PIXELS[..., 0]
+PALETTE = PIL.Image.fromarray(PIXELS).convert("P", palette=PIL.Image.Palette.ADAPTIVE)
+# Content -> what is seen.
+ENCODED = {
+    "png": (encoded(PIXELS, "png"), PIXELS),
+    "png with alpha": (encoded(WITH_ALPHA, "png"), PIXELS),
+    "png of 16 bits": (encoded(DEEP, "png"), GREY),
+    "gif": (encoded(PALETTE, "gif", save_all=True, append_images=[OTHER]), np.asarray(PALETTE.convert("RGB"))),
+    "bmp": (encoded(PIXELS, "bmp"), PIXELS),
+    "bmp with palette": (encoded(PALETTE, "bmp"), np.asarray(PALETTE.convert("RGB"))),
+    "bmp of 1 bit": (encoded(PIL.Image.fromarray(PIXELS[..., 0] > 127), "bmp"), np.where(GREY > 127, 255, 0)),
+    "webp": (encoded(PIXELS, "webp", lossless=True), PIXELS),
+    "webp with alpha": (encoded(WITH_ALPHA, "webp", lossless=True, exact=True), PIXELS),
+    "webp that moves": (encoded(PIXELS, "webp", lossless=True, save_all=True, append_images=[OTHER]), PIXELS),
+    "tiff": (encoded(PIXELS, "tiff"), PIXELS),
+    "tiff of pages": (encoded(PIXELS, "tiff", save_all=True, append_images=[OTHER]), PIXELS),
+    "tiff of 16 bits": (encoded(DEEP, "tiff"), GREY),
+}
+AS_IT_IS = Preprocessing(6, 5, "resize", (1.0,) * 3, (0.0,) * 3)
+
+
+def set_of(records, **arguments):
+    """Returns a set of encoded pictures (`bytes`) or paths (`str`), all of class 0 of 2."""
+    array = np.empty(len(records), object)
+    array[:] = records
+    task = auxzoo.Task("classification", "classification", ("a", "b"))
+    targets = {"classification": np.zeros(len(records), np.int64)}
+    return ImageSet("files", array, (task,), targets, np.arange(len(records)), **arguments)
+
+
+class TestFormats:
+    @pytest.mark.parametrize("name", ENCODED)
+    def test_pictures_are_those_that_were_encoded(self, name, tmp_path):
+        content, expected = ENCODED[name]
+        path = tmp_path / "picture.jpg"  # which it is not
+        path.write_bytes(content)
+        np.testing.assert_array_equal(read_image(path), expected)
+        for record in (content, str(path)):
+            images = set_of([record])
+            np.testing.assert_array_equal(images.picture(0), expected)
+            for augmentation in (None, Augmentation(scale=(1, 1))):
+                ((batch, _),) = images.training_batches(AS_IT_IS, 1, 0, augmentation).take(1)
+                np.testing.assert_array_equal(batch[0], expected)
+
+    @pytest.mark.parametrize("suffix", [".JPG", ".jfif", ".webp", ".tif", ".tiff", ".bmp"])
+    def test_suffixes_of_pictures(self, suffix, tmp_path):
+        for label in ("a", "b"):
+            write_picture(tmp_path / label / f"0{suffix}")
+        assert open_images(f"folder:{tmp_path}", "all").size == 2
+
+    @pytest.mark.parametrize("kind", ["webp", "tiff", "png"])
+    def test_they_are_turned_as_their_exif_data_tell(self, kind, tmp_path):
+        for orientation in range(1, 9):
+            exif = PIL.Image.Exif()
+            exif[PIL.ExifTags.Base.Orientation] = orientation
+            path = tmp_path / f"{orientation}.{kind}"
+            path.write_bytes(encoded(PIXELS, kind, exif=exif, **({"lossless": True} if kind == "webp" else {})))
+            with PIL.Image.open(path) as picture:
+                expected = np.asarray(PIL.ImageOps.exif_transpose(picture).convert("RGB"))
+            assert np.array_equal(expected, PIXELS) == (orientation == 1)
+            np.testing.assert_array_equal(read_image(path), expected)
+
+    def test_a_large_photograph_is_turned_without_a_warning(self, tmp_path, monkeypatch):
+        exif = PIL.Image.Exif()
+        exif[PIL.ExifTags.Base.Orientation] = 3
+        (tmp_path / "a.png").write_bytes(encoded(PIXELS, "png", exif=exif))
+        for most in (20, 2):  # at less than half as many as there are Pillow refuses
+            monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", most)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                np.testing.assert_array_equal(read_image(tmp_path / "a.png"), PIXELS[::-1, ::-1])
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"no picture", "it is none of JPEG, PNG, GIF, BMP, WebP, TIFF, or damaged"),
+            (b"", "it is none of JPEG"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC or AVIF is not read; convert it to JPEG"),
+            (encoded(PIXELS[..., 0].astype("float32"), "tiff"), "values of 32 bits are not read"),
+            (encoded(PIXELS, "bmp")[:-20], "image file is truncated"),
+            (encoded(PIXELS, "webp")[:-20], ""),
+            (encoded(PIXELS, "tiff")[:-20], ""),
+        ],
+        ids=["text", "nothing", "heic", "tiff of 32 bits", "bmp", "webp", "tiff"],
+    )
+    def test_what_cannot_be_read_is_told(self, content, message, tmp_path):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(auxzoo.UserError, match=f"a.jpg` is not a readable picture: {message}"):
+            read_image(tmp_path / "a.jpg")
+
+    def test_a_jpeg_too_large_for_tensorflow_is_told(self, tmp_path):
+        content = bytearray(encoded(PIXELS[..., 0], "jpeg"))
+        start = content.index(b"\xff\xc0") + 5
+        content[start : start + 4] = struct.pack(">HH", 30_000, 40_000)
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(auxzoo.UserError, match="a.jpg` is not a readable picture: 30000x40000 pixels are too many"):
+            read_image(tmp_path / "a.jpg")
+
+
+class TestKept:
+    """Encoded pictures are preprocessed once."""
+
+    @pytest.fixture
+    def paths(self, tmp_path):
+        for number in range(12):
+            write_picture(tmp_path / f"{number}.png", size=(3 + number, 20 - number), value=20 * number)
+        return [str(tmp_path / f"{number}.png") for number in range(12)]
+
+    @pytest.fixture
+    def reads(self, monkeypatch):
+        """The records that were read, in no order."""
+        records, read = [], image_set.read
+        monkeypatch.setattr(image_set, "read", lambda record: records.append(record) or read(record))
+        return records
+
+    def test_a_picture_is_read_once(self, paths, reads):
+        images = set_of(paths)
+        same = images.with_tasks({"classification": "classification"})
+        for _ in range(2):
+            list(same.batches(SMALL, 5))
+            list(images.training_batches(SMALL, 4, 0, Augmentation(flip=True, shift=1)).take(7))
+        assert sorted(reads) == sorted(paths)
+
+    def test_pictures_are_kept_at_one_size(self, paths, reads):
+        images, other = set_of(paths), Preprocessing(7, 9)
+        first = images.batches(SMALL, 12)
+        for preprocessing in (SMALL, other, other, SMALL):
+            images.batches(preprocessing, 5)
+        assert len(reads) == 3 * 12
+        ((batch, _),) = first  # goes on with what was kept when it was made
+        assert batch.shape == (12, 8, 8, 3)
+
+    def test_more_than_fits_is_not_kept(self, paths, reads, monkeypatch):
+        monkeypatch.setattr(image_set, "LARGEST_DECODED_BYTES", 12 * 8 * 8 * 3 * 4)
+        set_of(paths).batches(SMALL, 5)
+        assert len(reads) == 12
+        set_of(paths).batches(Preprocessing(8, 9), 5)
+        set_of(paths).training_batches(SMALL, 5, 0, Augmentation(colour=0.1))
+        assert len(reads) == 12
+
+    @pytest.mark.parametrize("preprocessing", [SMALL, Preprocessing(33, 21), Preprocessing(15, 20, "pad")])
+    def test_batches_are_those_of_reading_one_by_one(self, paths, preprocessing, monkeypatch):
+        def batches():
+            images = set_of(paths, sizes=None)
+            made = [*images.batches(preprocessing, 5)]
+            made += images.training_batches(preprocessing, 5, 1, Augmentation(flip=True, shift=2)).take(5)
+            return [(picture.numpy(), classes.numpy()) for picture, classes in made]
+
+        kept = batches()
+        monkeypatch.setattr(image_set, "LARGEST_DECODED_BYTES", 0)
+        for (x, y), (other_x, other_y) in zip(kept, batches(), strict=True):
+            np.testing.assert_array_equal(x, other_x, strict=True)
+            np.testing.assert_array_equal(y, other_y, strict=True)
+
+    def test_a_file_that_is_gone_or_damaged_meanwhile_is_named(self, paths):
+        images = set_of(paths)
+        pathlib.Path(paths[7]).write_bytes(b"no picture")
+        with pytest.raises(auxzoo.UserError, match=r"7.png is not a readable picture"):
+            images.batches(SMALL, 5)
+        pathlib.Path(paths[7]).unlink()
+        with pytest.raises(auxzoo.UserError, match=r"7.png is not a readable picture: .*7.png; No such file"):
+            images.training_batches(SMALL, 5, 0)
+        with pytest.raises(auxzoo.UserError, match=r"A picture of files cannot be read: .*7.png; No such file"):
+            images.manifest()
+        with pytest.raises(auxzoo.UserError, match=r"image 1 of files is not a readable picture"):
+            set_of([ENCODED["png"][0], b"no picture"]).batches(SMALL, 2)
+
+    def test_tensors_of_a_set_are_made_once(self, make_images, monkeypatch):
+        made, picked = [], image_set._picked
+        monkeypatch.setattr(image_set, "_picked", lambda values: made.append(values) or picked(values))
+        images = make_images(10)
+        for _ in range(3):
+            images.batches(SMALL, 5)
+            images.training_batches(SMALL, 5, 0)
+        assert len(made) == 2  # pictures and classes
 
 
 @pytest.fixture
@@ -477,7 +782,9 @@ class TestTensorFlowDatasets:
         picture = tf.io.encode_png(np.zeros((2, 2, 3), "uint8")).numpy()
         target, classes = Target(auxzoo.Task("label", "classification", ("a", "b"))), np.array([0, -1])
         with pytest.raises(auxzoo.UserError, match="tfds:digits/test: image 1 must have a class. Received: -1"):
-            image_set("tfds:digits/test", [picture] * 2, ["image 0", "image 1"], [target], lambda _, at: classes[at], 0)
+            make_image_set(
+                "tfds:digits/test", [picture] * 2, ["image 0", "image 1"], [target], lambda _, at: classes[at], 0
+            )
 
     def test_splits_are_sources_of_their_own(self, shared_data):
         test = open_images("tfds:cifar10_jpeg", "test", data_dir=str(shared_data))
@@ -504,6 +811,90 @@ class TestTensorFlowDatasets:
     def test_an_unknown_set_is_told_at_once(self, tmp_path):
         with pytest.raises(auxzoo.UserError, match="`tfds:nothing_of_the_kind` is neither known"):
             open_images("tfds:nothing_of_the_kind", data_dir=str(tmp_path))
+
+
+class Digits(tfds.core.GeneratorBasedBuilder):
+    """Forty pictures in two files, each of whose pixels is its number, and what nobody asks for."""
+
+    VERSION = "1.0.0"
+
+    def _info(self):
+        features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=2)}
+        features |= {"other": tfds.features.Image(), "text": tfds.features.Text()}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+    def _generate_examples(self):
+        for key in range(40):
+            picture = np.full((4, 5, 3), key, "uint8")
+            yield key, {"image": picture, "label": key % 2, "other": picture, "text": "more"}
+
+
+class TestSlices:
+    """Slices of a set whose files are read in turn, so that they are not what is read first."""
+
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("digits")
+        Digits(data_dir=str(folder)).download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=2))
+        return str(folder)
+
+    def open(self, folder, split, **arguments):
+        return open_images("tfds:digits", split, data_dir=folder, **arguments)
+
+    @pytest.mark.parametrize("split", ["train[:80%]", "train[80%:]", "train[:17]", "train[-3:]", "train[:1shard]"])
+    def test_they_hold_what_tensorflow_datasets_gives(self, folder, split):
+        images, whole = self.open(folder, split), self.open(folder, "train")
+        dataset = Digits(data_dir=folder).as_dataset(split=split)
+        expected = [int(example["image"][0, 0, 0]) for example in dataset.as_numpy_iterator()]
+        assert sorted(images.records[:, 0, 0, 0]) == sorted(expected)
+        assert len(set(expected)) == len(expected) < 40
+        np.testing.assert_array_equal(whole.records[images.indices], images.records)
+        np.testing.assert_array_equal(images.classes, images.records[:, 0, 0, 0] % 2)
+        assert (images.name, images.source) == (f"tfds:digits/{split}", whole.source)
+
+    def test_the_files_are_read_in_turn(self, folder):
+        indices = self.open(folder, "train[:1shard]").indices
+        assert indices.tolist() != list(range(20))
+
+    def test_overlaps_are_found(self, folder):
+        first, rest, half = (self.open(folder, split) for split in ("train[:80%]", "train[80%:]", "train[50%:]"))
+        assert not first.overlaps(rest)
+        assert first.overlaps(half)
+        assert half.overlaps(rest)
+
+    @pytest.mark.parametrize(
+        ("split", "reason"),
+        [
+            ("train+test", ""),
+            ("all", ""),
+            ("middle", ""),
+            ("middle[:5]", "Unknown split 'middle'"),
+            ("train[", "Unrecognized split format"),
+            ("train[:41]", "Requested slice .* 40 examples"),
+        ],
+    )
+    def test_what_is_no_slice_is_refused(self, folder, split, reason):
+        message = f"must be one of train, test, or a slice of one .*, no sum. Received: split={re.escape(repr(split))}"
+        with pytest.raises(auxzoo.UserError, match=rf"{message}.*{reason}.*`data.validation_split=NAME`"):
+            self.open(folder, split)
+
+    def test_an_empty_slice_is_refused(self, folder):
+        with pytest.raises(auxzoo.UserError, match=r"tfds:digits/train\[5:5\] must hold at least one image"):
+            self.open(folder, "train[5:5]")
+
+    def test_nothing_else_of_an_example_is_read(self, folder, monkeypatch):
+        read, as_dataset = [], tfds.core.DatasetBuilder.as_dataset
+
+        def spied(*arguments, **options):
+            read.append(as_dataset(*arguments, **options))
+            return read[-1]
+
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", spied)
+        self.open(folder, "train")
+        assert set(read[0].element_spec) == {"image", "label"}
 
 
 @pytest.mark.parametrize("source", ["", "samples", "tfds:", "folder:", "http://example.org"])

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import auxzoo
-from auxzoo.data import Augmentation, ImageSet, Target, open_images, preprocess, sources
+from auxzoo.data import Augmentation, ImageSet, Target, image_set, open_images, preprocess, sources
 from auxzoo.data.targets import fitted, has_truth, median_frequency_weights, no_truth
 from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.models import Preprocessing
@@ -252,6 +252,22 @@ class TestFolder:
         assert 0 < parts[1].size < parts[0].size
         assert not parts[0].overlaps(parts[1])
 
+    def test_all_of_a_folder_that_is_not_divided(self, tmp_path):
+        write_pairs(tmp_path, [np.full((2, 2), place % 3, "uint8") for place in range(10)])
+        write_picture(tmp_path / "images" / "folder" / "10.png", picture_of(10, (2, 2)))  # not looked at
+        images = open_images(f"folder:{tmp_path}", "all", targets=[Target(MASK)])
+        np.testing.assert_array_equal(images.targets["mask"][:, 0, 0], np.arange(10) % 3)
+        np.testing.assert_array_equal(images.records[:, 0, 0, 0], 5 * np.arange(10) + 1)
+        assert images.overlaps(open_images(f"folder:{tmp_path}", "test", targets=[Target(MASK)]))
+
+    def test_a_picture_that_is_not_read_is_left_out_with_its_truth(self, tmp_path):
+        base = write_pairs(tmp_path / "train", [np.full((2, 2), place, "uint8") for place in range(3)])
+        (base / "images" / "01.png").rename(base / "images" / "01.heic")
+        with pytest.raises(auxzoo.UserError, match="images/01.heic is not a readable picture: HEIC is not read"):
+            open_images(f"folder:{tmp_path}", targets=[Target(MASK)])
+        images = open_images(f"folder:{tmp_path}", targets=[Target(MASK)], skip_broken=True)
+        np.testing.assert_array_equal(images.targets["mask"][:, 0, 0], [0, 2])
+
     def test_every_split_of_a_divided_folder_has_its_own_truth(self, tmp_path):
         for value, split in enumerate(("train", "test", "validation")):
             write_pairs(tmp_path / split, [np.full((2, 3), value, "uint8")])
@@ -465,11 +481,15 @@ class TestFolderThatIsWrong:
             self.open(folder / "nowhere")
 
     def test_a_folder_without_pictures_is_named(self, folder):
-        with pytest.raises(auxzoo.UserError, match=r"must hold `images`, or `test/images`. Received: split='test'"):
+        message = (
+            r"must hold `images`, or `test/images`. Received: split='test', folders train. .*`data.test_split=null`"
+        )
+        with pytest.raises(auxzoo.UserError, match=message):
             self.open(folder, split="test")
 
     def test_an_unknown_split_of_a_folder_that_is_not_divided_is_refused(self, folder):
-        with pytest.raises(auxzoo.UserError, match='`split` must be "train" or "test". Received: split=\'valid\''):
+        message = "`split` of a folder that is not divided must be .*Received: split='valid'.*`data.test_split=null`"
+        with pytest.raises(auxzoo.UserError, match=message):
             self.open(folder / "train", split="valid")
 
     def test_one_picture_cannot_be_divided(self, folder):
@@ -772,6 +792,20 @@ class TestFromTargets:
         for name in names:
             values = np.concatenate([part[name] if len(names) > 1 else part for _, part in batches])
             np.testing.assert_array_equal(values, truth[name].astype(TYPES[name]), strict=True)
+
+    @pytest.mark.parametrize("preprocessing", [unscaled(16, 9), unscaled(12, 10), unscaled(17, 14, "pad")])
+    def test_what_is_kept_is_what_is_read_one_by_one(self, coded_of_several_sizes, preprocessing, monkeypatch):
+        def batches(most):
+            monkeypatch.setattr(image_set, "LARGEST_DECODED_BYTES", most)
+            images = dataclasses.replace(coded_of_several_sizes)
+            trained = training_batches(images, 5, Augmentation(True, 2, 0.5), preprocessing=preprocessing)
+            return trained + as_arrays(images.batches(preprocessing, 4)), images._kept is not None
+
+        # Three numbers of float32, one of uint8 for the mask, one of float32 for the height, at every pixel.
+        needed = 10 * preprocessing.height * preprocessing.width * (3 * 4 + 1 + 4)
+        (kept, is_kept), (read, is_read_again) = batches(needed), batches(needed - 1)
+        assert (is_kept, is_read_again) == (True, False)
+        assert_same(kept, read)
 
     @pytest.mark.parametrize("name", TYPES)
     def test_of_one_task_the_truth_is_no_dict(self, coded, name):
