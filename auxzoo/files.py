@@ -68,7 +68,7 @@ def naming_where_full(path):
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from None
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None  # HDF5's own words are many
 
 
 @contextlib.contextmanager

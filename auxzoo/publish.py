@@ -71,7 +71,8 @@ def renew(name, shelf, notes=(), int8_reason=None, data_dir=None):
         name: name of the entry.
         shelf: folder of the published entries.
         notes, int8_reason: see `publish`; what the old card had is not taken over.
-        data_dir: folder of prepared `tensorflow_datasets`, `None` for theirs.
+        data_dir: folder of prepared `tensorflow_datasets`, `None` for theirs; or the folder in which that of the
+            pictures lies, of which the entry's recipe has the name alone.
 
     Returns:
         `Path` of the entry.
@@ -87,7 +88,10 @@ def renew(name, shelf, notes=(), int8_reason=None, data_dir=None):
         raise UserError(f"`name` must be one of {', '.join(index) or 'no entry'}. Received: {name!r}")
     entry = zoo.entry_folder(name, shelf)
     recipe = read_recipe(entry / "recipe.yaml")
-    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"data_dir": data_dir})})
+    data, (kind, _, folder) = {"data_dir": data_dir}, recipe.data.source.partition(":")
+    if kind == "folder":
+        data["source"] = f"folder:{Path(data_dir or '') / folder}"
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=data)})
     return _write_entry(entry, recipe, read_json(entry / "metrics.json")["runs"], Path(shelf), notes, int8_reason)
 
 
@@ -267,7 +271,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="*", help="folders of the run with the auxiliary, and of the plain run")
     parser.add_argument("--renew", metavar="NAME", help="in the place of runs: an entry whose files are made again")
-    parser.add_argument("--data-dir", help="for --renew: folder of prepared tensorflow_datasets")
+    parser.add_argument("--data-dir", help="for --renew: folder in which the data lie")
     parser.add_argument("--to", required=True, help="folder of the published entries")
     parser.add_argument("--note", action="append", default=[], help="a sentence on how the runs were made")
     parser.add_argument("--int8-reason", help="why int8 loses more than a point, if it does")

@@ -7,7 +7,10 @@ from auxzoo.data.preprocessing import without_padding
 from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.metric_names import metric_name
-from auxzoo.metrics import MISSING_CLASS, Accuracy, Regression, Segmentation
+from auxzoo.metrics import MISSING_CLASS, Accuracy, ConfusionMatrix, Regression, Segmentation
+
+# What is among so many of the highest logits is told too, where there are more classes.
+TOP = 5
 
 
 class Scores:
@@ -19,6 +22,8 @@ class Scores:
     Args:
         images: `ImageSet`.
         preprocessing: `auxzoo.models.Preprocessing` by which the pictures became the input.
+        details: whether more is counted of a classification than its accuracy: that of every class, and the share of
+            images whose class is among the 5 highest logits.
 
     Raises:
         UserError: if the whole set has no truth for a task.
@@ -30,13 +35,13 @@ class Scores:
         {'accuracy': 0.875}
     """
 
-    def __init__(self, images, preprocessing):
+    def __init__(self, images, preprocessing, details=False):
         self.images, self.preprocessing = images, preprocessing
         check_some_truth(images, "images")
         self._metrics = {}
         for task in images.tasks:
             if task.kind == "classification":
-                self._metrics[task.name] = Accuracy()
+                self._metrics[task.name] = _Classification(task.labels, details)
             elif task.kind == "segmentation":
                 self._metrics[task.name] = Segmentation(len(task.labels))
             else:
@@ -59,8 +64,7 @@ class Scores:
             truths, metric = self.images.targets[task.name][first : first + len(output)], self._metrics[task.name]
             if task.kind == "classification":
                 is_known = truths != MISSING_CLASS
-                update = metric.update_classes if output.ndim == 1 else metric.update
-                update(output[is_known], truths[is_known])
+                metric.update(output[is_known], truths[is_known])
                 continue
             for prediction, truth in zip(output, truths, strict=True):
                 prediction = without_padding(prediction, truth.shape, self.preprocessing)
@@ -74,9 +78,11 @@ class Scores:
     def result(self, prefix=""):
         """Returns name -> figure.
 
-        Of a classification `accuracy`, 0 to 1; of a segmentation `mean_iou`, `pixel_accuracy` and `iou_of_classes`, a
-        dict of label to IoU, `None` of a class that is nowhere; of a regression what `auxzoo.metrics.Regression` gives,
-        `None` where no target counts.
+        Of a classification `accuracy`, 0 to 1, and with details `top_5_accuracy` (where there are more than 5 classes,
+        and logits), `mean_accuracy_of_classes`, `accuracy_of_classes` and `images_of_classes`, a dict of label each,
+        with `None` for the accuracy of a class that is nowhere; of a segmentation `mean_iou`, `pixel_accuracy` and
+        `iou_of_classes`, a dict of label to IoU, `None` of a class that is nowhere; of a regression what
+        `auxzoo.metrics.Regression` gives, `None` where no target counts.
         Where the set has several tasks the names begin with the task's.
 
         Args:
@@ -85,7 +91,7 @@ class Scores:
         found = {}
         for task in self.images.tasks:
             metric = self._metrics[task.name]
-            values = {"accuracy": metric.result()} if task.kind == "classification" else metric.result()
+            values = metric.result()
             if task.kind == "segmentation":
                 of_classes = zip(task.labels, metric.iou_of_classes().tolist(), strict=True)
                 values["iou_of_classes"] = {label: None if np.isnan(iou) else iou for label, iou in of_classes}
@@ -93,6 +99,50 @@ class Scores:
                 name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()
             }
             found |= {metric_name(self.images.tasks, task, name, prefix): value for name, value in values.items()}
+        return found
+
+
+class _Classification:
+    """The accuracy of a classification and, with details, what is behind it; as of `Scores`."""
+
+    def __init__(self, labels, details):
+        self.labels, self.details = labels, details
+        self.accuracy, self.top, self.matrix = Accuracy(), Accuracy(TOP), None
+
+    def update(self, output, classes):
+        """Adds logits `[batch, classes]`, or integer classes `[batch]`, and the true classes."""
+        if output.ndim == 1:
+            self.accuracy.update_classes(output, classes)
+        else:
+            self.accuracy.update(output, classes)
+        if not self.details:
+            return
+        if output.ndim == 1:  # a class that the set does not have counts as one more
+            others = len(self.labels)
+            output = np.eye(others + 1)[np.where((output >= 0) & (output < others), output, others)]
+        else:
+            self.top.update(output, classes)
+        if self.matrix is None:  # nothing else may tell how many logits there are
+            self.matrix = ConfusionMatrix(output.shape[1])
+        self.matrix.update(output, classes)
+
+    def result(self):
+        """Returns what `Scores.result` tells of a classification."""
+        found = {"accuracy": self.accuracy.result()}
+        if self.details:
+            names = [
+                label if self.labels.count(label) == 1 else f"{label} ({place})"
+                for place, label in enumerate(self.labels)
+            ]
+            shares = self.matrix.accuracy_of_classes()[: len(names)]
+            counts = self.matrix.counts.sum(axis=1)[: len(names)]
+            if self.top.count and len(names) > TOP:
+                found[f"top_{TOP}_accuracy"] = self.top.result()
+            found["mean_accuracy_of_classes"] = float(np.nanmean(shares))
+            found["accuracy_of_classes"] = {
+                name: None if np.isnan(share) else float(share) for name, share in zip(names, shares, strict=True)
+            }
+            found["images_of_classes"] = dict(zip(names, counts.tolist(), strict=True))
         return found
 
 

@@ -49,7 +49,7 @@ def measure_compilations(network, batch_size, objective, optimization, descripti
         `dict`: images a second of `"graph"` and `"xla"`.
 
     Raises:
-        ChildFailed: if the child fails.
+        ChildFailed: if the network cannot be copied, or the child fails.
     """
     import tensorflow as tf
 
@@ -61,7 +61,10 @@ def measure_compilations(network, batch_size, objective, optimization, descripti
         "description": None if description is None else description.to_dict(),
     }
     with temporary_folder() as folder:
-        network.save(folder / "network.keras")
+        try:
+            network.save(folder / "network.keras")
+        except (NotImplementedError, TypeError, ValueError, OSError) as error:
+            raise ChildFailed(f"A copy of {network.name!r} could not be saved: {error}") from error
         return _run_child(folder, job, {})
 
 

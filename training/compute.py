@@ -1,9 +1,13 @@
-"""Threads and oneDNN of this process: set as a recipe asks, and recorded."""
+"""Threads, oneDNN, precision and GPUs of this process: set as a recipe asks, or checked, and recorded."""
 
+import contextlib
 import os
 
 import tensorflow as tf
 from absl import logging
+
+from auxzoo.errors import UserError
+from auxzoo.machine import processor_name
 
 ONEDNN_VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 
@@ -12,7 +16,8 @@ def apply_compute(compute):
     """Sets the threads of TensorFlow, and warns where the process cannot be as the recipe asks any more.
 
     Threads must be set before TensorFlow's first operation, oneDNN before TensorFlow is imported (the command
-    line does that).
+    line does that). Of a GPU TensorFlow shall take the memory that it needs, and not all at once; this was written
+    where there is none, and has not been run on one.
 
     Args:
         compute: `ComputeSettings`.
@@ -25,6 +30,9 @@ def apply_compute(compute):
             "by side: the last digits of the results may differ from run to run.",
             compute.threads or "all cores",
         )
+    with contextlib.suppress(RuntimeError):  # it has started: then it has the memory that it took
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
     if isinstance(compute.onednn, bool) and os.environ.get(ONEDNN_VARIABLE) != str(int(compute.onednn)):
         logging.warning(
             "The recipe asks for %s=%d, which must be set before TensorFlow is imported; the last digits of the "
@@ -54,8 +62,37 @@ def set_threads(threads=None):
 
 
 def describe_compute():
-    """Returns what a run's record says of the process: `threads` (0: all cores), `onednn` (as set, or TensorFlow's)."""
+    """Returns what a run's record says of the process.
+
+    Returns:
+        `dict`: `threads` (0: all cores), `onednn` (as set, or TensorFlow's choice), `gpus` (names of those that
+        TensorFlow sees, of which it trains on the first; none, as a rule).
+    """
     return {
         "threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "onednn": {"1": True, "0": False}.get(os.environ.get(ONEDNN_VARIABLE), "TensorFlow's default"),
+        "gpus": _gpu_names(),
     }
+
+
+def device_line():
+    """Returns a line that tells which device trains."""
+    gpus, threads = _gpu_names(), tf.config.threading.get_intra_op_parallelism_threads()
+    if gpus:
+        return f"Training on a GPU, {gpus[0]}"
+    return f"Training on {processor_name()}, {f'{threads} thread(s)' if threads else 'all cores'}"
+
+
+def _gpu_names():
+    devices = tf.config.list_physical_devices("GPU")
+    return [tf.config.experimental.get_device_details(device).get("device_name", device.name) for device in devices]
+
+
+def check_precision(network):
+    """Raises a `UserError` if a layer of a network, a Keras model, computes in half precision: it is not supported."""
+    for layer in network._flatten_layers(include_self=False):
+        if layer.compute_dtype in ("float16", "bfloat16"):
+            raise UserError(
+                '`network` must not compute in half precision: `keras.config.set_dtype_policy` must be "float32" '
+                f"where it is built. Received: layer {layer.name!r}, which computes in {layer.compute_dtype}"
+            )

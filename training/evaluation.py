@@ -8,7 +8,7 @@ from ..models.description import describe
 from .outputs import fitting_images, measured_outputs
 
 
-def evaluate(network, images, description=None, batch_size=250):
+def evaluate(network, images, description=None, batch_size=250, details=False):
     """Measures a compact or joint network on images.
 
     Args:
@@ -16,6 +16,7 @@ def evaluate(network, images, description=None, batch_size=250):
         images: `ImageSet` with truth for every task of the network.
         description: `Description` with the preprocessing, for a network that carries none.
         batch_size: `int`; 16 at most for dense tasks.
+        details: as of `auxzoo.scores.Scores`; of the compact network alone.
 
     Returns:
         `dict`: `images` (how many), and what `auxzoo.scores.Scores` gives: `accuracy` of a classification, `mean_iou`
@@ -39,7 +40,7 @@ def evaluate(network, images, description=None, batch_size=250):
     for batch, _ in images.batches(preprocessing, batch_size):
         for prefix, outputs in measured_outputs(predict(batch)).items():
             if prefix not in scores:
-                scores[prefix] = Scores(images, preprocessing)
+                scores[prefix] = Scores(images, preprocessing, details and not prefix)
             scores[prefix].update(outputs, first)
         first += len(batch)
     found = {"images": images.size}

@@ -14,14 +14,16 @@ from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.metrics import MISSING_CLASS, VOID
 
+from ..models.arguments import check_count
 from ..models.description import describe
 from .averaging import STATISTICS_IMAGES, AveragedWeights
 from .callbacks import SaveRunState, StopOnNaN
 from .class_weights import with_class_weights
 from .compilation import choose_compilation
+from .compute import check_precision
 from .objective import Objective
 from .optimization import Optimization
-from .outputs import by_task, compact_output, fitting_images, number_of_classes, tasks_of
+from .outputs import by_task, check_same_classes, compact_output, fitting_images, number_of_classes, tasks_of
 from .run_state import Progress, read_progress, restore_run_state
 from .task_losses import has_any_truth
 from .trainer import Trainer
@@ -53,8 +55,9 @@ def fit(
     """Trains a compact or joint network in place.
 
     With `folder`, the state is saved there after every epoch and the same call continues a run that was
-    killed. With an `ImageSet` the continued run is bit-identical to an undisturbed one (after `set_threads`),
-    because the order and augmentation of the images derive from `(seed, epoch, step)` alone. A `tf.data.Dataset`
+    killed. With an `ImageSet` the continued run is bit-identical to an undisturbed one (after `set_threads`, and on a
+    CPU: on GPUs, where this was never run, operations may sum in any order), because the order and augmentation of the
+    images derive from `(seed, epoch, step)` alone. A `tf.data.Dataset`
     is walked over again up to there: the same holds only if it yields the same batches each time. What callbacks
     remember (the patience of `EarlyStopping`) begins anew.
 
@@ -80,15 +83,16 @@ def fit(
         folder: folder of the run state; nothing is saved if `None`.
         compilation: `"xla"`, `"graph"` or `"auto"`, which times both on a copy in a child process when the
             training has 1,000 steps or more, and takes `"graph"` for less; a continued run keeps its choice.
-        callbacks: any Keras callbacks.
+        callbacks: any Keras callbacks but `BackupAndRestore`, in whose place `folder` is. What `ModelCheckpoint` saves
+            is the compact network.
         verbose: as of `keras.Model.fit`.
 
     Returns:
         `dict` of metric name to a list of floats, one an epoch, earlier parts of the run included.
 
     Raises:
-        UserError: if data, network and arguments do not fit together, a task has no truth in any image, or the folder
-            holds another run.
+        UserError: if data, network and arguments do not fit together, the network computes in half precision, a task
+            has no truth in any image, or the folder holds another run.
         TrainingDiverged: if loss or weights become NaN or infinite; the message names the step.
 
     Example:
@@ -99,14 +103,18 @@ def fit(
         >>> sorted(history)
         ['accuracy', 'loss']
     """
+    for name, count in (("epochs", epochs), ("batch_size", batch_size), ("validation_every", validation_every)):
+        check_count(name, count)
     objective = objective or Objective()
     optimization = optimization or Optimization()
-    if epochs < 1:
-        raise UserError(f"`epochs` must be 1 or more. Received: epochs={epochs}")
-    if validation_every < 1:
-        raise UserError(f"`validation_every` must be 1 or more. Received: validation_every={validation_every}")
     if compilation not in ("auto", "xla", "graph"):
         raise UserError(f'`compilation` must be "auto", "xla" or "graph". Received: compilation={compilation!r}')
+    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+        raise UserError(
+            "`callbacks` must not have BackupAndRestore, which does not keep all that a run goes on with; `folder=...` "
+            "does. Received: one"
+        )
+    check_precision(network)
     data = _Data(network, train, validation, batch_size, augmentation, description, seed)
     objective = with_class_weights(objective, network, data.train)
     total_steps = data.steps_per_epoch * epochs
@@ -231,6 +239,8 @@ class _Data:
                 )
                 raise UserError(f"`{argument}` must be {allowed}. Received: {type(images).__name__}")
             setattr(self, argument, images)
+        if isinstance(train, ImageSet) and isinstance(validation, ImageSet):
+            check_same_classes(self.train, self.validation, "validation")
         if isinstance(train, ImageSet):
             self.batch_size = batch_size
             self.steps_per_epoch = train.size // batch_size
@@ -254,9 +264,13 @@ class _Data:
         if isinstance(self.train, ImageSet):
             manifest = self.train.manifest()
             del manifest["source"]  # a folder may have been moved
-            # As they come back from a file: lists, not tuples.
-            augmentation = json.loads(json.dumps(dataclasses.asdict(self.augmentation or Augmentation())))
-            return {"batch_size": self.batch_size, "train": manifest, "augmentation": augmentation}
+            settings = {
+                "batch_size": self.batch_size,
+                "train": manifest,
+                "augmentation": dataclasses.asdict(self.augmentation or Augmentation()),
+                "preprocessing": dataclasses.asdict(self.preprocessing),
+            }
+            return json.loads(json.dumps(settings))  # as they come back from a file: lists, not tuples
         return {"train": {"element_spec": str(self.train.element_spec), "batches": self.steps_per_epoch}}
 
     def training_batches(self, first_epoch):

@@ -1,9 +1,13 @@
 """What a network predicts: its tasks, checked against its outputs, and the predictions that are measured."""
 
+import dataclasses
+
 import keras
+import numpy as np
 
 from auxzoo.errors import UserError
 from auxzoo.metric_names import MAIN_METRICS, is_error
+from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.tasks import Task
 
 from ..models.description import Network
@@ -48,14 +52,29 @@ def tasks_of(network):
                 "numbers [batch, rows, columns, 1] for a regression; give it a head with `num_classes=...`. "
                 f"Received: {network.name!r} with output {output}"
             )
-        activation = getattr(output._keras_history.operation, "activation", keras.activations.linear)
-        if activation is not keras.activations.linear:
+        activation = _activation(output._keras_history)
+        if activation is not None:
             raise UserError(
                 "`network` must have logits as output, without soft-max: build it with classifier_activation=None "
-                f"or the like. Received: {network.name!r} with activation {activation.__name__}"
+                f"or the like. Received: {network.name!r} with activation {activation}"
             )
         tasks.append(task)
     return tuple(tasks)
+
+
+def _activation(history):
+    """Returns what is applied to an output at last, `None` if nothing is.
+
+    Args:
+        history: of a symbolic tensor, Keras' record of the operation that made it.
+    """
+    operation = history.operation
+    if isinstance(operation, keras.Model) and hasattr(operation, "outputs"):  # a network used as a layer
+        return _activation(operation.outputs[history.tensor_index]._keras_history)
+    if type(operation).__name__ in ("Softmax", "Sigmoid", "LogSoftmax", "LogSigmoid"):  # layers, or bare operations
+        return type(operation).__name__
+    activation = getattr(operation, "activation", keras.activations.linear)
+    return None if activation is keras.activations.linear else activation.__name__
 
 
 def compact_output(network):
@@ -125,6 +144,8 @@ def mean(outputs, weights=None):
 def fitting_images(network, images, argument):
     """Returns a set of images with truth for the tasks of a network and no others, named as the network names them.
 
+    Classes that are all among the network's, by their names, get the numbers that they have there.
+
     Args:
         network: compact or joint network.
         images: `ImageSet`. Where both have one task alone the names may differ.
@@ -142,6 +163,9 @@ def fitting_images(network, images, argument):
 def images_for_tasks(tasks, classes, images, name, argument):
     """Returns a set of images with truth for tasks and no others, named as they are.
 
+    Classes that are all among those of the task, by their names, get the numbers that they have there: a set may lack
+    some, or have them in another order.
+
     Args:
         tasks: `Task` each.
         classes: `dict` of task name to the number of its classes, where there are any and the number is known.
@@ -152,7 +176,7 @@ def images_for_tasks(tasks, classes, images, name, argument):
     Raises:
         UserError: as of `fitting_images`.
     """
-    known = {task.name: task for task in images.tasks}
+    known, numbers = {task.name: task for task in images.tasks}, {}
     if len(tasks) == len(images.tasks) == 1:
         known = {tasks[0].name: images.tasks[0]}
     for task in tasks:
@@ -167,12 +191,64 @@ def images_for_tasks(tasks, classes, images, name, argument):
                 f"`{argument}` must have {task.name} in {task.unit}, as {name!r} has; `factor` of a target converts. "
                 f"Received: {known[task.name].unit} in {images.name}"
             )
-        if task.name in classes and len(known[task.name].labels) != classes[task.name]:
+        if classes.get(task.name, len(task.labels)) == len(task.labels):
+            numbers[task.name] = _numbers_by_name(known[task.name].labels, task.labels)
+        is_known_number = task.name in classes and numbers.get(task.name) is None
+        if is_known_number and len(known[task.name].labels) != classes[task.name]:
             raise UserError(
                 f"`{argument}` must have as many classes as the network has logits, {classes[task.name]}. "
                 f"Received: {len(known[task.name].labels)} classes in {images.name}"
             )
-    return images.with_tasks({task.name: known[task.name].name for task in tasks})
+    images = images.with_tasks({task.name: known[task.name].name for task in tasks})
+    for task in tasks:
+        if numbers.get(task.name) is not None:
+            images = _renumbered(images, task, numbers[task.name])
+    return images
+
+
+def _numbers_by_name(labels, wanted):
+    """Returns the number that each class of a set has among those wanted.
+
+    `None` if they are the same, if one is not among them, or if names are none or not all different.
+    """
+    are_different = all(len(set(names)) == len(names) > 0 for names in (labels, wanted))
+    if labels == wanted or not are_different or not set(labels) <= set(wanted):
+        return None
+    return [wanted.index(label) for label in labels]
+
+
+def _renumbered(images, task, numbers):
+    """Returns a set in which the classes have other numbers, and the labels of `task`; no truth stays none."""
+    none, dtype = (VOID, np.uint8) if task.is_dense else (MISSING_CLASS, np.int64)
+    table = np.full(max(len(numbers), VOID) + 1, none, dtype)  # the last is of class -1, too
+    table[: len(numbers)] = numbers
+    values = images.targets[task.name]
+    if values.dtype == object:  # pictures of several sizes
+        targets = np.empty(len(values), object)
+        for place, value in enumerate(values):
+            targets[place] = table[value]
+    else:
+        targets = table[values]
+    tasks = {one.name: one for one in images.tasks}
+    tasks[task.name] = dataclasses.replace(tasks[task.name], labels=task.labels, colours=task.colours)
+    return dataclasses.replace(images, tasks=tuple(tasks.values()), targets=images.targets | {task.name: targets})
+
+
+def check_same_classes(train, images, argument):
+    """Raises a `UserError` if a set has other classes than the training images, by their names, where both have some.
+
+    Args:
+        train: `ImageSet`, of which `fitting_images` returned both.
+        images: `ImageSet`.
+        argument: `str`, what the message calls it.
+    """
+    for task, of_train in zip(images.tasks, train.tasks, strict=True):
+        for number, (label, expected) in enumerate(zip(task.labels, of_train.labels, strict=False)):
+            if label != expected:
+                raise UserError(
+                    f"`{argument}` must have the classes of the training images: number {number} of {task.name} is "
+                    f"{expected!r} there. Received: {label!r} in {images.name}"
+                )
 
 
 def main_metric(tasks):

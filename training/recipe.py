@@ -13,12 +13,12 @@ from auxzoo.tasks import Task
 
 from .objective import Objective
 from .optimization import Optimization
-from .recipe_file import read_settings
+from .recipe_file import read_settings, without_places
 from .settings import Settings
 
 
 class NetworkSettings(Settings):
-    """Which compact network is trained: a new one of an architecture, or an entry of the zoo with a new head."""
+    """Which compact network is trained: a new one of an architecture, or an entry of the zoo."""
 
     architecture: Literal["MobileNetV2", "ResNet18"] | None = None
     """Constructor in `auxzoo.models`."""
@@ -27,7 +27,8 @@ class NetworkSettings(Settings):
     """Arguments of the constructor, without the number of classes, which the data tell."""
 
     entry: str | None = None
-    """Name of a published entry, or a folder of one, to fine-tune."""
+    """Name of a published entry, or a folder of one, to fine-tune. It keeps its head where its classes are those of the
+    data, in the same order, and else gets a new one."""
 
     preprocessing_fit: Literal["resize", "pad"] | None = None
     """How pictures are fitted to the input of an `entry`; as the entry says if not set."""
@@ -243,13 +244,26 @@ class Recipe(Settings):
             del settings["data"][name]
         return settings
 
+    def without_places(self):
+        """Returns the settings as plain JSON types, without where anything lies, as of `without_places`."""
+        return without_places(self.model_dump(mode="json"))
+
     def public(self):
-        """Returns the recipe that others may follow: no folder of this machine is in it."""
-        arguments = dict(self.network.arguments)
+        """Returns the recipe that others may follow: no folder of this machine is in it, of each its name alone."""
+        arguments, entry = dict(self.network.arguments), self.network.entry
         if isinstance(arguments.get("weights"), str):
             arguments["weights"] = Path(arguments["weights"]).name
-        network = self.network.model_copy(update={"arguments": arguments})
-        return self.model_copy(update={"network": network, "data": self.data.model_copy(update={"data_dir": None})})
+        network = {"arguments": arguments, "entry": None if entry is None else _name(entry)}
+        data, (kind, _, folder) = {"data_dir": None}, self.data.source.partition(":")
+        if kind == "folder":
+            data["source"] = f"folder:{_name(folder)}"
+        return self.model_copy(
+            update={
+                "network": self.network.model_copy(update=network),
+                "data": self.data.model_copy(update=data),
+                "auxiliary": self.auxiliary.model_copy(update={"structure": public_path(self.auxiliary.structure)}),
+            }
+        )
 
     def save(self, path):
         """Writes the recipe as YAML, every setting spelled out."""
@@ -258,6 +272,15 @@ class Recipe(Settings):
             yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=False),
             encoding="utf-8",
         )
+
+
+def public_path(path):
+    """Returns a path as others may read it: of an absolute one the name of its file, any other as it is."""
+    return _name(path) if Path(path).is_absolute() else path
+
+
+def _name(path):
+    return Path(path).name or path
 
 
 def read_recipe(source, overrides=()):

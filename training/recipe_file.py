@@ -7,6 +7,8 @@ import yaml
 
 from auxzoo.errors import UserError
 
+from ..models.zoo import read_index
+
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -40,6 +42,28 @@ def read_settings(source, overrides=()):
             raise UserError(f"`--set` must have a YAML value. Received: {override!r}: {error}") from None
         set_value(value, key, override_value)
     return value
+
+
+def without_places(settings):
+    """Returns the settings of a recipe without where anything lies: two with the same ask for the same training.
+
+    Args:
+        settings: `dict` of plain types, checked or not. Of a folder of pictures or of an entry, and of a file of
+            weights or of a structure, it is kept that there is one; what is in it must be compared besides.
+    """
+    kept = {name: dict(group) for name, group in settings.items() if isinstance(group, dict)}
+    data, network, auxiliary = (kept.get(name, {}) for name in ("data", "network", "auxiliary"))
+    for name in ("data_dir", "download"):
+        data.pop(name, None)
+    if str(data.get("source")).startswith("folder:"):
+        data["source"] = "folder:"
+    if network.get("entry") is not None and str(network["entry"]) not in read_index():
+        network["entry"] = "a folder"
+    if isinstance(arguments := network.get("arguments"), dict) and arguments.get("weights") not in (None, "imagenet"):
+        network["arguments"] = arguments | {"weights": "a file"}
+    if str(auxiliary.get("structure")).endswith(".json"):
+        auxiliary["structure"] = "a file"
+    return settings | kept
 
 
 def set_value(settings, key, value):

@@ -1,34 +1,44 @@
 """`train`: carry out a recipe in a folder; the same call continues a run that was killed."""
 
+import contextlib
 import dataclasses
+import errno
+import itertools
+import os
 import platform
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
 import auxzoo
 from auxzoo.auxiliary import Structure, attach
 from auxzoo.data import Augmentation, open_images
 from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
-from auxzoo.files import numbered_folder, sha256, write_json
+from auxzoo.files import move_together, numbered_folder, read_json, sha256, temporary_folder, write_json
 from auxzoo.machine import processor_name
 from auxzoo.tasks import Task
 
 from .. import models
 from ..models import zoo
 from .compilation import COMPUTE_FILE
-from .compute import apply_compute, describe_compute
+from .compute import apply_compute, check_precision, describe_compute, device_line
 from .evaluation import evaluate
 from .loop import RUN_STATE_FILE, fit
-from .outputs import fitting_images
+from .outputs import check_same_classes, fitting_images
 from .recipe import Recipe, read_recipe
 from .run_folder import METRICS_FILE, STRUCTURE_FILE, TENSORBOARD_FOLDER, claim_folder, hold_folder
 from .run_state import read_progress
 
+# More are not told one by one.
+_MOST_CLASSES_TOLD, _MOST_LOST_TOLD = 20, 5
+_LARGEST_EVALUATION_BATCH = 250
 
-def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), verbose="auto"):
+
+def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), progress=None, verbose="auto"):
     """Carries out a recipe and leaves the compact network in a folder that `auxzoo.load` reads.
 
     Args:
@@ -38,6 +48,8 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
         overwrite: delete a finished or foreign run in `folder` first.
         measured: what `measure_compute` returned, for a recipe that leaves oneDNN to measurement.
         callbacks: Keras callbacks beside TensorBoard's, which writes to `folder/tensorboard`.
+        progress: function of a line of text, told before the training which device trains, and how many pictures there
+            are of each class, of 20 at most; or `None`.
         verbose: as of `keras.Model.fit`.
 
     Returns:
@@ -58,6 +70,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     keras.utils.set_random_seed(recipe.seed)
     train_images, validation_images, test_images = open_data(recipe)
     compact = build_compact(recipe, train_images.tasks)
+    check_precision(compact)
     pretrained_sha256 = pretrained_checksum(recipe)
     structure = build_structure(recipe, compact)
     network = compact if structure is None else attach(compact, structure)
@@ -65,33 +78,44 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     preprocessing = models.describe(compact).preprocessing
     # Made once before the folder is claimed: images that do not fit the network leave nothing behind.
     train_images.training_batches(preprocessing, recipe.batch_size, recipe.seed, augmentation)
+    fitting_train = fitting_images(compact, train_images, "the training images")
     for name, images in (("training", train_images), ("validation", validation_images), ("test", test_images)):
         if images is not None:
             fitting = fitting_images(compact, images, f"the {name} images")
             fitting.batches(preprocessing, recipe.batch_size)
             check_some_truth(fitting, f"the {name} images")
+            check_same_classes(fitting_train, fitting, f"the {name} images")
     folder = Path(folder or numbered_folder("runs", recipe.name))
     with hold_folder(folder):
-        claim_folder(folder, recipe, overwrite, structure=structure, pretrained_sha256=pretrained_sha256)
+        claim_folder(
+            *(folder, recipe, overwrite),
+            structure=structure,
+            pretrained_sha256=pretrained_sha256,
+            images_sha256=train_images.manifest()["sha256"],
+        )
         if measured is not None:
             write_json(folder / COMPUTE_FILE, measured)
-
-        fit(
-            network,
-            train_images,
-            validation_images,
-            **recipe.fit_arguments(),
-            epochs=recipe.epochs,
-            validation_every=recipe.validation_every,
-            folder=folder,
-            compilation=recipe.compute.compilation if measured is None else measured["compilation"],
-            callbacks=[keras.callbacks.TensorBoard(folder / TENSORBOARD_FOLDER), *callbacks],
-            verbose=verbose,
-        )
-        zoo.save_entry(compact, folder, name=recipe.name)
-        progress = read_progress(folder / RUN_STATE_FILE)
+        for line in (device_line(), *_lines_of_classes(train_images)) if progress is not None else ():
+            progress(line)
+        with _naming_where_full(folder / TENSORBOARD_FOLDER):
+            fit(
+                network,
+                train_images,
+                validation_images,
+                **recipe.fit_arguments(),
+                epochs=recipe.epochs,
+                validation_every=recipe.validation_every,
+                folder=folder,
+                compilation=recipe.compute.compilation if measured is None else measured["compilation"],
+                callbacks=[keras.callbacks.TensorBoard(folder / TENSORBOARD_FOLDER), *callbacks],
+                verbose=verbose,
+            )
+        with temporary_folder() as made:  # h5py, where the disk is full, prints tracebacks that nobody can catch
+            zoo.save_entry(compact, made, name=recipe.name)
+            move_together({made / name: folder / name for name in (zoo.CONFIG_FILE, zoo.WEIGHTS_FILE)})
+        done, batch_size = read_progress(folder / RUN_STATE_FILE), min(recipe.batch_size, _LARGEST_EVALUATION_BATCH)
         metrics = {
-            "title": recipe.data.title or recipe.data.source,
+            "title": recipe.data.title or recipe.public().data.source,
             "auxiliary": structure is not None,
             "images": {
                 "train": train_images.size,
@@ -107,17 +131,17 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
                     for name in images.skipped
                 )
             ),
-            "validation": evaluate(network, validation_images),
-            "test": evaluate(network, test_images) if test_images else None,
-            "training_seconds": round(progress.seconds, 1),
-            "history": progress.history,
+            "validation": evaluate(network, validation_images, batch_size=batch_size),
+            "test": evaluate(network, test_images, batch_size=batch_size) if test_images else None,
+            "training_seconds": round(done.seconds, 1),
+            "history": done.history,
             "made_with": {
                 "auxzoo": auxzoo.__version__,
                 "keras": keras.__version__,
                 "tensorflow": tf.__version__,
                 "python": platform.python_version(),
                 "processor": processor_name(),
-                "compilation": progress.settings["compilation"],
+                "compilation": done.settings["compilation"],
                 **describe_compute(),
             },
             "pretrained_sha256": pretrained_sha256,
@@ -127,8 +151,26 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     return folder
 
 
+@contextlib.contextmanager
+def _naming_where_full(path):
+    """Lets TensorFlow's error of a full disk, on which TensorBoard's files are, be one that names `path`."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:  # of memory that is exhausted, too
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+
+
 def open_data(recipe):
-    """Returns the training, validation and test images of a recipe; `None` for the last if it names no test split."""
+    """Returns the training, validation and test images of a recipe; `None` for the last if it names no test split.
+
+    It warns of classes of which no training picture is left by what the recipe holds out or leaves out.
+
+    Raises:
+        UserError: if they cannot be opened, there are fewer than two classes, or fewer images than the recipe wants, or
+            two have a picture in common.
+    """
     data = recipe.data
     options = {
         "data_dir": data.data_dir,
@@ -137,20 +179,36 @@ def open_data(recipe):
         "targets": data.all_targets,
     }
     train_images = open_images(data.source, data.train_split, **options)
+    if train_images.is_labelled and len(train_images.labels) < 2:
+        raise UserError(
+            f"`data.source` must have pictures of 2 classes or more. Received: {train_images.name}, "
+            f"with {', '.join(train_images.labels)} alone"
+        )
     if data.validation_split is None:
         _check_count("validation_count", data.validation_count, train_images.size - 1)
-        train_images, validation_images = train_images.split(data.validation_count, seed=data.validation_seed)
+        whole = train_images
+        train_images, validation_images = whole.split(data.validation_count, seed=data.validation_seed)
+        _warn_of_lost_classes(whole, train_images, f"a lower `data.validation_count` than {data.validation_count}")
     else:
         validation_images = open_images(data.source, data.validation_split, **options)
     if data.train_count is not None:
         _check_count("train_count", data.train_count, train_images.size)
-        train_images = train_images.sample(data.train_count, seed=data.validation_seed)
+        whole = train_images
+        train_images = whole.sample(data.train_count, seed=data.validation_seed)
+        _warn_of_lost_classes(whole, train_images, f"a higher `data.train_count` than {data.train_count}")
     if recipe.batch_size > train_images.size:
         raise UserError(
             f"`batch_size` must be at most the number of training images, {train_images.size}. "
             f"Received: batch_size={recipe.batch_size}"
         )
     test_images = open_images(data.source, data.test_split, **options) if data.test_split else None
+    parts = {"train_split": train_images, "validation_split": validation_images, "test_split": test_images}
+    for (one, images), (other, others) in itertools.combinations(parts.items(), 2):
+        if others is not None and images.overlaps(others):
+            raise UserError(
+                f"`data.{one}` and `data.{other}` must have no picture in common. "
+                f"Received: {images.name} and {others.name}"
+            )
     return train_images, validation_images, test_images
 
 
@@ -159,14 +217,45 @@ def _check_count(name, count, largest):
         raise UserError(f"`data.{name}` must be at most {largest}, of the images there are. Received: {name}={count}")
 
 
+def _count_classes(images):
+    """Returns how many pictures there are of each class of a labelled set."""
+    return np.bincount(images.classes, minlength=len(images.labels))
+
+
+def _lines_of_classes(images):
+    """Returns a line that tells how many pictures there are of each class, if that is one an image and they are few."""
+    if not images.is_labelled or len(images.labels) > _MOST_CLASSES_TOLD:
+        return []
+    counts = zip(images.labels, _count_classes(images), strict=True)
+    return [f"Training pictures: {', '.join(f'{label} {count:,}' for label, count in counts)}"]
+
+
+def _warn_of_lost_classes(whole, part, remedy):
+    """Warns of classes of which the training part of a labelled set has no picture, though the whole has some."""
+    if not whole.is_labelled:
+        return
+    is_lost = (_count_classes(whole) > 0) & (_count_classes(part) == 0)
+    lost = [label for label, lost in zip(whole.labels, is_lost, strict=True) if lost]
+    if lost:
+        more = f" and {len(lost) - _MOST_LOST_TOLD} more" if len(lost) > _MOST_LOST_TOLD else ""
+        named = ", ".join(lost[:_MOST_LOST_TOLD])
+        logging.warning("No picture is left to train on of the classes %s%s: give %s.", named, more, remedy)
+
+
 def pretrained_checksum(recipe):
-    """Returns the SHA-256 of a recipe's file of pretrained weights, or `None`: what goes out has its name alone."""
+    """Returns the SHA-256 of a recipe's file of pretrained weights, `None` if there is none.
+
+    It is that of `network.arguments.weights`, or of an entry that is a folder. What goes out has the file's name alone.
+    """
+    entry = recipe.network.entry
+    if entry is not None:
+        return None if entry in zoo.read_index() else sha256(Path(entry) / zoo.WEIGHTS_FILE)
     pretrained = recipe.network.arguments.get("weights")
     return None if pretrained in (None, "imagenet") else sha256(Path(pretrained).expanduser())
 
 
 def build_compact(recipe, tasks=None):
-    """Returns the compact network of a recipe.
+    """Returns the compact network of a recipe; that of an entry has its own head where its classes are the images'.
 
     Args:
         recipe: `Recipe`.
@@ -185,10 +274,7 @@ def build_compact(recipe, tasks=None):
             raise UserError("`network.arguments` must be empty where `network.entry` is set.")
         if recipe.data.targets:
             raise UserError("`data.targets` may be set only where `network.architecture` is, not with an entry.")
-        labels = tasks[0].labels
-        return models.load(
-            settings.entry, num_classes=len(labels), labels=labels, preprocessing_fit=settings.preprocessing_fit
-        )
+        return _load_entry(settings.entry, tasks[0].labels, settings.preprocessing_fit)
     if settings.preprocessing_fit is not None:
         raise UserError("`network.preprocessing_fit` may be set only with `network.entry`; else it is an argument.")
     constructor = getattr(models, settings.architecture)
@@ -200,6 +286,14 @@ def build_compact(recipe, tasks=None):
     if not recipe.data.targets:
         return network
     return models.MultiTask(network, tasks, settings.head_channels, settings.low_level, recipe.name)
+
+
+def _load_entry(entry, labels, preprocessing_fit):
+    """Returns the network of an entry for some classes: with a new head, unless it is for the very same classes."""
+    fresh = models.load(entry, num_classes=len(labels), labels=labels, preprocessing_fit=preprocessing_fit)
+    config = read_json(zoo.entry_folder(entry) / zoo.CONFIG_FILE)
+    (task,) = models.Description.from_dict(config["description"]).tasks
+    return fresh if task.labels != tuple(labels) else models.load(entry, preprocessing_fit=preprocessing_fit)
 
 
 def _placeholders(recipe):

@@ -1,6 +1,7 @@
 """The folder of a run: claimed so that no other run, and nothing of the user's, is ever lost or mixed in."""
 
 import contextlib
+import re
 import shutil
 from pathlib import Path
 
@@ -68,13 +69,23 @@ def lock(folder):
 
 
 def _may_hold_run(folder):
-    """Returns whether a path is a folder with a run in it, or with nothing."""
+    """Returns whether a path is a folder with a run in it, or with nothing but what one leaves that is killed first."""
     if not folder.is_dir():
         return False
-    return (folder / MARKER_FILE).is_file() or not any(path.name != LOCK_FILE for path in folder.iterdir())
+    return (folder / MARKER_FILE).is_file() or all(
+        path.name == LOCK_FILE or _is_leftover(path, MARKER_FILE) for path in folder.iterdir()
+    )
 
 
-def claim_folder(folder, recipe, overwrite=False, kind="training", structure=None, pretrained_sha256=None):
+def claim_folder(
+    folder,
+    recipe,
+    overwrite=False,
+    kind="training",
+    structure=None,
+    pretrained_sha256=None,
+    images_sha256=None,
+):
     """Makes or checks the folder of a run.
 
     Args:
@@ -85,22 +96,21 @@ def claim_folder(folder, recipe, overwrite=False, kind="training", structure=Non
         kind: `"training"` or `"search"`: what the run is, of which a recipe may serve both.
         structure: `Structure` of the run's auxiliary, kept in the folder; `None` if it has none, or is a search.
         pretrained_sha256: of the file of pretrained weights, `None` if there is none.
+        images_sha256: of the training images, as of their manifest; not compared if `None`.
 
     Returns:
         `Path` of the folder, with the recipe in it.
 
     Raises:
-        UserError: if it holds a finished run, one of another recipe, structure, file of weights or kind, or anything
-            else.
+        UserError: if it holds a finished run, one of another recipe, structure, file of weights or kind, of other
+            images, or anything else.
         OSError: if it cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"The output folder must be a folder. Received: `{folder}`, a file")
-    if folder.exists():
-        _remove_temporaries(folder)
-        if not _may_hold_run(folder):
-            raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
+    if folder.exists() and not _may_hold_run(folder):
+        raise UserError(f"`{folder}` is not empty and holds no run; nothing there is overwritten.")
     recipe_file = folder / RECIPE_FILE
     if recipe_file.exists():
         marker, is_finished = read_json(folder / MARKER_FILE), (folder / METRICS_FILE).exists()
@@ -114,6 +124,8 @@ def claim_folder(folder, recipe, overwrite=False, kind="training", structure=Non
             other = None if Structure.read(folder / STRUCTURE_FILE) == structure else "structure of the auxiliary"
         if other is None and marker.get("pretrained_sha256", pretrained_sha256) != pretrained_sha256:
             other = "file of pretrained weights"
+        if other is None and images_sha256 not in (None, marker.get("images_sha256", images_sha256)):
+            other = "set of training images"
         if overwrite and (is_finished or other):
             _delete_run(folder)
         elif other:
@@ -121,7 +133,13 @@ def claim_folder(folder, recipe, overwrite=False, kind="training", structure=Non
         elif is_finished:
             raise UserError(f"`{folder}` holds a finished run; choose another folder or give --overwrite.")
     folder.mkdir(parents=True, exist_ok=True)
-    marker = {"auxzoo": auxzoo.__version__, "kind": kind, "pretrained_sha256": pretrained_sha256}
+    _remove_leftovers(folder)
+    marker = {
+        "auxzoo": auxzoo.__version__,
+        "kind": kind,
+        "pretrained_sha256": pretrained_sha256,
+        "images_sha256": images_sha256,
+    }
     write_json(folder / MARKER_FILE, marker)
     try:
         with written_aside(recipe_file) as temporary:
@@ -141,15 +159,7 @@ def _is_of(recipe, file):
         kept = type(recipe).parse(read_settings(file), f"The recipe `{file}`")
     except UserError:  # of another version, or changed by hand
         return False
-    return _without_places(kept) == _without_places(recipe)
-
-
-def _without_places(recipe):
-    """Returns the settings of a recipe without folders of this machine; the run keeps what lay there, or checksums."""
-    settings = recipe.record()
-    if settings["auxiliary"]["structure"].endswith(".json"):
-        settings["auxiliary"]["structure"] = "a file"
-    return settings
+    return kept.without_places() == recipe.without_places()
 
 
 def _delete_run(folder):
@@ -162,9 +172,15 @@ def _delete_run(folder):
         (folder / name).unlink(missing_ok=True)
 
 
-def _remove_temporaries(folder):
-    """Removes what a killed run had begun to write aside (`written_aside` names it `.NAME.xxxxxxxx.SUFFIX`)."""
-    for name in (*_OWN_FILES, MARKER_FILE):
-        stem = name.partition(".")[0]
-        for path in folder.glob(f".{stem}.????????.*"):
+def _remove_leftovers(folder):
+    """Removes what a killed run had begun to write aside; only where `_may_hold_run` said that nothing else can be."""
+    for path in list(folder.iterdir()):
+        if any(_is_leftover(path, name) for name in (*_OWN_FILES, MARKER_FILE)):
             path.unlink()
+
+
+def _is_leftover(path, name):
+    """Returns whether a path is a file that `written_aside` had begun to write in the place of one called `name`."""
+    stem, _, suffix = name.partition(".")
+    pattern = rf"\.{re.escape(stem)}\.[0-9a-f]{{8}}\.{re.escape(suffix)}"
+    return re.fullmatch(pattern, path.name) is not None and path.is_file()

@@ -67,7 +67,11 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
     starts_anew = overwrite and (folder / METRICS_FILE).exists()
     case = SearchCase(recipe, folder / STEP_COSTS_FILE, continues=not starts_anew)
     with hold_folder(folder):
-        claim_folder(folder, recipe, overwrite, "search", pretrained_sha256=case.checksums.get("pretrained"))
+        claim_folder(
+            *(folder, recipe, overwrite, "search"),
+            pretrained_sha256=case.checksums.get("pretrained"),
+            images_sha256=case.checksums["train"],
+        )
         case.keep_step_costs()
         if measured is not None:
             write_json(folder / COMPUTE_FILE, measured)
@@ -166,7 +170,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
             recipe.optimization.model_copy(update={"ema_momentum": None}),
             batches,
             epochs=recipe.epochs,
-            settings={"recipe": recipe.record(), "compilation": case.compilation, "images": case.checksums},
+            settings={"recipe": recipe.without_places(), "compilation": case.compilation, "images": case.checksums},
             state_file=state_file,
             averaging=None,
             callbacks=lambda progress: [_GateHistory(progress), *callbacks],

@@ -13,6 +13,7 @@ from auxzoo.files import read_json, write_json
 from auxzoo.machine import processor_name
 
 from .. import models
+from .compute import check_precision
 from .gate_trainer import gate_steps, warm_up_steps
 from .outputs import fitting_images
 from .run import build_compact, open_data, pretrained_checksum
@@ -44,7 +45,7 @@ class SearchCase:
         settings = recipe.search
         self.recipe = recipe
         self._step_costs_file, self._is_claimed = step_costs_file, False
-        self._costs_of = {"recipe": recipe.record(), "processor": processor_name()}
+        self._costs_of = {"recipe": recipe.without_places(), "processor": processor_name()}
         kept = read_json(step_costs_file) if continues and step_costs_file.exists() else {}
         self._step_costs = kept["costs"] if kept.get("of") == self._costs_of else {}
         # A search does not time both ways, as `fit` does where a recipe says `auto`.
@@ -60,6 +61,7 @@ class SearchCase:
         self.tasks = train.tasks
         train, gates = train.split(gate_count, seed=recipe.data.validation_seed)
         compact = self.compact()
+        check_precision(compact)
         self.train, self.gates = (fitting_images(compact, images, "data") for images in (train, gates))
         if settings.method == "gradient":
             self._check_gates_move()
@@ -114,10 +116,10 @@ class SearchCase:
         Args:
             links: list of pairs `(node, tap)`; the last goes first, and the first stays, or gives its place to the
                 cheapest of all if it takes too much alone.
-            operations: `dict` of node to operation.
+            operations: `dict` of node to operation; a node that has no link needs none.
             progress: function of a line of text.
         """
-        links, operations = list(links), dict(operations)
+        links, operations = list(links), {node.name: node.operations[0] for node in self.space.nodes} | operations
         while not self.is_affordable(structure := self.space.structure(links, operations)):
             swaps = {
                 (node.name, other): shares[node.operation] - shares[other]

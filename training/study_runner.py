@@ -13,7 +13,7 @@ from auxzoo.child_process import ChildFailed, run_module
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, temporary_folder, write_json
 from auxzoo.machine import processor_name
-from auxzoo.metric_names import main_figures
+from auxzoo.metric_names import in_words, main_figures
 
 from .compute import ONEDNN_VARIABLE
 from .run_folder import LOCK_FILE, METRICS_FILE, RUN_STATE_FILE, lock
@@ -171,7 +171,7 @@ class _Watch:
         self.stop(run)
         minutes = record["metrics"]["training_seconds"] / 60
         figures = ", ".join(
-            f"{name.replace('_', ' ')} {text}"
+            f"{in_words(name)} {text}"
             for name, text in main_figures(record["metrics"]["validation"])
             if not name.startswith(("auxiliary_", "joint_"))
         )
@@ -236,9 +236,12 @@ def measure_costs_of_arms(study, folder, progress=print):
                 )
         onednn = next(iter(first_runs.values())).recipe.compute.onednn
         with temporary_folder() as temporary:
-            # Arms that differ in the schedule alone share a step.
-            distinct = list(dict.fromkeys(map(json.dumps, jobs.values())))
-            (temporary / "jobs.json").write_text(json.dumps(distinct))
+            # Arms that differ in the schedule alone share a step. An entry is built from where it lies here.
+            distinct = {
+                json.dumps(job): json.dumps(_with_entry(job, first_runs[arm].recipe.network.entry))
+                for arm, job in jobs.items()
+            }
+            (temporary / "jobs.json").write_text(json.dumps(list(distinct.values())))
             environment = {ONEDNN_VARIABLE: str(int(onednn))} if isinstance(onednn, bool) else {}
             run_module("auxzoo.training.study_runner", temporary, environment)
             seconds = dict(zip(distinct, read_json(temporary / "seconds.json"), strict=True))
@@ -266,6 +269,12 @@ def _job(settings, structure):
     }
     structure = structure and {name: value for name, value in structure.items() if name != "provenance"}
     return {"recipe": completed_settings(recipe), "structure": structure}
+
+
+def _with_entry(job, entry):
+    """Returns a job, as of `_job`, whose network is of an entry that lies elsewhere; the same if there is none."""
+    recipe = job["recipe"]
+    return job | {"recipe": recipe | {"network": recipe["network"] | {"entry": entry}}}
 
 
 def _measure(folder):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from auxzoo.auxiliary import detach
 from auxzoo.errors import UserError
 from auxzoo.metric_names import MAIN_METRICS, metric_name
 
@@ -82,6 +83,17 @@ class Trainer(keras.Model):
     def call(self, inputs, training=None):
         """Returns the network's output."""
         return self.network(inputs, training=training)
+
+    def save(self, *arguments, **options):
+        """Saves the compact network, as `ModelCheckpoint` asks for; the arguments are those of `keras.Model.save`."""
+        self._compact().save(*arguments, **options)
+
+    def save_weights(self, *arguments, **options):
+        """Saves the weights of the compact network; the arguments are those of `keras.Model.save_weights`."""
+        self._compact().save_weights(*arguments, **options)
+
+    def _compact(self):
+        return detach(self.network) if is_joint(self.network) else self.network
 
     def train_step(self, batch):
         """Moves the weights once.

@@ -109,8 +109,7 @@ def recipe_targets(recipe, name, description, source):
     from auxzoo.training.recipe import read_recipe
 
     if recipe is None and description.tasks and name is not None and not name.endswith(".keras"):
-        folder = Path(name) if Path(name).is_dir() else zoo.entry_folder(name)
-        own = folder / "recipe.yaml"
+        own = zoo.entry_folder(name) / "recipe.yaml"
         if own.exists() and (not description.is_classifier or read_recipe(own).data.source == source):
             recipe = own
     if recipe is None and description.tasks and not description.is_classifier:
@@ -238,12 +237,10 @@ def _measured_compute(settings, arguments):
     from auxzoo.files import read_json
     from auxzoo.models.zoo import METRICS_FILE
     from auxzoo.training.compilation import COMPUTE_FILE, measure_compute
+    from auxzoo.training.recipe_file import without_places
 
     settings = {key: value for key, value in settings.items() if key != "search"}
-    data = settings.get("data")
-    if isinstance(data, dict):  # wherever the images lie
-        data = {key: value for key, value in data.items() if key not in ("data_dir", "download")}
-    timed = settings | {"data": data}
+    timed = without_places(settings)
     kept = Path(arguments.to or "") / COMPUTE_FILE
     if arguments.to and kept.exists():
         measured = read_json(kept)

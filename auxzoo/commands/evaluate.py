@@ -1,5 +1,9 @@
 """`auxzoo evaluate NAME|FOLDER|FILE`."""
 
+import contextlib
+import json
+import sys
+
 from auxzoo.commands.common import (
     add_data_arguments,
     add_file_arguments,
@@ -17,6 +21,8 @@ from auxzoo.commands.common import (
 from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, load_described
 from auxzoo.metric_names import as_text, metric_name
 
+_MOST_CLASSES = 50  # rows of a table
+
 
 def add_arguments(parser):
     """Adds the command's arguments."""
@@ -24,14 +30,26 @@ def add_arguments(parser):
     add_file_arguments(parser)
     add_foreign_arguments(parser)
     add_recipe_argument(parser)
-    parser.add_argument("--split", default="test", help="of the images (default: %(default)s)")
+    parser.add_argument(
+        "--split", default="test", help="of the images; all of an undivided folder: all (default: %(default)s)"
+    )
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
     parser.add_argument("--count", type=int, default=8, help="photographs in --pictures (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     add_data_arguments(parser)
 
 
 def run(arguments):
     """Measures a network or a file on images."""
+    # What is told besides, as of broken images, is no JSON.
+    with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
+        result = _evaluate(arguments)
+    if arguments.json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+def _evaluate(arguments):
+    """Returns what was measured, a `dict` of plain JSON types, and prints it unless it goes out as JSON."""
     from auxzoo.errors import UserError
 
     is_file = check_network_or_file(arguments)
@@ -61,24 +79,57 @@ def run(arguments):
         raise UserError(f"`name` must be a network with a head. Received: {network.name}, {description.kinds}")
     targets = recipe_targets(arguments.recipe, name, description, arguments.data)
     images = open_split(arguments, arguments.split, targets)
-    tell_other_classes(description, images)
     if network is not None:
         images = fitting_images(network, images, "--data")
     else:
         images = images_for_tasks(description.tasks, predictor.classes, images, arguments.name, "--data")
-    if is_file:
+    tell_other_classes(description, images)  # what is called as the network's classes has their numbers by now
+    if not is_file:
+        result = evaluate(network, images, details=description.is_classifier)
+    elif description.is_classifier:
+        result = _measure_classes(arguments, images, description.preprocessing)
+    else:
         result = evaluate_file(arguments.name, images, description.preprocessing, timeout=arguments.timeout)
-    else:
-        result = evaluate(network, images)
-    if description.is_classifier:
-        print(f"{arguments.name}: {percent(result['accuracy'])} % of {result['images']} images of {images.name}")
-    else:
+    if not arguments.json and description.is_classifier:
+        _print_classes(arguments.name, result, images)
+    elif not arguments.json:
         print_table(_table(arguments.name, result, images, description.tasks))
     if arguments.pictures:
         count = min(arguments.count, images.size)
         predictor = predictor or predictor_of(network)
         draw_some(predictor, images, count, arguments.pictures, title=f"{arguments.name}: {images.name}")
         print(f"{count} predictions beside the truth are in {arguments.pictures}")
+    return {"name": arguments.name, "source": images.name, **result}
+
+
+def _measure_classes(arguments, images, preprocessing):
+    """Returns what `evaluate_file` returns of a classifier's file, with details."""
+    from auxzoo.export.apart import FileApart
+    from auxzoo.scores import Scores
+
+    scores, done = Scores(images, preprocessing, details=True), 0
+    with FileApart(arguments.name, timeout=arguments.timeout) as file:
+        for batch, _ in images.batches(preprocessing, 250):
+            scores.update(file.predict(batch.numpy()), done)
+            done += len(batch)
+    return {"images": done, **scores.result()}
+
+
+def _print_classes(name, result, images):
+    """Prints the scores of a classifier."""
+    from auxzoo.scores import TOP
+
+    print(f"{name}: {percent(result['accuracy'])} % of {result['images']} images of {images.name}")
+    shares, counts = result["accuracy_of_classes"], result["images_of_classes"]
+    top = f"top_{TOP}_accuracy"
+    said = f"; among the {TOP} likeliest {percent(result[top])} %" if top in result else ""
+    seen = sum(share is not None for share in shares.values())
+    print(f"Mean of {seen} classes {percent(result['mean_accuracy_of_classes'])} %{said}")
+    if len(shares) <= _MOST_CLASSES:
+        table = make_table(None, "class", "images>", "accuracy %>")
+        for label, share in shares.items():
+            table.add_row(label, f"{counts[label]:,}", "" if share is None else percent(share))
+        print_table(table)
 
 
 def _table(name, result, images, tasks):

@@ -7,7 +7,7 @@ from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, loa
 def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photographs: JPEG, PNG, BMP, GIF")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="photographs: JPEG, PNG, BMP, GIF, WebP, TIFF")
     add_file_arguments(parser)
     add_foreign_arguments(parser)
     parser.add_argument("--to", metavar="DIR", help="folder of the pictures (default: a new one in predicted/)")
@@ -35,15 +35,12 @@ def run(arguments):
     else:
         predictor = predictor_of(load_described(arguments))
     paths = [Path(image) for image in arguments.images]
-    stems = [path.stem for path in paths]
-    for stem in stems:
-        if stems.count(stem) > 1:
-            raise UserError(f"`IMAGE`s must have different names. Received: {stem!r} {stems.count(stem)} times")
+    names = [path.name for path in paths]
     preprocessing = predictor.description.preprocessing
     for path in paths:  # one that is broken or too large is told before anything is written
         check_padding(*read_image(path).shape[:2], preprocessing, str(path))
     folder = Path(arguments.to) if arguments.to else numbered_folder("predicted", "pictures")
-    files = [folder / f"{stem}.png" for stem in stems]
+    files = [folder / f"{stem}.png" for stem in _different([path.stem for path in paths])]
     for file in files:
         if not file.exists():
             continue
@@ -58,8 +55,19 @@ def run(arguments):
         tasks = predictor.description.tasks
         draw_prediction(file, photograph, predictions, tasks, title=path.name)
         said = "; ".join(_said(task, predictions[task.name]) for task in tasks)
-        print(f"{path.name}: {said}", flush=True)
+        print(f"{path.name if names.count(path.name) == 1 else path}: {said}", flush=True)
     print(f"The pictures are in {folder}")
+
+
+def _different(names):
+    """Returns names in which none is there twice: `1`, `1-2` for the second `1`, and so on."""
+    found = []
+    for name in names:
+        number, different = 2, name
+        while different in found:
+            number, different = number + 1, f"{name}-{number}"
+        found.append(different)
+    return found
 
 
 def _said(task, prediction):

@@ -27,6 +27,7 @@ def add_arguments(parser):
 
 def run(arguments):
     """Carries out a recipe, or continues it."""
+    import functools
     from pathlib import Path
 
     from auxzoo.files import numbered_folder, read_json
@@ -51,7 +52,13 @@ def run(arguments):
     recipe = Recipe.parse(settings, f"The recipe `{arguments.recipe}`")
     folder = Path(arguments.to) if arguments.to else numbered_folder("runs", recipe.name)
     print(f"The run goes to {folder}; if it is cut off, the same command with --to {folder} continues it.", flush=True)
-    train(recipe, folder, overwrite=arguments.overwrite, measured=measured, verbose=verbosity(arguments))
+    train(
+        *(recipe, folder),
+        overwrite=arguments.overwrite,
+        measured=measured,
+        progress=functools.partial(print, flush=True),
+        verbose=verbosity(arguments),
+    )
     metrics = read_json(folder / METRICS_FILE)
     is_classifier = "accuracy" in metrics["validation"]
     columns = ("network", "accuracy %>") if is_classifier else ("measure", "value>")

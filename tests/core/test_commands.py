@@ -1,11 +1,14 @@
 """Every command as a user types it: what it prints, what it leaves behind, and its exit code."""
 
+import functools
 import json
+import re
 import shutil
 import sys
 import types
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import example, given, settings
@@ -14,6 +17,8 @@ from hypothesis import strategies as st
 import auxzoo
 from auxzoo import models
 from auxzoo.child_process import ChildFailed
+from auxzoo.commands import evaluate as evaluate_command
+from auxzoo.commands import foreign
 from auxzoo.commands import train as train_command
 from auxzoo.commands.common import make_table, print_table, recipe_targets, tell_other_classes
 from auxzoo.export import FORMATS, TARGETS
@@ -48,6 +53,7 @@ def exported(command, pictures, finished_runs, tmp_path_factory):
 def test_where_the_truth_of_a_classifier_is_stands_in_its_folder(recipe_file, tmp_path):
     """A set of data may call its classes anything."""
     description = models.Description((), models.Preprocessing(8, 8), (auxzoo.Task("species", "classification"),))
+    (tmp_path / "config.json").touch()
     assert recipe_targets(None, str(tmp_path), description, "tfds:birds") is None, "no recipe, and nothing to tell"
     settings = read_settings(recipe_file)
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
@@ -190,11 +196,12 @@ class TestShow:
         outcome = command("show", *arguments, "--layers")
         assert (outcome.code, outcome.error) == (0, "")
         rows = [["".join(cell.split()) for cell in row[:2]] for row in rows_of(outcome)]
-        kinds = [[name, kind.partition(",")[0]] for name, kind in rows[: len(build().layers)]]
-        assert kinds == [[layer.name, type(layer).__name__] for layer in build().layers]
+        network = build()
+        kinds = [[name, kind.partition(",")[0]] for name, kind in rows[: len(network.layers)]]
+        assert kinds == [[layer.name, type(layer).__name__] for layer in network.layers]
         assert_fits(outcome)
         taps = [kind.partition(",")[2] for _, kind in rows if "," in kind]
-        assert taps == [*dict(models.describe(build()).taps), "output"]
+        assert taps == [*dict(models.describe(network).taps), "output"]
 
     @pytest.mark.parametrize(
         "arguments",
@@ -532,7 +539,7 @@ class TestTrain:
     )
     def test_wrong_input_is_named_and_nothing_is_left_behind(self, command, work_folder, arguments, message):
         (work_folder / "foreign.json").write_text("{}")
-        structure = auxzoo.Structure.default(auxzoo.load("plain")).to_dict()
+        structure = read_json(work_folder / "auxiliary" / "structure.json")
         structure["taps"]["stage9"] = "stage9"
         structure["nodes"][-1]["links"] = ["stage9"]
         write_json(work_folder / "unknown_tap.json", structure)
@@ -594,6 +601,10 @@ class TestBrokenPictures:
         )
         assert outcome.code == 0, outcome
         assert "2 broken images left out: pictures/train/grey/broken.png" in outcome.output
+        told = outcome.output.splitlines()[:3]
+        assert told[0].startswith("The run goes to run")
+        assert told[1].startswith("Training on ")
+        assert re.fullmatch(r"Training pictures: dark \d+, grey \d+, light \d+", told[2])
         metrics = read_json(damaged / "run" / "metrics.json")
         assert metrics["images"] == {"train": 36, "validation": 12, "test": 24}
         for split in ("validation", "test"):
@@ -607,9 +618,72 @@ class TestEvaluate:
     def test_a_run_has_the_accuracy_that_it_reports(self, command, work_folder, arm):
         metrics = read_json(work_folder / arm / "metrics.json")
         outcome = command("evaluate", arm, "--data", "folder:pictures")
-        expected = f"{arm}: {100 * metrics['test']['accuracy']:.2f} % of 24 images of folder:pictures/test\n"
-        assert (outcome.code, outcome.output, outcome.error) == (0, expected, "")
+        expected = f"{arm}: {100 * metrics['test']['accuracy']:.2f} % of 24 images of folder:pictures/test"
+        assert (outcome.code, outcome.output.splitlines()[0], outcome.error) == (0, expected, "")
         assert_fits(outcome)
+
+    @pytest.fixture
+    def mixed(self, work_folder, pictures):
+        """A folder of the test pictures in which grey ones lie among the dark, so that not all are told right."""
+        shutil.copytree(pictures / "test", work_folder / "mixed" / "train")
+        for number in range(4):
+            file = work_folder / "mixed" / "train" / "dark" / f"grey{number}.png"
+            shutil.copyfile(pictures / "test" / "grey" / f"{number:02d}.png", file)
+        return work_folder / "mixed" / "train"
+
+    def right(self, folder):
+        """Returns whether the plain network is right, of every picture of every class."""
+        network, images = auxzoo.load("plain"), auxzoo.data.open_images(f"folder:{folder.parent}", "train")
+        ((batch, classes),) = images.batches(network.description.preprocessing, images.size)
+        labels, predicted = network.description.tasks[0].labels, network(batch, training=False).numpy().argmax(1)
+        named = np.array([labels.index(label) for label in images.labels])[classes.numpy()]
+        return {label: (predicted == named)[named == place] for place, label in enumerate(labels)}
+
+    def test_every_class_is_told(self, command, mixed, monkeypatch):
+        arguments = ("evaluate", "plain", "--data", "folder:mixed", "--split", "train")
+        outcome, right = command(*arguments), self.right(mixed)
+        assert right["dark"].mean() < right["grey"].mean()
+        for label, count in (("dark", 12), ("grey", 8), ("light", 8)):
+            assert row_of(outcome, label) == [label, str(count), f"{100 * right[label].mean():.2f}"]
+        mean = 100 * np.mean([of_class.mean() for of_class in right.values()])
+        assert f"Mean of 3 classes {mean:.2f} %\n" in outcome.output
+        monkeypatch.setattr(evaluate_command, "_MOST_CLASSES", 2)
+        assert rows_of(command(*arguments)) == []
+
+    def test_a_folder_may_lack_classes_of_the_network(self, command, mixed):
+        shutil.rmtree(mixed / "grey")  # light is the network's third
+        outcome, right = command("evaluate", "plain", "--data", "folder:mixed", "--split", "train"), self.right(mixed)
+        share = 100 * np.concatenate(list(right.values())).mean()
+        assert outcome.output.startswith(f"plain: {share:.2f} % of 20 images of folder:mixed/train\nMean of 2 classes ")
+        assert outcome.error == ""
+        assert row_of(outcome, "light") == ["light", "8", f"{100 * right['light'].mean():.2f}"]
+        assert row_of(outcome, "grey") == ["grey", "0", ""]
+
+    def test_classes_of_other_names_are_warned_of(self, command, mixed):
+        for label, other in (("light", "white"), ("grey", "light")):
+            (mixed / label).rename(mixed / other)
+        outcome = command("evaluate", "plain", "--data", "folder:mixed", "--split", "train")
+        assert outcome.code == 0
+        assert "Warning: class 'light' is number 1 of the images' and 2 of the network's" in outcome.error
+
+    def test_json_is_all_that_is_printed(self, command, mixed):
+        right = self.right(mixed)
+        (mixed / "grey" / "broken.png").write_bytes((mixed / "grey" / "00.png").read_bytes()[:60])
+        options = ["--split", "train", "--skip-broken", "--json", "--pictures", "sheet.png", "--count", "1"]
+        outcome = command("evaluate", "plain", "--data", "folder:mixed", *options)
+        accuracies = {label: of_class.mean() for label, of_class in right.items()}
+        assert outcome.code == 0, outcome
+        assert json.loads(outcome.output) == {
+            "name": "plain",
+            "source": "folder:mixed/train",
+            "images": 28,
+            "accuracy": pytest.approx(np.concatenate(list(right.values())).mean()),
+            "mean_accuracy_of_classes": pytest.approx(np.mean(list(accuracies.values()))),
+            "accuracy_of_classes": pytest.approx(accuracies),
+            "images_of_classes": {"dark": 12, "grey": 8, "light": 8},
+        }
+        assert "1 broken images of folder:mixed/train left out" in outcome.error
+        assert "are in sheet.png" in outcome.error
 
     def test_a_keras_file_is_measured_too(self, command, work_folder):
         network = auxzoo.load("auxiliary")
@@ -737,8 +811,11 @@ class TestExportedFiles:
         shutil.copyfile(exported[0] / name, work_folder / name)
         outcome = command("evaluate", name, *network, "--data", "folder:pictures")
         accuracy = read_json(exported[0] / f"{name}.json")["accuracy"]["accuracy"]
-        expected = f"{name}: {100 * accuracy:.2f} % of 24 images of folder:pictures/test\n"
-        assert (outcome.code, outcome.output, outcome.error) == (0, expected, "")
+        expected = f"{name}: {100 * accuracy:.2f} % of 24 images of folder:pictures/test"
+        assert (outcome.code, outcome.output.splitlines()[0], outcome.error) == (0, expected, "")
+        rows = {label: [label, count, share] for label, count, share in rows_of(outcome)}
+        assert set(rows) == {"dark", "grey", "light"}
+        assert np.mean([float(share) for _, _, share in rows.values()]) == pytest.approx(100 * accuracy, abs=0.01)
 
     @pytest.mark.slow
     def test_a_file_that_gives_classes_is_drawn(self, command, work_folder):
@@ -752,6 +829,7 @@ class TestExportedFiles:
         assert (work_folder / "predicted" / photograph.name).stat().st_size > 1000
         outcome = command("evaluate", file, "--data", "folder:pictures", "--pictures", "sheet.png")
         assert (outcome.code, outcome.error) == (0, "")
+        assert {row[0] for row in rows_of(outcome)} == {"dark", "grey", "light"}
         assert_refused(
             command("evaluate", file, "--data", "folder:pictures", "--pictures", "sheet.png", "--count", "500"),
             "`--count` must be 1 to 100. Received: 500",
@@ -916,12 +994,13 @@ TEMPLATES = [
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=" ".join)
-def test_junk_is_refused_without_a_traceback(command, work_folder, template):
+def test_junk_is_refused_without_a_traceback(command, work_folder, template, monkeypatch):
+    # One network for all examples.
+    monkeypatch.setattr(foreign, "load_network", functools.cache(foreign.load_network))
     text = (work_folder / "tiny.yaml").read_text()
     (work_folder / "lost.yaml").write_text(text.replace("folder:", "folder:lost"))
     before = sorted(path for path in work_folder.rglob("*"))
 
-    # Every example of some commands loads a network.
     @settings(derandomize=True, deadline=None, max_examples=6 if "plain" in template else 15)
     @given(JUNK)
     @example("[")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import PIL.Image
@@ -11,6 +12,7 @@ import yaml
 
 import auxzoo
 from auxzoo import models
+from auxzoo.commands import predict
 from auxzoo.export import open_file
 from auxzoo.files import read_json
 from auxzoo.models import zoo
@@ -231,6 +233,27 @@ def test_padding_is_no_part_of_a_prediction():
     np.testing.assert_array_equal(predictor(photograph)["surface"], photograph.argmax(axis=-1))
 
 
+def test_photographs_of_one_name_get_numbers(command, work):
+    names = ["tiles/test/images/0.png", "tiles/train/images/0.png", "tiles/test/images/1.png"]
+    outcome = command("predict", "run", *names, "--to", "numbered")
+    assert (outcome.code, outcome.error) == (0, "")
+    assert sorted(path.name for path in (work / "numbered").iterdir()) == ["0-2.png", "0.png", "1.png"]
+    said = [line.partition(":")[0] for line in outcome.output.splitlines()[:3]]
+    assert said == [*names[:2], "1.png"]
+    (work / "own").mkdir()
+    for name, place in (("0.png", 0), ("0-2.png", 1)):
+        shutil.copyfile(work / names[place], work / "own" / name)
+    before = (work / "own" / "0-2.png").read_bytes()
+    outcome = command("predict", "run", names[0], "own/0.png", "own/0-2.png", "--to", "own", "--overwrite")
+    assert outcome.code == 2
+    assert "`--to` must be a folder in which no photograph is replaced" in outcome.error
+    assert (work / "own" / "0-2.png").read_bytes() == before
+
+
+def test_numbers_are_taken_once():
+    assert predict._different(["a", "a", "a-2", "a", "b"]) == ["a", "a-2", "a-2-2", "a-3", "b"]
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -238,7 +261,6 @@ class TestBadInput:
             (["run"], "the following arguments are required: IMAGE"),
             (["run", "nothing.png"], "`nothing.png` is not a readable picture: nothing.png; No such file or directory"),
             (["run", "tiles.yaml"], "`tiles.yaml` is not a readable picture"),
-            (["run", "tiles/test/images/0.png", "tiles/train/images/0.png"], "`IMAGE`s must have different names"),
             (["run", "tiles/test/images/0.png", "--to", "run"], "0.png` exists already; give --overwrite"),
             (["nothing", "tiles/test/images/0.png"], "`name` must be one of"),
             (["net.onnx", "tiles/test/images/0.png"], "`net.onnx` is not a file"),

@@ -33,14 +33,24 @@ def made(tmp_path_factory):
     return folder
 
 
+@contextlib.contextmanager
+def mounted(disk, kilobytes):
+    """Makes a disk of so many kilobytes, at the path of a folder that is made."""
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", disk]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root alone")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
 @pytest.fixture
 def full_disk(tmp_path):
     """A folder on a disk without a free byte, with a file `earlier` in it, and one in `out`."""
     disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True).returncode:
-        pytest.skip("a file system can be mounted by root alone")
-    try:
+    with mounted(disk, 64):
         (disk / "out").mkdir()
         for path in (disk / "earlier", disk / "out" / "net.onnx"):
             path.write_text("earlier")
@@ -48,8 +58,6 @@ def full_disk(tmp_path):
             while True:
                 file.write(bytes(1024))
         yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def contents(folder):
@@ -109,6 +117,48 @@ def test_a_full_disk_of_temporary_files(command, made, full_disk, tmp_path, monk
     assert before.items() <= contents(full_disk).items()  # AutoGraph may leave an empty file
     assert not list(full_disk.glob("auxzoo-*"))
     assert not Path("out").exists()
+
+
+# Kilobytes of the disk -> what they are too few for, and what there is of the run then.
+TRAINING = {
+    4: ("recipe.yaml", set()),
+    8: ("tensorboard", {"run.json", "recipe.yaml"}),
+    24: ("run_state.npz", {"run.json", "recipe.yaml"}),
+    800: ("model.weights.h5", {"run.json", "recipe.yaml", "run_state.npz"}),
+}
+
+
+@pytest.mark.usefixtures("shallow_networks")
+@pytest.mark.parametrize("kilobytes", TRAINING)
+def test_a_run_that_a_full_disk_does_not_take(command, tmp_path, kilobytes):
+    recipe = {
+        "name": "tiny",
+        "network": {"architecture": "ResNet18", "arguments": {"input_shape": [8, 8, 3], "width": 0.125}},
+        "data": {"source": "sample", "validation_count": 16, "train_count": 16, "test_split": None},
+        "auxiliary": {"structure": "none"},
+        "compute": {"compilation": "graph"},
+        "epochs": 1,
+        "batch_size": 16,
+    }
+    (tmp_path / "tiny.yaml").write_text(json.dumps(recipe))
+    folder = tmp_path / "disk" / "run"
+    arguments = ("train", tmp_path / "tiny.yaml", "--to", folder, "--verbose", "0")
+    with mounted(folder.parent, kilobytes):
+        outcome = command(*arguments)
+        named, left = TRAINING[kilobytes]
+        assert outcome.code == 2, outcome
+        assert outcome.error.startswith("auxzoo train: `")
+        assert f"`{folder / named}`" in outcome.error
+        assert outcome.error.endswith(f": {FULL}\n")
+        assert "Traceback" not in outcome.error
+        files = {path.name for path in folder.iterdir() if path.is_file()}
+        assert files == {".lock", *left}
+        if named == "model.weights.h5":  # nothing that was trained is lost
+            state = (folder / "run_state.npz").read_bytes()
+            subprocess.run(["mount", "-o", "remount,size=4m", folder.parent], check=True)
+            assert command(*arguments).code == 0
+            assert (folder / "metrics.json").exists()
+            assert (folder / "run_state.npz").read_bytes() == state
 
 
 def test_where_no_disk_can_be_mounted(tmp_path):

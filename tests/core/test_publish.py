@@ -4,6 +4,7 @@ import json
 import runpy
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,7 +82,9 @@ class TestEntry:
         assert recipe.data.data_dir is not None, "nothing to leave out"
         public = read_recipe(shelf / "tiny" / "recipe.yaml")
         assert public.data.data_dir is None
-        assert recipe.model_copy(update={"data": recipe.data.model_copy(update={"data_dir": None})}) == public
+        source = f"folder:{Path(recipe.data.source.partition(':')[2]).name}"
+        data = recipe.data.model_copy(update={"data_dir": None, "source": source})
+        assert recipe.model_copy(update={"data": data}) == public
 
     def test_the_figures_are_those_of_the_runs_and_files(self, metrics, finished_runs):
         assert metrics["runs"] == {arm: read_json(run / "metrics.json") for arm, run in finished_runs.items()}
@@ -146,7 +149,7 @@ class TestEntry:
             publish.publish(finished_runs["auxiliary"], finished_runs["plain"], copy, ["Another."], INT8_REASON)
         assert {path.relative_to(copy): sha256(path) for path in copy.rglob("*") if path.is_file()} == before
 
-    def test_renewed_it_has_other_files_of_the_same_weights(self, shelf, metrics, tmp_path, monkeypatch):
+    def test_renewed_it_has_other_files_of_the_same_weights(self, shelf, metrics, finished_runs, tmp_path, monkeypatch):
         from auxzoo import export
 
         copy, asked = shutil.copytree(shelf, tmp_path / "shelf"), {}
@@ -157,7 +160,8 @@ class TestEntry:
             return files
 
         monkeypatch.setattr(export, "export_files", export_files, raising=False)
-        assert publish.renew("tiny", copy, ["Renewed."], INT8_REASON) == copy / "tiny"
+        pictures = Path(read_recipe(finished_runs["auxiliary"] / "recipe.yaml").data.source.partition(":")[2])
+        assert publish.renew("tiny", copy, ["Renewed."], INT8_REASON, pictures.parent) == copy / "tiny"
         assert read_json(copy / "tiny" / "metrics.json") == {"runs": metrics["runs"], "files": files}
         for file in ("config.json", "model.weights.h5", "structure.json", "recipe.yaml"):
             assert sha256(copy / "tiny" / file) == sha256(shelf / "tiny" / file)

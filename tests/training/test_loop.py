@@ -1,5 +1,7 @@
 """The training loop: reproducible, resumable, and stopped by NaN."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -51,7 +53,7 @@ def foreign_batches(size=8, kind="float32", labels=(0, 1)):
     return tf.data.Dataset.from_tensors((np.zeros((len(labels), size, size, 3), kind), labels))
 
 
-NETWORKS = {"compact": compact_network, "joint": joint_network, "dropout": network_with_dropout}
+NETWORKS = {"compact": compact_network, "joint": network_with_dropout}
 DESCRIPTION = models.Description(taps=(), preprocessing=models.Preprocessing(8, 8))
 EPOCHS = 3
 
@@ -195,6 +197,21 @@ def test_keras_callbacks_work(images, tmp_path):
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("build", [joint_network, compact_network])
+def test_checkpoints_are_of_the_compact_network(images, tmp_path, build):
+    network = build()
+    files = [tmp_path / name for name in ("best.keras", "best.weights.h5")]
+    callbacks = [keras.callbacks.ModelCheckpoint(file, save_weights_only="weights" in file.name) for file in files]
+    averaged = Optimization(ema_momentum=0.9)
+    fit(network, images, epochs=1, batch_size=32, optimization=averaged, callbacks=callbacks, verbose=0)
+    trained = auxzoo.detach(network) if build is joint_network else network
+    loaded, filled = models.load_keras_file(files[0]), compact_network()
+    filled.load_weights(files[1])
+    assert loaded.description == trained.description
+    for other in (loaded, filled):
+        assert_same([v.numpy() for v in trained.variables], [v.numpy() for v in other.variables])
+
+
 def test_a_tensorflow_data_set_is_taken(images):
     batches = images.batches(DESCRIPTION.preprocessing, 16)
     history = fit(compact_network(), batches, batches, epochs=2, verbose=0)
@@ -332,6 +349,10 @@ class TestBadInput:
             ("optimization", {"optimization": Optimization(learning_rate=0.3)}),
             ("augmentation", {"augmentation": Augmentation(flip=True)}),
             ("compilation", {"compilation": "xla"}),
+            (
+                "preprocessing",
+                {"description": models.Description((), models.Preprocessing.by_convention("unit", 8, 8))},
+            ),
             ("train", {"train": "other"}),
         ],
     )
@@ -353,6 +374,12 @@ class TestBadInput:
         ("arguments", "message"),
         [
             ({"epochs": 0}, "`epochs` must be 1 or more. Received: epochs=0"),
+            ({"epochs": 2.0}, "`epochs` must be 1 or more. Received: epochs=2.0"),
+            ({"batch_size": 0}, "`batch_size` must be 1 or more. Received: batch_size=0"),
+            ({"batch_size": 8.5}, "`batch_size` must be 1 or more. Received: batch_size=8.5"),
+            ({"batch_size": 8.5, "train": [1, 2]}, "`batch_size` must be 1 or more. Received: batch_size=8.5"),
+            ({"validation_every": True}, "`validation_every` must be 1 or more. Received: validation_every=True"),
+            ({"callbacks": [keras.callbacks.BackupAndRestore("kept")]}, "`callbacks` must not have BackupAndRestore"),
             ({"compilation": "fast"}, '`compilation` must be "auto", "xla" or "graph"'),
             ({"batch_size": 65}, "`batch_size` must be at most the number of training images, 64"),
             ({"train": [1, 2]}, "`train` must be an ImageSet or a tf.data.Dataset. Received: list"),
@@ -375,6 +402,22 @@ class TestBadInput:
     def test_another_number_of_classes(self, make_images):
         with pytest.raises(auxzoo.UserError, match="`train` must have as many classes as .* logits, 3"):
             fit(compact_network(), make_images(32, classes=2), epochs=1, batch_size=8)
+
+    def test_validation_of_other_classes(self, images, make_images):
+        task = dataclasses.replace(images.tasks[0], labels=("class 0", "class 2", "class 1"))
+        other = dataclasses.replace(make_images(16), tasks=(task,))
+        message = "`validation` must have .*: number 1 of .* is 'class 1' there. Received: 'class 2' in noise 0"
+        with pytest.raises(auxzoo.UserError, match=message):
+            fit(compact_network(), images, other, epochs=1, batch_size=32)
+
+    def test_half_precision(self, images):
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            network = compact_network()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        with pytest.raises(auxzoo.UserError, match="`network` must not compute in half precision.*in float16"):
+            fit(network, images, epochs=1)
 
     def test_a_label_without_a_logit_in_a_foreign_data_set(self):
         batches = tf.data.Dataset.from_tensors((np.zeros((2, 8, 8, 3), "float32"), np.array([0, 3])))
@@ -421,15 +464,28 @@ def test_evaluation_agrees_with_counting_by_hand(images):
 def test_measuring_the_compilation_leaves_the_network_untouched():
     from auxzoo.training.compilation import measure_compilations
 
-    network = joint_network()
+    network = network_with_dropout()  # with an auxiliary, and a seed that steps would move
     before = [variable.numpy() for variable in network.variables]
     python_state, numpy_state = __import__("random").getstate(), np.random.get_state()[1].copy()
-    rates = measure_compilations(network, 4, Objective(), Optimization())
+    rates = measure_compilations(network, 4, Objective(), Optimization(), DESCRIPTION)
     assert set(rates) == {"graph", "xla"}
     assert all(rate > 0 for rate in rates.values())
     assert_same(before, [variable.numpy() for variable in network.variables])
     assert __import__("random").getstate() == python_state
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+@pytest.mark.parametrize("error", [NotImplementedError, TypeError, ValueError, OSError])
+def test_a_network_that_cannot_be_copied_is_not_compiled(monkeypatch, caplog, error):
+    from auxzoo.training.compilation import choose_compilation
+
+    def fail(self, path):
+        raise error("of a layer without a configuration")
+
+    network = compact_network()
+    monkeypatch.setattr(type(network), "save", fail)
+    assert choose_compilation(network, 4, Objective(), Optimization()) == "graph"
+    assert "could not be saved: of a layer without a configuration" in caplog.text
 
 
 def test_image_sets_of_arrays_train(images):

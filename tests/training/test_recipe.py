@@ -286,6 +286,45 @@ def test_a_recipe_made_in_python_comes_back_equal(tmp_path):
     assert read_recipe(tmp_path / "recipe.yaml") == recipe
 
 
+PLACES = {
+    "data": {"source": "folder:/home/me/flowers/", "data_dir": "/sets"},
+    "network": {"entry": "/home/me/runs/first"},
+    "auxiliary": {"structure": "/home/me/found/structure.json"},
+}
+
+
+def test_what_goes_out_names_no_folder_of_this_machine():
+    public = Recipe.parse(SMALLEST | PLACES, "The recipe").public()
+    assert (public.data.source, public.data.data_dir) == ("folder:flowers", None)
+    assert public.network.entry == "first"
+    assert public.auxiliary.structure == "structure.json"
+    weights = {"architecture": "MobileNetV2", "arguments": {"weights": "/home/me/trunk.h5"}}
+    public = Recipe.parse(SMALLEST | {"network": weights}, "The recipe").public()
+    assert public.network.arguments == {"weights": "trunk.h5"}
+    # What is no path of this machine stays: a study's structures lie relative to it.
+    for kept in ({"auxiliary": {"structure": "structures/a.json"}}, {"data": {"source": "tfds:a/b"}}):
+        recipe = Recipe.parse(SMALLEST | kept, "The recipe")
+        assert recipe.public() == recipe
+    assert read_recipe("fine_tune").public() == read_recipe("fine_tune")
+
+
+def test_where_things_lie_makes_no_other_training():
+    first = Recipe.parse(SMALLEST | PLACES, "The recipe").without_places()
+    moved = {
+        "data": {"source": "folder:elsewhere", "download": True},
+        "network": {"entry": "./mobilenet_v2_050_cifar10"},
+        "auxiliary": {"structure": "other.json"},
+    }
+    assert Recipe.parse(SMALLEST | moved, "The recipe").without_places() == first
+    for other in (
+        {"data": {"source": "tfds:flowers"}},
+        {"network": {"entry": "mobilenet_v2_050_cifar10"}},
+        {"auxiliary": {"structure": "none"}},
+        {"seed": 1},
+    ):
+        assert Recipe.parse(SMALLEST | moved | other, "The recipe").without_places() != first
+
+
 def test_a_recipe_is_frozen(file):
     with pytest.raises(ValueError, match="frozen"):
         read_recipe(file).epochs = 2

@@ -1,10 +1,7 @@
 """Runs of recipes: what they leave behind, that they resume bit-identically, and what they refuse."""
 
+import dataclasses
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import filelock
 import h5py
@@ -15,16 +12,19 @@ import tensorflow as tf
 
 import auxzoo
 from auxzoo import models
+from auxzoo.data import open_images
 from auxzoo.files import read_json, sha256
+from auxzoo.models import zoo
+from auxzoo.tasks import Task
 from auxzoo.training import loop, read_recipe, run, run_folder, train
 from auxzoo.training.compilation import measure_compute
-from auxzoo.training.compute import apply_compute
+from auxzoo.training.compute import apply_compute, describe_compute, device_line
 from auxzoo.training.evaluation import evaluate
 from auxzoo.training.recipe import ComputeSettings
 from auxzoo.training.recipe_file import read_settings
-from auxzoo.training.run import open_data
+from auxzoo.training.run import build_compact, open_data, pretrained_checksum
 from auxzoo.training.run_folder import claim_folder, hold_folder
-from auxzoo.training.run_state import read_progress
+from auxzoo.training.run_state import Progress, read_progress
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ class TestFinishedRun:
 
     def test_tells_what_was_measured(self, finished_run, recipe):
         metrics = read_json(finished_run / "metrics.json")
-        assert metrics["title"] == recipe.data.source
+        assert metrics["title"] == "folder:pictures", "no folder of this machine"
         assert metrics["auxiliary"] is (finished_run.name == "auxiliary")
         assert metrics["images"] == {"train": 36, "validation": 12, "test": 24}
         assert metrics["weights_sha256"] == sha256(finished_run / "model.weights.h5")
@@ -106,7 +106,7 @@ class TestFinishedRun:
         assert metrics["training_seconds"] > 0
         assert metrics["broken_images_left_out"] == []
         made_with = metrics["made_with"]
-        assert {"auxzoo", "keras", "tensorflow", "python", "processor", "threads", "onednn"} < set(made_with)
+        assert {"auxzoo", "keras", "tensorflow", "python", "processor", "threads", "onednn", "gpus"} < set(made_with)
         assert made_with["compilation"] == "graph"
         heads = {"images", "accuracy"}
         if metrics["auxiliary"]:
@@ -148,6 +148,8 @@ class TestFinishedRun:
 
 
 class TestResuming:
+    """By a command that the system kills, too: `test_of_a_killed_study_go_on`."""
+
     def test_a_killed_run_ends_bit_identical(self, finished_runs, recipe_file, tmp_path, monkeypatch):
         # The first part measures how steps are computed; the second must not, as the other way differs in the
         # last digits.
@@ -165,36 +167,6 @@ class TestResuming:
         metrics = read_json(tmp_path / "run" / "metrics.json")
         assert metrics["made_with"]["compilation"] == "graph"
         assert metrics["training_seconds"] > round(seconds, 1), "both parts count"
-
-    @pytest.mark.slow  # three processes, each with its own TensorFlow
-    def test_a_command_killed_by_the_system_ends_bit_identical(self, recipe_file, tmp_path):
-        # Small batches and many epochs: time enough to be killed between two checkpoints.
-        # A plain network: those of a study that is killed have an auxiliary.
-        overrides = ["--set", "batch_size=2", "--set", "epochs=10", "--set", "compute.threads=1", "--structure", "none"]
-
-        def start(folder):
-            command = [sys.executable, "-m", "auxzoo.command_line", "train", recipe_file, *overrides, "--to", folder]
-            with open(tmp_path / "log.txt", "ab") as log:
-                return subprocess.Popen([*map(str, command), "--verbose", "0"], stdout=log, stderr=log, cwd=tmp_path)
-
-        killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-        processes = [start(killed), start(undisturbed)]
-        try:
-            deadline = time.monotonic() + 300
-            while not (killed / "run_state.npz").exists() and processes[0].poll() is None:
-                assert time.monotonic() < deadline, "no checkpoint"
-                time.sleep(0.01)
-            processes[0].send_signal(signal.SIGKILL)
-            assert processes[0].wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
-            assert not (killed / "metrics.json").exists()
-            assert 1 <= read_progress(killed / "run_state.npz").epoch < 10
-            processes.append(start(killed))
-            assert [process.wait(300) for process in processes[1:]] == [0, 0], (tmp_path / "log.txt").read_text()
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
-        assert_same_run(killed, undisturbed)
 
     def test_what_the_command_measured_is_taken_and_kept(self, recipe_file, tmp_path, monkeypatch):
         recipe, taken = read_recipe(recipe_file, ["compute.onednn=auto"]), []
@@ -271,6 +243,27 @@ class TestFolders:
         with hold_folder(tmp_path):
             assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
+    @pytest.mark.parametrize("overwrite", [True, False])
+    def test_files_of_the_user_that_are_called_as_leftovers_are_kept(self, recipe, tmp_path, overwrite):
+        names = (".config.20240101.json", ".model.20240101.h5", ".model.20240101.weights.h5", ".run.20240101.json")
+        for name in (*names, "thesis.txt"):
+            (tmp_path / name).write_text("mine")
+        before = self.content(tmp_path)
+        with pytest.raises(auxzoo.UserError, match="is not empty and holds no run"):
+            claim_folder(tmp_path, recipe, overwrite)
+        assert self.content(tmp_path) == before
+        (tmp_path / "thesis.txt").unlink()
+        with pytest.raises(auxzoo.UserError, match="is not empty and holds no run"):
+            claim_folder(tmp_path, recipe, overwrite)
+        assert self.content(tmp_path).keys() | {(tmp_path / "thesis.txt").relative_to(tmp_path)} == before.keys()
+
+    def test_a_run_that_was_killed_before_it_had_a_marker_leaves_its_folder_free(self, recipe, tmp_path):
+        for name in (".lock", ".run.0a1b2c3d.json"):
+            (tmp_path / name).touch()
+        with hold_folder(tmp_path):
+            claim_folder(tmp_path, recipe)
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", "recipe.yaml", "run.json"}
+
     def test_an_empty_folder_is_taken(self, recipe, tmp_path):
         assert claim_folder(tmp_path, recipe) == tmp_path
         assert read_recipe(tmp_path / "recipe.yaml") == recipe
@@ -313,10 +306,54 @@ class TestFolders:
 
     def test_a_run_goes_on_where_its_data_lie_elsewhere(self, recipe_file, copied_run):
         (copied_run / "metrics.json").unlink()
-        moved = read_recipe(recipe_file, ["data.data_dir=there", "data.download=true"])
+        moved = read_recipe(recipe_file, ["data.data_dir=there", "data.download=true", "data.source=folder:/moved"])
         claim_folder(copied_run, moved)
         assert read_recipe(copied_run / "recipe.yaml") == moved
         assert (copied_run / "run_state.npz").exists()
+
+    def test_a_run_does_not_go_on_with_data_of_another_kind(self, recipe_file, copied_run):
+        with pytest.raises(auxzoo.UserError, match="holds a run of another recipe"):
+            claim_folder(copied_run, read_recipe(recipe_file, ["data.source=sample"]))
+
+    def test_a_run_does_not_go_on_with_other_pictures_that_lie_where_its_own_lay(
+        self, recipe_file, copied_run, pictures, tmp_path, monkeypatch
+    ):
+        (copied_run / "metrics.json").unlink()
+        others = shutil.copytree(pictures, tmp_path / "others")
+        recipe = read_recipe(recipe_file, [f"data.source=folder:{others}"])
+        monkeypatch.setattr(run, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):  # the same pictures in another folder
+            train(recipe, copied_run)
+        assert (copied_run / "run_state.npz").exists()
+        for name in ("dark", "light"):
+            shutil.copyfile(others / "train" / "grey" / "00.png", others / "train" / name / "00.png")
+        before = self.content(copied_run)
+        with pytest.raises(auxzoo.UserError, match="holds a run of another set of training images; choose"):
+            train(recipe, copied_run)
+        assert self.content(copied_run) == before
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, copied_run, overwrite=True)
+        assert not (copied_run / "run_state.npz").exists()
+
+    def test_a_run_goes_on_where_its_entry_lies_elsewhere(self, recipe_file, finished_runs, tmp_path):
+        recipes = []
+        for name in ("here", "there"):
+            entry = shutil.copytree(finished_runs["plain"], tmp_path / name)
+            recipes.append(read_recipe(recipe_file, [f"network={{entry: {entry}}}"]))
+        first, second = map(pretrained_checksum, recipes)
+        assert first == second == sha256(finished_runs["plain"] / "model.weights.h5")
+        for recipe in recipes:
+            claim_folder(tmp_path / "run", recipe, pretrained_sha256=first)
+        shutil.copyfile(finished_runs["auxiliary"] / "model.weights.h5", tmp_path / "there" / "model.weights.h5")
+        with pytest.raises(auxzoo.UserError, match="holds a run of another file of pretrained weights"):
+            claim_folder(tmp_path / "run", recipes[1], pretrained_sha256=pretrained_checksum(recipes[1]))
+
+    def test_a_published_entry_needs_no_checksum_and_is_no_folder(self, recipe_file, finished_runs, tmp_path):
+        published = read_recipe("fine_tune")
+        assert pretrained_checksum(published) is None
+        claim_folder(tmp_path, published)
+        with pytest.raises(auxzoo.UserError, match="holds a run of another recipe"):
+            claim_folder(tmp_path, read_recipe("fine_tune", [f"network={{entry: {finished_runs['plain']}}}"]))
 
     def test_a_recipe_that_is_none_any_more_may_be_overwritten(self, recipe, copied_run):
         (copied_run / "recipe.yaml").write_text("name: tiny\ncolour: red\n")
@@ -345,13 +382,13 @@ class TestFolders:
 
     def test_what_a_kill_left_half_written_is_removed(self, recipe, copied_run):
         (copied_run / "metrics.json").unlink()
-        leftovers = [copied_run / name for name in (".run_state.0a1b2c3d.npz", ".recipe.0a1b2c3d.yaml")]
-        for path in leftovers:
-            path.write_text("half")
-        (copied_run / ".notes.txt").write_text("the user's")
+        leftovers = [".run_state.0a1b2c3d.npz", ".recipe.0a1b2c3d.yaml", ".model.0a1b2c3d.weights.h5"]
+        of_the_user = [".notes.txt", ".model.0a1b2c3d.h5", ".config.2024-1-1.json", ".recipe.0a1b2c3d.yaml.txt"]
+        for name in (*leftovers, *of_the_user):
+            (copied_run / name).write_text("half, or the user's")
         claim_folder(copied_run, recipe)
-        assert not any(path.exists() for path in leftovers)
-        assert (copied_run / ".notes.txt").exists()
+        assert not any((copied_run / name).exists() for name in leftovers)
+        assert all((copied_run / name).exists() for name in of_the_user)
 
     def test_overwriting_waits_until_the_recipe_is_known_to_be_right(self, recipe_file, copied_run):
         before = self.content(copied_run)
@@ -418,8 +455,92 @@ class TestNothingIsLeftBehind:
         monkeypatch.undo()
         assert claim_folder(tmp_path / "run", recipe).is_dir()
 
+    def test_by_half_precision(self, recipe, tmp_path):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            with pytest.raises(auxzoo.UserError, match="must not compute in half precision.*computes in bfloat16"):
+                train(recipe, tmp_path / "run", verbose=0)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert list(tmp_path.iterdir()) == []
 
-def test_pretrained_weights_are_told_by_their_checksum(recipe_file, tmp_path):
+    def test_by_a_folder_of_one_class(self, recipe_file, pictures, tmp_path):
+        folder = tmp_path / "folder"
+        for split in ("train", "test"):
+            shutil.copytree(pictures / split / "dark", folder / split / "dark")
+        with pytest.raises(auxzoo.UserError, match="`data.source` must have pictures of 2 classes .*, with dark alone"):
+            train(read_recipe(recipe_file, [f"data.source=folder:{folder}"]), tmp_path / "run", verbose=0)
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+    def test_by_a_test_split_that_is_trained_on(self, recipe_file, pictures, tmp_path):
+        undivided = [f"data.source=folder:{pictures / 'train'}", "data.train_split=all"]
+        with pytest.raises(auxzoo.UserError, match="`data.train_split` and `data.test_split` must have no picture in"):
+            train(read_recipe(recipe_file, undivided), tmp_path / "run", verbose=0)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("place", [1, 2])
+    def test_by_images_of_other_classes_than_those_of_the_training(self, recipe, tmp_path, monkeypatch, place):
+        sets = list(open_data(recipe))
+        task = dataclasses.replace(sets[place].tasks[0], labels=("dark", "grey", "white"))
+        sets[place] = dataclasses.replace(sets[place], tasks=(task,))
+        monkeypatch.setattr(run, "open_data", lambda recipe: sets)
+        named = ("training", "validation", "test")[place]
+        with pytest.raises(auxzoo.UserError, match=f"`the {named} images` must .* is 'light' there. Received: 'white'"):
+            train(recipe, tmp_path / "run", verbose=0)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestWhatIsTold:
+    @pytest.mark.parametrize(
+        ("override", "remedy"),
+        [
+            ("data.validation_count=47", "give a lower `data.validation_count` than 47."),
+            ("data.train_count=1", "give a higher `data.train_count` than 1."),
+        ],
+    )
+    def test_classes_without_a_picture_to_train_on(self, recipe_file, caplog, override, remedy):
+        train_images, _, _ = open_data(read_recipe(recipe_file, [override, "batch_size=1"]))
+        (left,) = train_images.classes
+        lost = ", ".join(name for place, name in enumerate(("dark", "grey", "light")) if place != left)
+        assert f"No picture is left to train on of the classes {lost}: {remedy}" in caplog.text
+        caplog.clear()
+        open_data(read_recipe(recipe_file))
+        assert caplog.text == ""
+
+    def test_five_of_many_classes_are_named(self, caplog):
+        images = open_images("sample", "test")
+        run._warn_of_lost_classes(images, images.part([0], "one"), "more")
+        lost = [name for place, name in enumerate(images.labels) if place != images.classes[0]]
+        assert f"of the classes {', '.join(lost[:5])} and 4 more: give more." in caplog.text
+
+    @pytest.mark.parametrize("most", [3, 2])
+    def test_the_device_and_the_pictures_of_each_class(self, recipe, tmp_path, monkeypatch, most):
+        monkeypatch.setattr(run, "fit", interrupted)
+        monkeypatch.setattr(run, "_MOST_CLASSES_TOLD", most)
+        lines = []
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run", progress=lines.append)
+        counts = np.bincount(open_data(recipe)[0].classes)
+        assert lines[0] == device_line()
+        dark, grey, light = counts
+        expected = [f"Training pictures: dark {dark}, grey {grey}, light {light}"] if most == 3 else []
+        assert lines[1:] == expected
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(250, 12), (7, 7)])
+def test_batches_are_no_larger_when_it_is_measured_than_those_it_was_trained_with(
+    recipe, tmp_path, monkeypatch, largest, expected
+):
+    sizes = []
+    monkeypatch.setattr(run, "_LARGEST_EVALUATION_BATCH", largest)
+    monkeypatch.setattr(run, "fit", lambda *arguments, **options: None)
+    monkeypatch.setattr(run, "read_progress", lambda path: Progress({"compilation": "graph"}))
+    monkeypatch.setattr(run, "evaluate", lambda *arguments, batch_size: sizes.append(batch_size))
+    train(recipe, tmp_path / "run")
+    assert sizes == [expected, expected]
+
+
+def test_pretrained_weights_are_told_by_their_checksum(recipe_file, tmp_path, monkeypatch):
     trunk = tmp_path / "trunk.weights.h5"
     keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, include_top=False, weights=None).save_weights(trunk)
     arguments = f"{{input_shape: [16, 16, 3], alpha: 0.35, total_stride: 8, weights: {trunk}}}"
@@ -427,8 +548,10 @@ def test_pretrained_weights_are_told_by_their_checksum(recipe_file, tmp_path):
         "network.architecture=MobileNetV2",
         f"network.arguments={arguments}",
         "auxiliary.structure=none",
-        "epochs=1",
     ]
+    monkeypatch.setattr(run, "fit", lambda *arguments, **options: None)
+    monkeypatch.setattr(run, "read_progress", lambda path: Progress({"compilation": "graph"}))
+    monkeypatch.setattr(run, "evaluate", lambda *arguments, **options: None)
     folder = train(read_recipe(recipe_file, overrides), tmp_path / "run", verbose=0)
     assert read_json(folder / "metrics.json")["pretrained_sha256"] == sha256(trunk)
 
@@ -452,10 +575,25 @@ class TestFineTuning:
             if isinstance(old, keras.layers.Conv2D):
                 np.testing.assert_allclose(old.kernel.numpy(), new.kernel.numpy(), atol=1e-6)
 
-    def test_has_a_fresh_head(self, tuned, finished_runs):
+    def test_keeps_its_head_where_the_classes_are_the_same(self, tuned, finished_runs):
         old, new = (auxzoo.load(folder).layers[-1].kernel.numpy() for folder in (finished_runs["auxiliary"], tuned))
+        np.testing.assert_allclose(old, new, atol=1e-6)
+        assert read_json(tuned / "metrics.json")["pretrained_sha256"] == sha256(
+            finished_runs["auxiliary"] / "model.weights.h5"
+        )
+
+    @pytest.mark.parametrize("labels", [("light", "grey", "dark"), ("dark", "grey", "white")])
+    def test_has_a_fresh_head_for_other_classes(self, recipe_file, finished_runs, labels):
+        entry = finished_runs["plain"]
+        recipe = read_recipe(recipe_file, [f"network={{entry: {entry}, preprocessing_fit: pad}}"])
+        compact = build_compact(recipe, [Task("classification", "classification", labels)])
+        old, new = (network.layers[-1].kernel.numpy() for network in (auxzoo.load(entry), compact))
         assert old.shape == new.shape
         assert np.abs(old - new).max() > 0.01
+        assert auxzoo.describe(compact).tasks[0].labels == labels
+        kept = build_compact(recipe, auxzoo.describe(auxzoo.load(entry)).tasks)
+        np.testing.assert_array_equal(old, kept.layers[-1].kernel.numpy())
+        assert auxzoo.describe(kept).preprocessing.fit == "pad"
 
     def test_attaches_the_auxiliary_that_the_entry_was_trained_with(self, tuned, finished_runs):
         structures = [(folder / "structure.json").read_text() for folder in (tuned, finished_runs["auxiliary"])]
@@ -475,7 +613,7 @@ def test_a_structure_in_a_file_is_attached_and_kept(recipe_file, finished_runs, 
     structure.save(tmp_path / "mine.json")
 
     def stop(network, *arguments, **options):
-        assert set(network.output) == {"compact", "auxiliary_stage4"}
+        assert set(network.output) == {"compact", "auxiliary_stage2", "auxiliary_stage4"}
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "fit", stop)
@@ -537,6 +675,23 @@ class TestCompute:
         apply_compute(ComputeSettings(threads=3))
         assert threads == {"intra": 3, "inter": 1}
 
+    def test_a_gpu_is_told_and_takes_no_more_memory_than_it_needs(self, threads, monkeypatch):
+        """There is none here: what TensorFlow tells of one stands in its place."""
+        assert describe_compute()["gpus"] == []
+        assert device_line().startswith("Training on ")
+        assert "GPU" not in device_line()
+        gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{number}", "GPU") for number in range(2)]
+        grown = []
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus if kind == "GPU" else [])
+        monkeypatch.setattr(
+            tf.config.experimental, "get_device_details", lambda gpu: {"device_name": f"Fast {gpu.name}"}
+        )
+        monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *arguments: grown.append(arguments))
+        apply_compute(ComputeSettings())
+        assert grown == [(gpu, True) for gpu in gpus]
+        assert describe_compute()["gpus"] == [f"Fast {gpu.name}" for gpu in gpus]
+        assert device_line() == f"Training on a GPU, Fast {gpus[0].name}"
+
     @pytest.mark.slow  # a published network
     def test_gradients_are_summed_in_one_order(self):
         # Three reach what a batch-norm reads. On two cores every third step was another without `set_threads`.
@@ -566,8 +721,12 @@ class TestCompute:
         assert caplog.text == ""
 
     @pytest.mark.slow  # a process that compiles
-    def test_measuring_times_what_the_recipe_leaves_open(self, recipe_file):
-        settings = read_settings(recipe_file, ["compute.compilation=auto", "compute.onednn=off"])
+    def test_measuring_times_what_the_recipe_leaves_open(self, recipe_file, tmp_path, build_shallow):
+        with build_shallow():
+            network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3)
+        zoo.save_entry(network, tmp_path / "shallow", name="shallow")
+        overrides = [f"network={{entry: {tmp_path / 'shallow'}}}", "compute.compilation=auto", "compute.onednn=off"]
+        settings = read_settings(recipe_file, overrides)
         measured = measure_compute(settings)
         assert set(measured["images_per_second"]) == {"graph, oneDNN off", "xla, oneDNN off"}
         assert measured["onednn"] is False

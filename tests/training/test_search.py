@@ -56,6 +56,12 @@ def untimed(monkeypatch):
     monkeypatch.setattr(search_case, "seconds_per_step", lambda cases: [1.0] * len(cases))
 
 
+@pytest.fixture
+def worthless(monkeypatch):
+    """Searches that choose among links as good as each other train no steps without them."""
+    monkeypatch.setattr(Perturbation, "worths", lambda self, links: dict.fromkeys(links, 0.0))
+
+
 def run_search(recipe, folder, **options):
     return search(recipe, folder, progress=lambda line: None, verbose=0, **options)
 
@@ -290,7 +296,9 @@ class TestGradientSearch:
     @pytest.fixture(scope="class")
     @classmethod
     def found(cls, recipe, tmp_path_factory):
-        return run_search(recipe, tmp_path_factory.mktemp("search") / "found")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(step_cost, "_MOST_ROUNDS", 1)
+            return run_search(recipe, tmp_path_factory.mktemp("search") / "found")
 
     def test_leaves_the_structure_with_where_it_came_from(self, found, recipe):
         structure = Structure.read(found / "structure.json")
@@ -338,7 +346,8 @@ class TestGradientSearch:
     def test_draws_what_it_found(self, found, name):
         assert (found / name).stat().st_size > 3000
 
-    def test_nodes_with_a_head_each_may_go(self, make_recipe, tmp_path, untimed):
+    @pytest.mark.usefixtures("untimed", "worthless")
+    def test_nodes_with_a_head_each_may_go(self, make_recipe, tmp_path):
         folder = run_search(make_recipe("search.supervision=deep", "search.links=1"), tmp_path / "deep")
         (node,) = Structure.read(folder / "structure.json").nodes
         assert len(node.links) == 1
@@ -362,13 +371,21 @@ class TestGradientSearch:
             run_search(recipe, tmp_path / "killed")
         case = SearchCase(recipe, tmp_path / "step_costs.json")
         assert kept["images"] == {"train": case.train.manifest()["sha256"], "gates": case.gates.manifest()["sha256"]}
+        # Wherever they lie, as what was measured of steps.
+        assert kept["recipe"] == case._costs_of["recipe"]
+        assert kept["recipe"]["data"]["source"] == "folder:"
 
-    def test_a_killed_search_ends_the_same(self, found, recipe, tmp_path, untimed):
+    def test_a_search_that_is_killed_and_then_stopped_by_nan_ends_the_same(self, found, recipe, tmp_path, untimed):
+        killed = tmp_path / "killed"
         with pytest.raises(KeyboardInterrupt):
-            run_search(recipe, tmp_path / "killed", callbacks=[StopAt()])
-        assert not (tmp_path / "killed" / "structure.json").exists()
-        run_search(recipe, tmp_path / "killed")
-        one, other = (Structure.read(folder / "structure.json") for folder in (found, tmp_path / "killed"))
+            run_search(recipe, killed, callbacks=[StopAt()])
+        assert not (killed / "structure.json").exists()
+        with pytest.raises(TrainingDiverged, match=r"The loss became nan|_gate/logit. became NaN"):
+            run_search(recipe, killed, callbacks=[SetGate(epoch=2)])
+        assert not (killed / "structure.json").exists()
+        assert read_progress(killed / "run_state.npz").epoch == 2, "the last good epoch"
+        run_search(recipe, killed)
+        one, other = (Structure.read(folder / "structure.json") for folder in (found, killed))
         assert one == other
         assert one.provenance["found"] == other.provenance["found"]
 
@@ -402,18 +419,9 @@ class TestGradientSearch:
         assert not (tmp_path / "nan" / "structure.json").exists()
         assert not (tmp_path / "nan" / "run_state.npz").exists()
 
-    def test_after_nan_in_a_gate_it_goes_on_with_the_last_good_epoch(self, found, make_recipe, tmp_path, untimed):
-        with pytest.raises(TrainingDiverged, match=r"The loss became nan|_gate/logit. became NaN"):
-            run_search(make_recipe(), tmp_path / "nan", callbacks=[SetGate(epoch=2)])
-        assert not (tmp_path / "nan" / "structure.json").exists()
-        assert read_progress(tmp_path / "nan" / "run_state.npz").epoch == 2
-        run_search(make_recipe(), tmp_path / "nan")
-        one, other = (Structure.read(folder / "structure.json") for folder in (found, tmp_path / "nan"))
-        assert one == other
-        assert one.provenance["found"] == other.provenance["found"]
-
     @pytest.mark.parametrize("relaxation", ["sigmoid", "hard_concrete"])
-    def test_other_gates_find_a_structure_too(self, make_recipe, tmp_path, untimed, relaxation):
+    @pytest.mark.usefixtures("untimed", "worthless")
+    def test_other_gates_find_a_structure_too(self, make_recipe, tmp_path, relaxation):
         settings = (f"search.relaxation={relaxation}", "search.straight_through=true", "epochs=2", "search.links=2")
         folder = run_search(make_recipe(*settings), tmp_path / "other")
         structure = Structure.read(folder / "structure.json")
@@ -803,9 +811,11 @@ class TestBlackBox:
         monkeypatch.setattr(black_box, "fit", stop_at_second)
         with pytest.raises(KeyboardInterrupt):
             run_search(recipe, tmp_path / "found")
-        monkeypatch.setattr(SearchCase, "checksums", {"train": "0", "gates": "0"})
-        with pytest.raises(auxzoo.UserError, match="another candidate, or of other images"):
-            run_search(recipe, tmp_path / "found")
+        trained = read_json(tmp_path / "found" / "run.json")["images_sha256"]
+        for train, message in ((trained, "another candidate, or of other images"), ("0", "another set of training")):
+            monkeypatch.setattr(SearchCase, "checksums", {"train": train, "gates": "0"})
+            with pytest.raises(auxzoo.UserError, match=message):
+                run_search(recipe, tmp_path / "found")
 
 
 @pytest.mark.parametrize("supervision", SUPERVISIONS)
@@ -838,7 +848,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("overrides", "message"),
         [
-            (["search.taps=[stem, stage9]"], "`taps` must be layers of 'resnet18'.*'stage9'"),
+            (["search.taps=[stem, stage9]"], r"`taps` must be layers or taps \(stem, .*\) of 'resnet18'.*'stage9'"),
             (["search.links=6"], "`links` must be 1 to 5, the candidates of the search space. Received: links=6"),
             (["search.operations=[convolution_9x9]"], "`operation` of node 'stage1' must be one of"),
             (
@@ -856,6 +866,15 @@ class TestBadInput:
     ):
         with pytest.raises(auxzoo.UserError, match=message):
             run_search(make_recipe(*overrides), tmp_path / "found")
+        assert not (tmp_path / "found").exists()
+
+    def test_half_precision_is_refused(self, make_recipe, tmp_path):
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            with pytest.raises(auxzoo.UserError, match="`network` must not compute in half precision"):
+                run_search(make_recipe(), tmp_path / "found")
+        finally:
+            keras.config.set_dtype_policy("float32")
         assert not (tmp_path / "found").exists()
 
     def test_a_step_time_that_no_structure_meets_is_refused(self, make_recipe, tmp_path, monkeypatch):

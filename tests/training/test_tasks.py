@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -25,7 +26,18 @@ from auxzoo.models.description import described
 from auxzoo.models.heads import classification_head, dense_head
 from auxzoo.scores import Scores
 from auxzoo.tasks import Task
-from auxzoo.training import Objective, Optimization, Trainer, fit, gate_trainer, run, search_case, train
+from auxzoo.training import (
+    Objective,
+    Optimization,
+    Trainer,
+    fit,
+    gate_trainer,
+    run,
+    search_case,
+    step_cost,
+    study_runner,
+    train,
+)
 from auxzoo.training.black_box import described as described_record
 from auxzoo.training.class_weights import with_class_weights
 from auxzoo.training.evaluation import evaluate
@@ -597,6 +609,15 @@ class TestTasksOf:
         with pytest.raises(auxzoo.UserError, match="without soft-max.*'mixed' with activation softmax"):
             tasks_of(keras.Model(inputs, heads, name="mixed"))
 
+    def test_soft_max_is_found_wherever_it_is(self):
+        inputs = keras.Input((8, 8, 3))
+        logits = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+        inner = keras.Model(inputs, keras.layers.Softmax()(logits), name="inner")
+        activated = keras.layers.Activation("softmax")(logits)
+        for outputs in (inner.output, inner(inputs), keras.ops.softmax(logits), activated):
+            with pytest.raises(auxzoo.UserError, match="(?i)without soft-max.*with activation softmax"):
+                tasks_of(keras.Model(inputs, outputs))
+
     @pytest.mark.parametrize(
         ("tasks", "expected"),
         [
@@ -815,10 +836,15 @@ def assert_same(values, others):
 
 
 class TestReproducing:
-    @pytest.fixture(scope="class", params=["shared", "separate"])
+    @pytest.fixture(scope="class")
     @classmethod
-    def undisturbed(cls, request, images, tmp_path_factory):
-        return request.param, *run_fit(request.param, images, tmp_path_factory.mktemp(request.param))
+    def run_undisturbed(cls, images, tmp_path_factory):
+        """A function of the way of sharing that makes one run of each."""
+        return functools.cache(lambda sharing: run_fit(sharing, images, tmp_path_factory.mktemp(sharing)))
+
+    @pytest.fixture(params=["shared", "separate"])
+    def undisturbed(self, request, run_undisturbed):
+        return request.param, *run_undisturbed(request.param)
 
     # Each with one way of sharing: being killed and going on is the same seed as well.
     @pytest.mark.parametrize("undisturbed", ["shared"], indirect=True)
@@ -1069,6 +1095,39 @@ class TestFittingImages:
     def test_only_the_tasks_of_the_network_are_left_in_its_order(self, images):
         found = fitting_images(tiny([KIND, SURFACE]), images, "train")
         assert [task.name for task in found.tasks] == list(found.targets) == ["kind", "surface"]
+
+    def test_classes_are_told_by_their_names(self):
+        """Of a set that lacks some, or has them in another order."""
+        of_network = (Task("surface", "segmentation", (*LABELS, "snow")), Task("kind", "classification", tuple("abcd")))
+        of_set = (Task("surface", "segmentation", ("rock", "water")), Task("kind", "classification", tuple("dbac")))
+        masks = np.random.default_rng(0).choice([0, 1, VOID], (4, SIZE, SIZE))
+        images = make_set(4, of_set, surface=masks, kind=[0, 3, MISSING, 1])
+        found = fitting_images(tiny(of_network), images, "train")
+        assert [task.labels for task in found.tasks] == [task.labels for task in of_network]
+        np.testing.assert_array_equal(found.targets["kind"], [3, 2, MISSING, 1])
+        np.testing.assert_array_equal(found.targets["surface"], np.select([masks == 0, masks == 1], [2, 0], VOID))
+        assert {name: values.dtype for name, values in found.targets.items()} == {"surface": "uint8", "kind": "int64"}
+        assert images.tasks == of_set, "the set itself is as it was"
+        rows = np.empty(4, object)  # of pictures of several sizes
+        for place in range(4):
+            rows[place] = images.targets["surface"][place][: place + 1]
+        several = dataclasses.replace(images, targets=images.targets | {"surface": rows})
+        for place, target in enumerate(fitting_images(tiny(of_network), several, "train").targets["surface"]):
+            np.testing.assert_array_equal(target, found.targets["surface"][place][: place + 1])
+
+    @pytest.mark.parametrize(
+        ("of_network", "of_set"),
+        [(("a", "b", "c"), ("A", "B")), (("a", "b", "b"), ("a", "b")), (("a", "b", "c"), ("a", "d"))],
+        ids=["other letters", "a name twice", "an unknown one"],
+    )
+    def test_classes_that_are_not_told_by_their_names_must_be_as_many(self, of_network, of_set):
+        network = tiny([Task("kind", "classification", of_network)])
+        with pytest.raises(auxzoo.UserError, match="as many classes as the network has logits, 3. Received: 2"):
+            fitting_images(network, make_set(4, [Task("kind", "classification", of_set)]), "train")
+        as_many = make_set(4, [Task("kind", "classification", (*of_set, "e"))])
+        found = fitting_images(network, as_many, "train")
+        np.testing.assert_array_equal(found.targets["kind"], as_many.targets["kind"])
+        assert found.tasks == as_many.tasks
 
 
 class TestEvaluate:
@@ -1502,15 +1561,23 @@ def make_search(pairs):
 
 @pytest.mark.slow
 class TestSearch:
-    @pytest.fixture(scope="class", params=["gradient", "halving"])
+    @pytest.fixture(scope="class")
     @classmethod
-    def found(cls, request, make_search, tmp_path_factory):
-        """The folder of a finished search; steps are not timed."""
-        folder = tmp_path_factory.mktemp(request.param) / "found"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(search_case, "seconds_per_step", lambda cases: [1.0] * len(cases))
-            search(make_search(request.param), folder, progress=lambda line: None, verbose=0)
-        return folder
+    def search_by(cls, make_search, tmp_path_factory):
+        """A function of the method that makes one search by each, in which steps are not timed."""
+
+        def search_by(method):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(search_case, "seconds_per_step", lambda cases: [1.0] * len(cases))
+                folder = tmp_path_factory.mktemp(method) / "found"
+                return search(make_search(method), folder, progress=lambda line: None, verbose=0)
+
+        return functools.cache(search_by)
+
+    @pytest.fixture(params=["gradient", "halving"])
+    def found(self, request, search_by):
+        """The folder of a finished search."""
+        return search_by(request.param)
 
     def test_leaves_a_structure_within_the_budget(self, found):
         structure = Structure.read(found / "structure.json")
@@ -1601,9 +1668,22 @@ class TestPerturbation:
 
 @pytest.mark.slow
 class TestStudy:
-    """A study of arms with both tasks, beside an auxiliary, and with one each, carried out by the command."""
+    """A study of arms with both tasks, beside an auxiliary, and with one each, carried out by the command.
+
+    In this process: the children that do it otherwise are started in `test_study.py`.
+    """
 
     METRICS = ("surface_mean_iou", "height_root_mean_squared_error")
+
+    @staticmethod
+    def run_here(module, folder, environment=None, arguments=None):
+        """Stands in for `run_module`."""
+        if module == "auxzoo.training.study_runner":
+            study_runner._measure(folder)
+            return
+        command, recipe_file, option, run_folder, *_ = arguments
+        assert (command, option) == ("train", "--to")
+        train(recipe_file, run_folder, verbose=0)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -1629,8 +1709,11 @@ class TestStudy:
             "arms": arms,
         }
         (folder / "study.yaml").write_text(yaml.safe_dump(study))
-        with contextlib.redirect_stdout(io.StringIO()) as output:
-            assert main(["study", str(folder / "study.yaml"), "--to", str(folder / "found")]) == 0
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+            patch.setattr(study_runner, "run_module", cls.run_here)
+            patch.setattr(step_cost, "seconds_per_step", lambda cases: [1.0] * len(cases))
+            command = ["study", str(folder / "study.yaml"), "--to", str(folder / "found"), "--processes", "1"]
+            assert main(command) == 0
         records = {arm: read_json(folder / "found" / "records" / f"{arm}-seed0.json") for arm in arms}
         return folder / "found", records, output.getvalue()
 
