@@ -1,5 +1,6 @@
 """What all tests share: a quiet TensorFlow, small networks, and the slow tests last."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -178,18 +179,32 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def shallow_networks():
-    """Lets ResNet-18 have one block a stage in this process, for a module whose time is that of tracing.
+@contextlib.contextmanager
+def shallow():
+    """Lets ResNet-18 have one block a stage in this process.
 
     MobileNetV2 too, but for the stage of 24 channels, which has two: a network has every kind of block.
-
-    Not together with `finished_runs`, which other modules compare with what child processes train.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resnet, "ROWS", tuple((channels, 1, stride) for channels, _, stride in resnet.ROWS))
         rows = tuple((t, c, n if c == 24 else 1, *strides) for t, c, n, *strides in mobilenet_v2.ROWS)
         patch.setattr(mobilenet_v2, "ROWS", rows)
+        yield
+
+
+@pytest.fixture(scope="session")
+def build_shallow():
+    """The function `shallow`, for what a module builds itself where others are as they were."""
+    return shallow
+
+
+@pytest.fixture(scope="module")
+def shallow_networks():
+    """Lets all networks be `shallow`, for a module whose time is that of tracing.
+
+    Not together with `finished_runs`, which other modules compare with what child processes train.
+    """
+    with shallow():
         yield
 
 

@@ -1,8 +1,10 @@
 """The common test case of exported files: one method a promise, and every network goes through all of them.
 
 Every published network and one of each kind is converted once, to every format there is; others to the usual ones.
+The published ones are as deep as networks are; of the kinds one block a stage tells what there is to tell.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -127,7 +129,7 @@ OTHERS = {
 
 
 @pytest.fixture(scope="module", params=[*PUBLISHED, *KINDS, *OTHERS])
-def exported(request, tmp_path_factory, make_lively, make_pictures):
+def exported(request, tmp_path_factory, make_lively, make_pictures, build_shallow):
     """A network, all its files and records, and what it answers to the images they were measured on."""
     name = request.param
     if name in PUBLISHED:  # the packaged pictures are of other things than those that it was trained on
@@ -136,7 +138,8 @@ def exported(request, tmp_path_factory, make_lively, make_pictures):
         calibration = auxzoo.data.open_images("sample", "train").sample(100, seed=0)
         evaluation = auxzoo.data.open_images("sample", "test").sample(40, seed=0)
     else:
-        network = (KINDS | OTHERS)[name]()
+        with build_shallow() if name in KINDS else contextlib.nullcontext():
+            network = (KINDS | OTHERS)[name]()
         preprocessing = models.Preprocessing(*network.input_shape[1:3])
         if name == "foreign":  # it scales its pixels itself
             preprocessing = dataclasses.replace(preprocessing, scale=(1.0,) * 3, offset=(0.0,) * 3)

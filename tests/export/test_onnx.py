@@ -70,7 +70,7 @@ PAIRS = [
 
 
 @pytest.fixture(scope="module")
-def case(request, make_random):
+def case(request, shallow_networks, make_random):
     """A network whose outputs answer to the image, images, and what Keras gives for them."""
     network = make_random(KINDS[request.param](), 0)
     images = np.random.default_rng(1).uniform(-1, 1, (12, *SIZE)).astype("float32")

@@ -1,5 +1,6 @@
 """Files that compute in whole numbers: number types, engines, ranges of activations, layers that stay float."""
 
+import functools
 import importlib.util
 import itertools
 import json
@@ -18,7 +19,15 @@ import auxzoo
 from auxzoo import command_line, models
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
-from auxzoo.export import FORMATS, export_files, open_file, quantization_report, selective_search, to_tflite
+from auxzoo.export import (
+    FORMATS,
+    export_files,
+    open_file,
+    quantization_report,
+    selective_search,
+    tflite_quantization,
+    to_tflite,
+)
 from auxzoo.export.activation_ranges import _BINS, _least_squares, _percentile, activation_ranges
 from auxzoo.export.calibration import choose_calibration
 from auxzoo.export.folding import fold_batch_normalization
@@ -43,25 +52,44 @@ def shipped(tmp_path_factory):
     network = auxzoo.load("mobilenet_v2_050_cifar10")
     images = auxzoo.data.open_images("sample", "train")
     calibration, _ = choose_calibration(images, (32, 32, 3), auxzoo.describe(network).preprocessing, 100)
+    calibration = calibration[:32]  # most of the time goes into looking at them, again and again
     folded, saved_model = fold_batch_normalization(network), tmp_path_factory.mktemp("shipped") / "saved_model"
     save_for_tflite(folded, [Output("logits")], saved_model)
-    made = {}
+    expected = folded(calibration).numpy()
 
+    @functools.cache
     def quantizer(engine, method="min_max"):
         if engine == "ai-edge-quantizer":
             pytest.importorskip("ai_edge_quantizer")
-        if (engine, method) not in made:
-            made[engine, method] = open_quantizer(Quantization(engine, method), saved_model, calibration, folded)
-        return made[engine, method]
+        return open_quantizer(Quantization(engine, method), saved_model, calibration, folded)
+
+    @functools.cache
+    def content(engine, form, method="min_max"):
+        return quantizer(engine, method).content(FORMATS[form])
+
+    @functools.cache
+    def float_content(*arguments):
+        return tflite_content(*arguments)
+
+    @functools.cache
+    def ranges(float_content, method, levels):
+        return activation_ranges(float_content, calibration, method, levels)
 
     def error_of(content, path):
         path.write_bytes(content)
-        expected = folded(calibration).numpy()
         return float(np.abs(open_file(path).predict(calibration) - expected).mean() / expected.std())
 
-    return types.SimpleNamespace(
-        network=network, folded=folded, images=images, calibration=calibration, quantizer=quantizer, error_of=error_of
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        # All quantisers begin with the same float file, and those of one method with the same ranges.
+        patch.setattr(tflite_quantization, "tflite_content", float_content)
+        patch.setattr(
+            tflite_quantization,
+            "activation_ranges",
+            lambda float_content, images, method, levels=256: ranges(float_content, method, levels),
+        )
+        yield types.SimpleNamespace(
+            folded=folded, calibration=calibration, quantizer=quantizer, content=content, error_of=error_of
+        )
 
 
 def ends(content, path):
@@ -86,7 +114,7 @@ class TestEngines:
     def test_number_types(self, shipped, tmp_path, engine, form, kernels):
         if engine == "tensorflow" and FORMATS[form].activations == "int16":
             pytest.skip("made by other code, which the whole export tests")
-        content = shipped.quantizer(engine).content(FORMATS[form])
+        content = shipped.content(engine, form)
         assert set(kernels(content).values()) == {"INT8"}
         assert ends(content, tmp_path / "a.tflite") == (FORMATS[form].ends,) * 2
         assert shipped.error_of(content, tmp_path / "a.tflite") < (0.05 if "int8" in form else 0.03)
@@ -101,7 +129,7 @@ class TestEngines:
         floats = [name for name, kind in kernels(content).items() if kind == "FLOAT32"]
         expected = {"block_3_expand_relu": "block_3_expand"}.get(kept[0], kept[0])
         assert [name.split("/")[1] for name in floats] == [f"{expected}_1"]
-        assert len(content) > len(quantizer.content(FORMATS[form]))
+        assert len(content) > len(shipped.content(engine, form))
         assert ends(content, tmp_path / "a.tflite") == (FORMATS[form].ends,) * 2
         assert shipped.error_of(content, tmp_path / "a.tflite") < 0.05
 
@@ -127,11 +155,11 @@ class TestEngines:
     def test_methods_differ_and_fit(self, shipped, tmp_path, method):
         found = {}
         for engine in CALIBRATION_METHODS[method]:
-            content = shipped.quantizer(engine, method).content(FORMATS["tflite_int8"])
+            content = shipped.content(engine, "tflite_int8", method)
             found[engine] = content
             assert shipped.error_of(content, tmp_path / "a.tflite") < (0.2 if method == "moving_average" else 0.06)
             if method != "min_max":
-                assert content != shipped.quantizer(engine).content(FORMATS["tflite_int8"])
+                assert content != shipped.content(engine, "tflite_int8")
         assert found
 
     def test_ranges_are_those_of_the_layers(self, shipped):
@@ -289,6 +317,11 @@ class TestSearch:
 
 
 class TestArguments:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def network(cls):
+        return models.MobileNetV2((32, 32, 3), 0.35, num_classes=10)
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -327,17 +360,15 @@ class TestArguments:
             ),
         ],
     )
-    def test_layers_and_formats(self, keep_float, quantization, message, tmp_path, monkeypatch):
+    def test_layers_and_formats(self, network, keep_float, quantization, message, tmp_path, monkeypatch):
         monkeypatch.setattr("sys.executable", "/bin/false")  # no child may be started
-        network = models.MobileNetV2((32, 32, 3), 0.35, num_classes=10)
         images = auxzoo.data.open_images("sample", "test")
         with pytest.raises(UserError, match=message):
             to_tflite(network, tmp_path / "a.tflite", quantization, images, keep_float=keep_float)
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("max_drop", [-0.1, 101, "1", True, float("nan")])
-    def test_max_drop(self, max_drop, tmp_path):
-        network = models.MobileNetV2((32, 32, 3), 0.35, num_classes=10)
+    def test_max_drop(self, network, max_drop, tmp_path):
         images = auxzoo.data.open_images("sample", "test")
         with pytest.raises(UserError, match="`max_drop` must be 0 to 100 points. Received: "):
             export_files(network, tmp_path, ["tflite_int8"], calibration=images, max_drop=max_drop)

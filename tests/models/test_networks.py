@@ -1,5 +1,6 @@
 """The common test case of all compact networks: one method a promise; a network's test is only its arguments."""
 
+import json
 from typing import get_args
 
 import keras
@@ -185,8 +186,8 @@ class TestEveryNetwork:
         assert models.Description.from_dict(description.to_dict()) == description
 
 
-@pytest.mark.parametrize("alpha", ALPHAS)
-@pytest.mark.parametrize("size", [(32, 32, 3), (45, 33, 3)])
+# The second has odd and even sizes on its way down.
+@pytest.mark.parametrize(("alpha", "size"), [(0.35, (32, 32, 3)), *((alpha, (45, 33, 3)) for alpha in ALPHAS)])
 def test_mobilenet_equals_the_original_after_copying_weights(alpha, size, make_random):
     original = make_random(
         keras.applications.MobileNetV2(size, alpha=alpha, include_top=False, weights=None), seed=int(100 * alpha)
@@ -232,6 +233,67 @@ def test_output_stride_changes_no_weight(constructor, output_stride):
     plain, dilated = constructor((64, 64, 3)), constructor((64, 64, 3), output_stride=output_stride)
     assert [weight.shape for weight in plain.weights] == [weight.shape for weight in dilated.weights]
     assert dilated.output.shape[1] == 64 // output_stride
+
+
+def test_mobilenet_dilated_computes_what_strides_leave_out_too(make_random):
+    plain, dilated = (models.MobileNetV2((64, 96, 3), 0.35, output_stride=stride) for stride in (None, 16))
+    dilated.set_weights(make_random(plain).get_weights())
+    images = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype("float32")
+    expected = np.asarray(plain(images))
+    assert expected.std() > 0.01
+    # A stride of two begins at the second pixel, as Keras pads.
+    np.testing.assert_allclose(np.asarray(dilated(images))[:, 1::2, 1::2], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("constructor", [models.MobileNetV2, models.ResNet18])
+class TestWrongArguments:
+    def test_channels_first_is_refused(self, constructor, monkeypatch):
+        monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+        with pytest.raises(auxzoo.UserError, match='must be "channels_last"'):
+            constructor((64, 64, 3))
+
+    @pytest.mark.parametrize("size", [(64.0, 64, 3), ("64", 64, 3), (64, 64, True), 64, None])
+    def test_a_size_that_is_no_whole_number(self, constructor, size):
+        with pytest.raises(auxzoo.UserError, match="`input_shape` must be"):
+            constructor(size)
+
+
+def test_two_tasks_whose_layers_would_have_one_name_are_told():
+    backbone = models.MobileNetV2((64, 64, 3), 0.35, output_stride=16)
+    tasks = [auxzoo.Task(name, "regression") for name in ("x", "x_aspp_image")]
+    with pytest.raises(auxzoo.UserError, match="`tasks` must have names of which no two layers become one"):
+        models.MultiTask(backbone, tasks)
+
+
+class TestDescribed:
+    """Networks from elsewhere that carry a description."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trunk(cls):
+        return keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, include_top=False, weights=None)
+
+    def describe(self, taps):
+        preprocessing = models.Preprocessing.by_convention("tf", np.int64(64), 64)
+        return models.Description(taps=taps, preprocessing=preprocessing)
+
+    def test_take_heads(self, trunk):
+        description = self.describe((("fine", "block_2_add"), ("coarse", "block_12_add")))
+        backbone = models.described(trunk.input, trunk.output, description, "backbone")
+        assert models.DeepLabLite(backbone, num_classes=3).output.shape == (None, 64, 64, 3)
+
+    def test_without_taps_take_none(self, trunk):
+        backbone = models.described(trunk.input, trunk.output, self.describe(()), "backbone")
+        with pytest.raises(auxzoo.UserError, match="`backbone` must have taps"):
+            models.DeepLabLite(backbone, num_classes=3)
+
+    def test_taps_of_one_name_are_refused(self):
+        with pytest.raises(auxzoo.UserError, match="`taps` must name every tap once"):
+            self.describe((("fine", "block_2_add"), ("fine", "block_12_add")))
+
+    def test_numbers_of_numpy_are_json(self):
+        description = self.describe((("fine", "block_2_add"),))
+        assert models.Description.from_dict(json.loads(json.dumps(description.to_dict()))) == description
 
 
 class TestDenseHeads:
