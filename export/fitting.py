@@ -1,5 +1,7 @@
 """What must fit a network before its files are made and measured: its description, and images with their truth."""
 
+import dataclasses
+
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 
@@ -27,6 +29,8 @@ def check_size(model, preprocessing):
 def fitting_images(model, outputs, evaluation):
     """Returns the images with truth for the tasks of the outputs alone, in their order; `None` if a backbone has none.
 
+    Classes that are all among the network's, by their names, get the numbers that they have there.
+
     Raises:
         UserError: if they are no `ImageSet`, or do not fit.
     """
@@ -42,7 +46,13 @@ def fitting_images(model, outputs, evaluation):
             return None  # features, or nothing that the images tell of
         if own is None or (output.task is not None and output.task.kind != own.kind):
             raise UserError(f"`evaluation` must have truth for {output.name!r}. Received: {', '.join(known)}")
-        if own.kind != "regression" and len(own.labels) != shape[-1]:
-            raise UserError(f"`evaluation` must have {shape[-1]} classes, as {model.name}. Received: {len(own.labels)}")
         names[output.name] = own.name
-    return evaluation.with_tasks(names)
+    images = evaluation.with_tasks(names)
+    for output in outputs:
+        classes = (model.output[output.key] if output.key else model.outputs[0]).shape[-1]
+        if output.task is not None and len(output.task.labels) == classes:
+            images = images.numbered_as(dataclasses.replace(output.task, name=output.name))
+        (own,) = (task for task in images.tasks if task.name == output.name)
+        if own.kind != "regression" and len(own.labels) != classes:
+            raise UserError(f"`evaluation` must have {classes} classes, as {model.name}. Received: {len(own.labels)}")
+    return images

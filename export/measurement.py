@@ -13,7 +13,7 @@ PARITY_IMAGES = 256
 _BATCHES = (2, 3, 5)  # at once, of a file that takes any number
 
 
-def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS):
+def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS, details=False):
     """Measures a file on images, one at a time, in a child process: it may be anyone's.
 
     Args:
@@ -22,6 +22,7 @@ def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS):
         preprocessing: `auxzoo.models.Preprocessing`.
         progress: called with the number of images done so far, or `None`.
         timeout: seconds, within which the file must be loaded, and then answer to each image.
+        details: as of `auxzoo.scores.Scores`.
 
     Returns:
         `dict`: `images` (how many), what `auxzoo.scores.Scores` gives (`accuracy`, 0 to 1, of a classifier), `source`.
@@ -33,12 +34,12 @@ def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS):
         >>> evaluate_file("flowers_int8.tflite", test, auxzoo.describe(compact).preprocessing)["accuracy"]
     """
     with FileApart(path, timeout=timeout) as file:
-        return evaluate_opened(file, images, preprocessing, progress)
+        return evaluate_opened(file, images, preprocessing, progress, details)
 
 
-def evaluate_opened(file, images, preprocessing, progress=None):
+def evaluate_opened(file, images, preprocessing, progress=None, details=False):
     """Measures a file that is opened: as `evaluate_file`, of what `open_file` returned, or of a `FileApart`."""
-    scores, done = Scores(images, preprocessing), 0
+    scores, done = Scores(images, preprocessing, details), 0
     # Logits at every pixel of many images would not fit in memory.
     for batch, _ in images.batches(preprocessing, 250 if images.is_labelled else 8):
         scores.update(file.predict(batch.numpy()), done)

@@ -39,6 +39,8 @@ def entry_folder(name, shelf=SHELF):
     if str(name) in index:
         files = index[str(name)]["files"]
         own = folder / WEIGHTS_FILE
+        if isinstance(name, Path) and own.is_file():
+            return folder
         if own.is_file() and sha256(own) != files[WEIGHTS_FILE]["sha256"]:
             raise UserError(
                 "`name` must tell which network is meant, since a folder of other weights has a published one's name: "

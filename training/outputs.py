@@ -1,13 +1,9 @@
 """What a network predicts: its tasks, checked against its outputs, and the predictions that are measured."""
 
-import dataclasses
-
 import keras
-import numpy as np
 
 from auxzoo.errors import UserError
 from auxzoo.metric_names import MAIN_METRICS, is_error
-from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.tasks import Task
 
 from ..models.description import Network
@@ -176,7 +172,7 @@ def images_for_tasks(tasks, classes, images, name, argument):
     Raises:
         UserError: as of `fitting_images`.
     """
-    known, numbers = {task.name: task for task in images.tasks}, {}
+    known = {task.name: task for task in images.tasks}
     if len(tasks) == len(images.tasks) == 1:
         known = {tasks[0].name: images.tasks[0]}
     for task in tasks:
@@ -191,47 +187,18 @@ def images_for_tasks(tasks, classes, images, name, argument):
                 f"`{argument}` must have {task.name} in {task.unit}, as {name!r} has; `factor` of a target converts. "
                 f"Received: {known[task.name].unit} in {images.name}"
             )
-        if classes.get(task.name, len(task.labels)) == len(task.labels):
-            numbers[task.name] = _numbers_by_name(known[task.name].labels, task.labels)
-        is_known_number = task.name in classes and numbers.get(task.name) is None
-        if is_known_number and len(known[task.name].labels) != classes[task.name]:
-            raise UserError(
-                f"`{argument}` must have as many classes as the network has logits, {classes[task.name]}. "
-                f"Received: {len(known[task.name].labels)} classes in {images.name}"
-            )
     images = images.with_tasks({task.name: known[task.name].name for task in tasks})
     for task in tasks:
-        if numbers.get(task.name) is not None:
-            images = _renumbered(images, task, numbers[task.name])
+        count = classes.get(task.name, len(task.labels))
+        if count == len(task.labels):
+            images = images.numbered_as(task)
+        labels = next(one.labels for one in images.tasks if one.name == task.name)
+        if task.name in classes and len(labels) != count:
+            raise UserError(
+                f"`{argument}` must have as many classes as the network has logits, {count}. "
+                f"Received: {len(labels)} classes in {images.name}"
+            )
     return images
-
-
-def _numbers_by_name(labels, wanted):
-    """Returns the number that each class of a set has among those wanted.
-
-    `None` if they are the same, if one is not among them, or if names are none or not all different.
-    """
-    are_different = all(len(set(names)) == len(names) > 0 for names in (labels, wanted))
-    if labels == wanted or not are_different or not set(labels) <= set(wanted):
-        return None
-    return [wanted.index(label) for label in labels]
-
-
-def _renumbered(images, task, numbers):
-    """Returns a set in which the classes have other numbers, and the labels of `task`; no truth stays none."""
-    none, dtype = (VOID, np.uint8) if task.is_dense else (MISSING_CLASS, np.int64)
-    table = np.full(max(len(numbers), VOID) + 1, none, dtype)  # the last is of class -1, too
-    table[: len(numbers)] = numbers
-    values = images.targets[task.name]
-    if values.dtype == object:  # pictures of several sizes
-        targets = np.empty(len(values), object)
-        for place, value in enumerate(values):
-            targets[place] = table[value]
-    else:
-        targets = table[values]
-    tasks = {one.name: one for one in images.tasks}
-    tasks[task.name] = dataclasses.replace(tasks[task.name], labels=task.labels, colours=task.colours)
-    return dataclasses.replace(images, tasks=tuple(tasks.values()), targets=images.targets | {task.name: targets})
 
 
 def check_same_classes(train, images, argument):

@@ -238,10 +238,16 @@ class Recipe(Settings):
         }
 
     def record(self):
-        """Returns the settings as plain JSON types, without those of the machine: where files lie, downloading."""
-        settings = self.public().model_dump(mode="json")
+        """Returns the settings as plain JSON types, without `data_dir`, `download` and the folder of the weights.
+
+        Folders of pictures and of entries stay: what is told by a path alone must not be taken for another.
+        """
+        settings = self.model_dump(mode="json")
         for name in ("data_dir", "download"):
             del settings["data"][name]
+        arguments = settings["network"]["arguments"]
+        if isinstance(arguments.get("weights"), str):
+            arguments["weights"] = Path(arguments["weights"]).name
         return settings
 
     def without_places(self):

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import itertools
+import json
 import os
 import platform
 from pathlib import Path
@@ -76,22 +78,25 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
     network = compact if structure is None else attach(compact, structure)
     augmentation = Augmentation(**recipe.data.augmentation)
     preprocessing = models.describe(compact).preprocessing
-    # Made once before the folder is claimed: images that do not fit the network leave nothing behind.
-    train_images.training_batches(preprocessing, recipe.batch_size, recipe.seed, augmentation)
-    fitting_train = fitting_images(compact, train_images, "the training images")
+    # Looked at before the folder is claimed: images that do not fit the network leave nothing behind.
+    train_images.check_training(preprocessing, recipe.batch_size, augmentation)
+    fitting = []
     for name, images in (("training", train_images), ("validation", validation_images), ("test", test_images)):
         if images is not None:
-            fitting = fitting_images(compact, images, f"the {name} images")
-            fitting.batches(preprocessing, recipe.batch_size)
-            check_some_truth(fitting, f"the {name} images")
-            check_same_classes(fitting_train, fitting, f"the {name} images")
+            images = fitting_images(compact, images, f"the {name} images")
+            images.check_sizes(preprocessing)
+            check_some_truth(images, f"the {name} images")
+            check_same_classes(fitting[0] if fitting else images, images, f"the {name} images")
+        fitting.append(images)
+    # From here on as the network names them: what a set keeps of its pictures is made once.
+    train_images, validation_images, test_images = fitting
     folder = Path(folder or numbered_folder("runs", recipe.name))
     with hold_folder(folder):
         claim_folder(
             *(folder, recipe, overwrite),
             structure=structure,
             pretrained_sha256=pretrained_sha256,
-            images_sha256=train_images.manifest()["sha256"],
+            images_sha256=_checksum(train_images, validation_images),
         )
         if measured is not None:
             write_json(folder / COMPUTE_FILE, measured)
@@ -212,6 +217,12 @@ def open_data(recipe):
     return train_images, validation_images, test_images
 
 
+def _checksum(*sets):
+    """Returns the SHA-256 of several sets of images, and of what their classes are called."""
+    contents = [[images.manifest()["sha256"], *(task.labels for task in images.tasks)] for images in sets]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
 def _check_count(name, count, largest):
     if count > largest:
         raise UserError(f"`data.{name}` must be at most {largest}, of the images there are. Received: {name}={count}")
@@ -290,8 +301,9 @@ def build_compact(recipe, tasks=None):
 
 def _load_entry(entry, labels, preprocessing_fit):
     """Returns the network of an entry for some classes: with a new head, unless it is for the very same classes."""
-    fresh = models.load(entry, num_classes=len(labels), labels=labels, preprocessing_fit=preprocessing_fit)
     config = read_json(zoo.entry_folder(entry) / zoo.CONFIG_FILE)
+    # First, since it tells what is wrong with an entry.
+    fresh = models.load(entry, num_classes=len(labels), labels=labels, preprocessing_fit=preprocessing_fit)
     (task,) = models.Description.from_dict(config["description"]).tasks
     return fresh if task.labels != tuple(labels) else models.load(entry, preprocessing_fit=preprocessing_fit)
 

@@ -96,7 +96,7 @@ def claim_folder(
         kind: `"training"` or `"search"`: what the run is, of which a recipe may serve both.
         structure: `Structure` of the run's auxiliary, kept in the folder; `None` if it has none, or is a search.
         pretrained_sha256: of the file of pretrained weights, `None` if there is none.
-        images_sha256: of the training images, as of their manifest; not compared if `None`.
+        images_sha256: of the images; not compared if `None`.
 
     Returns:
         `Path` of the folder, with the recipe in it.
@@ -125,7 +125,7 @@ def claim_folder(
         if other is None and marker.get("pretrained_sha256", pretrained_sha256) != pretrained_sha256:
             other = "file of pretrained weights"
         if other is None and images_sha256 not in (None, marker.get("images_sha256", images_sha256)):
-            other = "set of training images"
+            other = "set of images"
         if overwrite and (is_finished or other):
             _delete_run(folder)
         elif other:

@@ -45,7 +45,12 @@ class SearchCase:
         settings = recipe.search
         self.recipe = recipe
         self._step_costs_file, self._is_claimed = step_costs_file, False
-        self._costs_of = {"recipe": recipe.without_places(), "processor": processor_name()}
+        pretrained = pretrained_checksum(recipe)
+        self._costs_of = {
+            "recipe": recipe.without_places(),
+            "pretrained_sha256": pretrained,
+            "processor": processor_name(),
+        }
         kept = read_json(step_costs_file) if continues and step_costs_file.exists() else {}
         self._step_costs = kept["costs"] if kept.get("of") == self._costs_of else {}
         # A search does not time both ways, as `fit` does where a recipe says `auto`.

@@ -14,7 +14,7 @@ from auxzoo.files import read_json
 from auxzoo.metric_names import METRICS, metric_name
 
 from .class_weights import check_weighted_tasks
-from .recipe import Recipe, public_path
+from .recipe import Recipe
 from .recipe_file import RECIPES, read_settings, set_value
 from .run import build_compact, build_structure
 from .settings import Settings
@@ -202,7 +202,7 @@ class Study:
         for seed in self.settings.seeds:
             of_seed = Recipe.parse({**settings, "seed": seed}, source)
             recorded = of_seed.record()
-            recorded["auxiliary"]["structure"] = public_path(structure_name)
+            recorded["auxiliary"]["structure"] = structure_name
             runs.append(Run(arm, seed, recorded, of_seed, structure))
         metrics = [metric_name(tasks, task, metric) for task in tasks for metric in METRICS[task.kind]]
         if recipe.data.targets and len(tasks) == 1:  # arms with several tasks have them under these names

@@ -236,12 +236,9 @@ def measure_costs_of_arms(study, folder, progress=print):
                 )
         onednn = next(iter(first_runs.values())).recipe.compute.onednn
         with temporary_folder() as temporary:
-            # Arms that differ in the schedule alone share a step. An entry is built from where it lies here.
-            distinct = {
-                json.dumps(job): json.dumps(_with_entry(job, first_runs[arm].recipe.network.entry))
-                for arm, job in jobs.items()
-            }
-            (temporary / "jobs.json").write_text(json.dumps(list(distinct.values())))
+            # Arms that differ in the schedule alone share a step.
+            distinct = list(dict.fromkeys(map(json.dumps, jobs.values())))
+            (temporary / "jobs.json").write_text(json.dumps(distinct))
             environment = {ONEDNN_VARIABLE: str(int(onednn))} if isinstance(onednn, bool) else {}
             run_module("auxzoo.training.study_runner", temporary, environment)
             seconds = dict(zip(distinct, read_json(temporary / "seconds.json"), strict=True))
@@ -269,12 +266,6 @@ def _job(settings, structure):
     }
     structure = structure and {name: value for name, value in structure.items() if name != "provenance"}
     return {"recipe": completed_settings(recipe), "structure": structure}
-
-
-def _with_entry(job, entry):
-    """Returns a job, as of `_job`, whose network is of an entry that lies elsewhere; the same if there is none."""
-    recipe = job["recipe"]
-    return job | {"recipe": recipe | {"network": recipe["network"] | {"entry": entry}}}
 
 
 def _measure(folder):

@@ -135,7 +135,9 @@ def open_split(arguments, split, targets=None):
 
 
 def tell_other_classes(description, images):
-    """Warns where the images' classes are others than the network's, or in another order: scores would be of chance.
+    """Warns where the images' classes are others than the network's: scores would be of chance.
+
+    Those that are called exactly as the network's are measured by their names.
 
     Args:
         description: `Description` of the network.
@@ -147,6 +149,8 @@ def tell_other_classes(description, images):
         labels = known.get(task.name) or (next(iter(known.values())) if len(known) == 1 else ())
         own, theirs = ([label.casefold() for label in some] for some in (task.labels, labels))
         if len(own) != len(theirs):  # refused elsewhere, or without names
+            continue
+        if len(set(labels)) == len(labels) and set(labels) <= set(task.labels):
             continue
         moved = [place for place, label in enumerate(theirs) if label in own and own[place] != label]
         if moved:

@@ -84,12 +84,13 @@ def _evaluate(arguments):
     else:
         images = images_for_tasks(description.tasks, predictor.classes, images, arguments.name, "--data")
     tell_other_classes(description, images)  # what is called as the network's classes has their numbers by now
-    if not is_file:
-        result = evaluate(network, images, details=description.is_classifier)
-    elif description.is_classifier:
-        result = _measure_classes(arguments, images, description.preprocessing)
+    details = description.is_classifier
+    if is_file:
+        result = evaluate_file(
+            *(arguments.name, images, description.preprocessing), timeout=arguments.timeout, details=details
+        )
     else:
-        result = evaluate_file(arguments.name, images, description.preprocessing, timeout=arguments.timeout)
+        result = evaluate(network, images, details=details)
     if not arguments.json and description.is_classifier:
         _print_classes(arguments.name, result, images)
     elif not arguments.json:
@@ -100,19 +101,6 @@ def _evaluate(arguments):
         draw_some(predictor, images, count, arguments.pictures, title=f"{arguments.name}: {images.name}")
         print(f"{count} predictions beside the truth are in {arguments.pictures}")
     return {"name": arguments.name, "source": images.name, **result}
-
-
-def _measure_classes(arguments, images, preprocessing):
-    """Returns what `evaluate_file` returns of a classifier's file, with details."""
-    from auxzoo.export.apart import FileApart
-    from auxzoo.scores import Scores
-
-    scores, done = Scores(images, preprocessing, details=True), 0
-    with FileApart(arguments.name, timeout=arguments.timeout) as file:
-        for batch, _ in images.batches(preprocessing, 250):
-            scores.update(file.predict(batch.numpy()), done)
-            done += len(batch)
-    return {"images": done, **scores.result()}
 
 
 def _print_classes(name, result, images):

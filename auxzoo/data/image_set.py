@@ -15,6 +15,7 @@ from auxzoo.data.decoding import decode, decode_turned, encoded_in, in_order, pr
 from auxzoo.data.preprocessing import check_padding, preprocess
 from auxzoo.data.targets import checked_targets, fitted
 from auxzoo.errors import UserError
+from auxzoo.metrics import MISSING_CLASS, VOID
 from auxzoo.tasks import Task, checked_tasks
 
 # Pictures of one size are kept decoded up to here, and encoded ones at the size of an input.
@@ -165,7 +166,7 @@ class ImageSet:
         """
         if not (is_whole(batch_size) and batch_size >= 1):
             raise UserError(f"`batch_size` must be 1 or more. Received: batch_size={batch_size!r}")
-        self._check_sizes(preprocessing)
+        self.check_sizes(preprocessing)
         read = self._reader(preprocessing)
 
         def make_batch(places):
@@ -193,12 +194,8 @@ class ImageSet:
             UserError: if `batch_size` is not so, a picture that shall be padded is too large or a file can no longer
                 be read (the first is named), or the augmentation does not fit the input.
         """
-        if not (is_whole(batch_size) and 1 <= batch_size <= self.size):
-            raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size!r}")
         augmentation = augmentation or Augmentation()
-        augmentation.check_size(preprocessing.height, preprocessing.width)
-        self._check_sizes(preprocessing)
-        augmentation.check_fit(preprocessing)
+        self.check_training(preprocessing, batch_size, augmentation)
         steps = self.size // batch_size
         read = self._reader(preprocessing, augmentation)
         dense = {task.name for task in self.tasks if task.is_dense}
@@ -223,6 +220,30 @@ class ImageSet:
         epochs = tf.data.Dataset.range(first_epoch, _ENDLESS)
         dataset = epochs.flat_map(epoch_batches)
         return self._prepared(dataset.map(make_batch, num_parallel_calls=2, deterministic=True))
+
+    def check_training(self, preprocessing, batch_size, augmentation):
+        """Raises the `UserError` of `training_batches`, without reading a picture; arguments as there."""
+        if not (is_whole(batch_size) and 1 <= batch_size <= self.size):
+            raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size!r}")
+        augmentation.check_size(preprocessing.height, preprocessing.width)
+        self.check_sizes(preprocessing)
+        augmentation.check_fit(preprocessing)
+
+    def check_sizes(self, preprocessing):
+        """Raises a `UserError` that names the first picture that is too large to be padded.
+
+        It must be found before any batch is made: an error inside `tf.data` comes out as another one.
+        """
+        if preprocessing.fit != "pad":
+            return
+        if self.records.dtype == np.uint8:
+            sizes = [self.records.shape[1:3]]
+        elif self.sizes is not None:
+            sizes = self.sizes
+        else:
+            sizes = [self.picture(place).shape[:2] for place in range(self.size)]
+        for place, (height, width) in enumerate(sizes):
+            check_padding(height, width, preprocessing, self._name_of(place))
 
     def sample(self, count, seed, apart_from=()):
         """Returns `count` images chosen by `seed`.
@@ -294,6 +315,36 @@ class ImageSet:
             targets={new: self.targets[old] for new, old in names.items()},
         )
 
+    def numbered_as(self, task):
+        """Returns the set with the classes of a task numbered as `task` has them, and its labels and colours.
+
+        Where a class of the set is, by its name, none of the task's, or names are none or not all different, it is the
+        set itself.
+
+        Args:
+            task: `Task`, called as one of the set is.
+        """
+        (own,) = (one for one in self.tasks if one.name == task.name)
+        are_different = all(len(set(names)) == len(names) > 0 for names in (own.labels, task.labels))
+        if own.labels == task.labels or not are_different or not set(own.labels) <= set(task.labels):
+            return self
+        none, dtype = (VOID, np.uint8) if task.is_dense else (MISSING_CLASS, np.int64)
+        table = np.full(max(len(own.labels), VOID) + 1, none, dtype)  # the last is of class -1, too
+        table[: len(own.labels)] = [task.labels.index(label) for label in own.labels]
+        values = self.targets[task.name]
+        if values.dtype == object:  # pictures of several sizes
+            targets = np.empty(len(values), object)
+            for place, value in enumerate(values):
+                targets[place] = table[value]
+        else:
+            targets = table[values]
+        numbered = dataclasses.replace(own, labels=task.labels, colours=task.colours)
+        return dataclasses.replace(
+            self,
+            tasks=tuple(numbered if one is own else one for one in self.tasks),
+            targets=self.targets | {task.name: targets},
+        )
+
     def overlaps(self, other):
         """Returns whether both hold the same image of the same source."""
         return self.source == other.source and bool(np.intersect1d(self.indices, other.indices).size)
@@ -310,6 +361,10 @@ class ImageSet:
         Raises:
             UserError: if a file is no longer there; it is named.
         """
+        return {"source": self.name, "count": self.size, "sha256": self._content_sha256}
+
+    @functools.cached_property  # every file is read
+    def _content_sha256(self):
         digest = hashlib.sha256()
         for record in self.records:
             if isinstance(record, str):
@@ -321,7 +376,7 @@ class ImageSet:
         for task in self.tasks:
             for target in self.targets[task.name]:
                 digest.update(np.ascontiguousarray(target, np.asarray(target).dtype.newbyteorder("<")).tobytes())
-        return {"source": self.name, "count": self.size, "sha256": digest.hexdigest()}
+        return digest.hexdigest()
 
     def picture(self, place):
         """Returns the unprocessed picture at `place`, uint8 `[height, width, channels]`.
@@ -347,22 +402,6 @@ class ImageSet:
         if not (is_whole(count) and 1 <= count <= largest):
             raise UserError(f"`count` must be 1 to {largest} for {self.name}. Received: count={count!r}")
         return np.random.default_rng(seed).permutation(self.size)
-
-    def _check_sizes(self, preprocessing):
-        """Raises a `UserError` that names the first picture that is too large to be padded.
-
-        It must be found before any batch is made: an error inside `tf.data` comes out as another one.
-        """
-        if preprocessing.fit != "pad":
-            return
-        if self.records.dtype == np.uint8:
-            sizes = [self.records.shape[1:3]]
-        elif self.sizes is not None:
-            sizes = self.sizes
-        else:
-            sizes = [self.picture(place).shape[:2] for place in range(self.size)]
-        for place, (height, width) in enumerate(sizes):
-            check_padding(height, width, preprocessing, self._name_of(place))
 
     def _reader(self, preprocessing, augmentation=None):
         """Returns a function of places `[batch]` and seeds `[batch, 2]` to preprocessed images and targets.

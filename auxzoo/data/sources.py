@@ -401,9 +401,13 @@ def read_labels(path):
 def _open_folder(folder, split, skip_broken):
     """Opens a folder of class folders."""
     _check_folder(folder)
-    # Without `test` too: other splits may be there, and a class called `train` holds pictures, not folders.
+    # Without `test` too: other splits may be there, which hold folders, as `train` does then, and no pictures. A class
+    # may be called `train`, beside classes with pictures.
     train = folder / "train"
-    divided = train.is_dir() and ((folder / "test").is_dir() or bool(_folders_in(train)))
+    divided = train.is_dir() and (
+        (folder / "test").is_dir()
+        or (bool(_folders_in(train)) and not any(_has_pictures(folder / name) for name in _folders_in(folder)))
+    )
     if divided and not (folder / split).is_dir():
         raise UserError(
             f"`split` must be a folder in `{folder}`: {_told(_folders_in(folder))}. Received: split={split!r}. "
@@ -520,6 +524,11 @@ def _entries_of(folder):
 def _folders_in(folder):
     """Returns the names of the folders in a folder, sorted, without hidden ones."""
     return [printable(entry.name) for entry in _entries_of(folder) if entry.is_dir()]
+
+
+def _has_pictures(folder):
+    """Returns whether a folder itself holds a picture."""
+    return any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
 
 
 def _class_folders(folder):

@@ -1028,12 +1028,22 @@ def test_pictures_in_the_tests_are_readable(pictures):
         (("Cat", "dog", "frog"), ""),
         (("cat", "horse", "boot"), ""),
         (("shirt", "boot", "hat"), "no class of the images (cat, dog, frog, ...) is called as one of the network's"),
-        (("cat", "frog", "dog"), "class 'dog' is number 1 of the images' and 2 of the network's; is `--data` right?"),
+        (("cat", "frog", "dog"), ""),
+        (("Cat", "frog", "dog"), "class 'dog' is number 1 of the images' and 2 of the network's; is `--data` right?"),
         (("dog", "horse", "boot"), "class 'dog' is number 1 of the images' and 0 of the network's; is `--data` right?"),
         (("shirt", "boot"), ""),
         ((), ""),
     ],
-    ids=["the same", "one of them", "none of them", "two exchanged", "one elsewhere", "another number", "no names"],
+    ids=[
+        "the same",
+        "one of them",
+        "none of them",
+        "by name",
+        "two exchanged",
+        "one elsewhere",
+        "another number",
+        "no names",
+    ],
 )
 def test_images_of_other_classes_are_told(labels, warning, capsys):
     task = auxzoo.Task("classification", "classification", labels)

@@ -467,6 +467,8 @@ class TestFolder:
     def test_a_class_may_be_called_train(self, folder):
         (folder / "dog").rename(folder / "train")
         assert open_images(f"folder:{folder}", "train").labels == ("cat", "train")
+        write_picture(folder / "train" / "2026" / "late.png")  # classes may have folders of their own
+        assert open_images(f"folder:{folder}", "train").labels == ("cat", "train")
 
     def test_pictures_of_several_sizes_are_decoded_when_needed(self, folder):
         write_picture(folder / "dog" / "large.png", size=(30, 20))

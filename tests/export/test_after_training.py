@@ -22,7 +22,6 @@ FORMATS = [
     *("tflite_float32", "tflite_float16", "tflite_dynamic", "tflite_int8", "tflite_int16"),
     *("onnx", "onnx_int8"),
 ]
-OF_DENSE = ["tflite_float32", "tflite_int8", "onnx", "onnx_int8"]  # the others are made of the same
 # With a low momentum the statistics fit after three steps; else activations are all but zero, and int8 cannot tell.
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
 BRIGHTNESS = auxzoo.Task("brightness", "regression", scale=50.0)
@@ -119,14 +118,13 @@ def plain(request, shallow_networks, tmp_path_factory, make_images, make_picture
     tasks = {"deeplab": [COLOUR], "several_tasks": [COLOUR, BRIGHTNESS]}.get(request.param)
     images = make_images(24, size=12, seed=1) if tasks is None else make_pictures(24, size=16, seed=1, tasks=tasks)
     case = types.SimpleNamespace(images=images)
-    formats = FORMATS if tasks is None else OF_DENSE
 
     def build(seed):
         keras.utils.set_random_seed(seed)
         return NETWORKS[request.param]()
 
     def export(network, folder):
-        export_files(network, folder, formats, calibration=case.images, name="net")
+        export_files(network, folder, FORMATS, calibration=case.images, name="net")
         return {path.name: path for path in folder.iterdir() if path.suffix != ".json"}
 
     def train(network):
@@ -139,7 +137,7 @@ def plain(request, shallow_networks, tmp_path_factory, make_images, make_picture
     network = build(seed=0)
     train(network)
     case.files = export(network, tmp_path_factory.mktemp("plain"))
-    assert len(case.files) == len(formats)  # of trained weights the runtime takes int16 files too
+    assert len(case.files) == len(FORMATS)  # of trained weights the runtime takes int16 files too
     return case
 
 

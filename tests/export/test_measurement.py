@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import keras
 import numpy as np
 import pytest
 
@@ -10,8 +11,11 @@ from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 from auxzoo.export import evaluate_file, measurement, open_file
 from auxzoo.export.apart import FileApart
+from auxzoo.export.fitting import fitting_images
 from auxzoo.export.measurement import measure_latency, measure_parity
 from auxzoo.export.outputs import outputs_of
+from auxzoo.models import Description, Preprocessing, described
+from auxzoo.tasks import Task
 
 ALL = ["tflite_float32", "tflite_float16", "tflite_dynamic", "tflite_int8", "tflite_int8_float_io", "onnx"]
 
@@ -45,6 +49,32 @@ def test_progress_is_told_batch_by_batch(tiny):
         tiny.files["tflite_float32"], pictures_of([(9, 0, 0)] * 600, [0] * 600), tiny.preprocessing, done.append
     )
     assert done == [250, 500, 600]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (("red", "blue", "green"), [0, 2, 1, -1]),  # in another order
+        (("blue", "green"), [2, 1, 2, -1]),  # some alone
+        (("rot", "blau", "gruen"), [0, 1, 2, -1]),  # others
+        (("red", "blue", "blue"), [0, 1, 2, -1]),  # no name of its own
+    ],
+)
+def test_classes_are_found_by_their_names(labels, expected):
+    inputs = keras.Input((4, 6, 3))
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    size = Preprocessing.by_convention("unit", 4, 6)
+    colours = Task("colour", "classification", ("red", "green", "blue"))
+    network = described(inputs, logits, Description((), size, (colours,)), "colours")
+    classes = [0, 1, len(labels) - 1 if len(labels) > 2 else 0, -1]
+    task = Task("sort", "classification", labels)
+    number = Task("number", "regression")
+    images = ImageSet.from_targets(
+        np.zeros((4, 4, 6, 3), "uint8"), [task, number], {"sort": classes, "number": np.zeros((4, 4, 6))}
+    ).with_tasks({"sort": "sort"})
+    fitted = fitting_images(network, outputs_of(network), images)
+    (numbers,) = fitted.targets.values()
+    assert numbers.tolist() == expected
 
 
 @pytest.mark.parametrize("form", ["tflite_float32", "onnx"])

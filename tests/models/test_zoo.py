@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -59,6 +60,7 @@ class TestSameName:
         with pytest.raises(auxzoo.UserError, match=r"`name` must tell which network is meant.*'\./tiny'"):
             auxzoo.load("tiny", shelf=shelf)
         assert auxzoo.load("./tiny", shelf=shelf).output.shape == (None, 2)
+        assert auxzoo.load(Path("tiny"), shelf=shelf).output.shape == (None, 2)
 
     def test_of_the_same_weights_is_it(self, shelf, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

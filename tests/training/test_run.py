@@ -2,6 +2,10 @@
 
 import dataclasses
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import filelock
 import h5py
@@ -15,6 +19,7 @@ from auxzoo import models
 from auxzoo.data import open_images
 from auxzoo.files import read_json, sha256
 from auxzoo.models import zoo
+from auxzoo.models.arguments import finish
 from auxzoo.tasks import Task
 from auxzoo.training import loop, read_recipe, run, run_folder, train
 from auxzoo.training.compilation import measure_compute
@@ -148,8 +153,6 @@ class TestFinishedRun:
 
 
 class TestResuming:
-    """By a command that the system kills, too: `test_of_a_killed_study_go_on`."""
-
     def test_a_killed_run_ends_bit_identical(self, finished_runs, recipe_file, tmp_path, monkeypatch):
         # The first part measures how steps are computed; the second must not, as the other way differs in the
         # last digits.
@@ -167,6 +170,36 @@ class TestResuming:
         metrics = read_json(tmp_path / "run" / "metrics.json")
         assert metrics["made_with"]["compilation"] == "graph"
         assert metrics["training_seconds"] > round(seconds, 1), "both parts count"
+
+    @pytest.mark.slow  # three processes, each with its own TensorFlow
+    def test_a_command_killed_by_the_system_ends_bit_identical(self, recipe_file, tmp_path):
+        # Small batches and many epochs: time enough to be killed between two checkpoints.
+        # A plain network: those of a study that is killed have an auxiliary.
+        overrides = ["--set", "batch_size=2", "--set", "epochs=10", "--set", "compute.threads=1", "--structure", "none"]
+
+        def start(folder):
+            command = [sys.executable, "-m", "auxzoo.command_line", "train", recipe_file, *overrides, "--to", folder]
+            with open(tmp_path / "log.txt", "ab") as log:
+                return subprocess.Popen([*map(str, command), "--verbose", "0"], stdout=log, stderr=log, cwd=tmp_path)
+
+        killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+        processes = [start(killed), start(undisturbed)]
+        try:
+            deadline = time.monotonic() + 300
+            while not (killed / "run_state.npz").exists() and processes[0].poll() is None:
+                assert time.monotonic() < deadline, "no checkpoint"
+                time.sleep(0.01)
+            processes[0].send_signal(signal.SIGKILL)
+            assert processes[0].wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
+            assert not (killed / "metrics.json").exists()
+            assert 1 <= read_progress(killed / "run_state.npz").epoch < 10
+            processes.append(start(killed))
+            assert [process.wait(300) for process in processes[1:]] == [0, 0], (tmp_path / "log.txt").read_text()
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        assert_same_run(killed, undisturbed)
 
     def test_what_the_command_measured_is_taken_and_kept(self, recipe_file, tmp_path, monkeypatch):
         recipe, taken = read_recipe(recipe_file, ["compute.onednn=auto"]), []
@@ -328,7 +361,7 @@ class TestFolders:
         for name in ("dark", "light"):
             shutil.copyfile(others / "train" / "grey" / "00.png", others / "train" / name / "00.png")
         before = self.content(copied_run)
-        with pytest.raises(auxzoo.UserError, match="holds a run of another set of training images; choose"):
+        with pytest.raises(auxzoo.UserError, match="holds a run of another set of images; choose"):
             train(recipe, copied_run)
         assert self.content(copied_run) == before
         with pytest.raises(KeyboardInterrupt):
@@ -721,11 +754,12 @@ class TestCompute:
         assert caplog.text == ""
 
     @pytest.mark.slow  # a process that compiles
-    def test_measuring_times_what_the_recipe_leaves_open(self, recipe_file, tmp_path, build_shallow):
-        with build_shallow():
-            network = models.ResNet18((16, 16, 3), 0.125, "small", num_classes=3)
-        zoo.save_entry(network, tmp_path / "shallow", name="shallow")
-        overrides = [f"network={{entry: {tmp_path / 'shallow'}}}", "compute.compilation=auto", "compute.onednn=off"]
+    def test_measuring_times_what_the_recipe_leaves_open(self, recipe_file, tmp_path):
+        image = keras.Input((16, 16, 3))
+        features = keras.layers.Conv2D(4, 3, activation="relu")(image)  # one layer: XLA takes its time
+        network = finish(image, features, {"stage1": features}, 3, (), "resize", "small")
+        zoo.save_entry(network, tmp_path / "small", name="small")
+        overrides = [f"network={{entry: {tmp_path / 'small'}}}", "compute.compilation=auto", "compute.onednn=off"]
         settings = read_settings(recipe_file, overrides)
         measured = measure_compute(settings)
         assert set(measured["images_per_second"]) == {"graph, oneDNN off", "xla, oneDNN off"}

@@ -812,7 +812,7 @@ class TestBlackBox:
         with pytest.raises(KeyboardInterrupt):
             run_search(recipe, tmp_path / "found")
         trained = read_json(tmp_path / "found" / "run.json")["images_sha256"]
-        for train, message in ((trained, "another candidate, or of other images"), ("0", "another set of training")):
+        for train, message in ((trained, "another candidate, or of other images"), ("0", "another set of images")):
             monkeypatch.setattr(SearchCase, "checksums", {"train": train, "gates": "0"})
             with pytest.raises(auxzoo.UserError, match=message):
                 run_search(recipe, tmp_path / "found")

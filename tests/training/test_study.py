@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -30,7 +29,6 @@ from auxzoo.files import read_json, write_json
 from auxzoo.training import read_recipe, study_runner
 from auxzoo.training.run import build_compact
 from auxzoo.training.run_folder import claim_folder
-from auxzoo.training.run_state import read_progress
 from auxzoo.training.study import Study, StudySettings, make_record
 from auxzoo.training.study_report import (
     as_json,
@@ -366,38 +364,6 @@ class TestGoingOn:
     def test_steps_are_timed_with_onednn_as_the_recipe_says(self, write_study, carry_out, children, onednn, expected):
         carry_out(write_study(arms={"plain": ARMS["plain"] | {"compute.onednn": onednn}}, baselines=["plain"]))
         assert [environment.get("TF_ENABLE_ONEDNN_OPTS") for environment in children.environments] == [expected]
-
-    def test_steps_of_an_entry_are_timed_where_it_lies(
-        self, write_study, carry_out, children, finished_runs, folder, monkeypatch
-    ):
-        jobs = []
-
-        def look(module, folder, *arguments, **options):
-            if (folder / "jobs.json").exists():
-                jobs.extend(map(json.loads, read_json(folder / "jobs.json")))
-            children.run_module(module, folder, *arguments, **options)
-
-        monkeypatch.setattr(study_runner, "run_module", look)
-        entry = str(finished_runs["plain"])
-        path = write_study(arms={"tuned": {**ARMS["plain"], "network": {"entry": entry}}}, baselines=["tuned"])
-        carry_out(path)
-        assert [job["recipe"]["network"]["entry"] for job in jobs] == [entry]
-        kept = read_json(folder / "costs.json")["arms"]["tuned"]["job"]["recipe"]["network"]
-        assert kept["entry"] == records_in(folder)["tuned-seed0"]["settings"]["network"]["entry"] == "plain"
-        children.take()
-        carry_out(path)
-        assert children.take() == []
-
-    def test_a_structure_with_a_whole_path_is_recorded_by_its_name(
-        self, write_study, carry_out, children, finished_runs, folder
-    ):
-        arms = {"found": {"auxiliary.structure": str(finished_runs["auxiliary"] / "structure.json")}}
-        path = write_study(arms=arms, baselines=["found"])
-        carry_out(path)
-        assert records_in(folder)["found-seed0"]["settings"]["auxiliary"]["structure"] == "structure.json"
-        children.take()
-        carry_out(path)
-        assert children.take() == []
 
     def test_arms_with_and_without_onednn_are_refused(self, write_study, carry_out, children):
         arms = {"plain": ARMS["plain"], "plain_long": {**ARMS["plain_long"], "compute.onednn": False}}
@@ -763,8 +729,10 @@ class TestRealRuns:
     def test_name_no_path_of_this_machine(self, finished_study, pictures):
         for name, text in files_in(finished_study.folder).items():
             if name.endswith((".json", ".md")):
+                # The source of the tiny recipe is itself a path: another folder of pictures is another study.
+                rest = text.decode().replace(f"folder:{pictures}", "")
                 for path in (str(pictures.parents[1]), str(Path.home()), "data_dir", "a/folder/of/this/machine"):
-                    assert path not in text.decode(), name
+                    assert path not in rest, name
 
     def test_are_timed_and_summarized(self, finished_study):
         folder = finished_study.folder
@@ -820,7 +788,7 @@ class TestRealRuns:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        assert read_progress(state).epoch < 3, "it was killed too late to show anything"
+        assert "hierarchical-seed0" not in records_in(tmp_path / "found"), "it was killed too late to show anything"
         outcome = study_command(path, "--to", tmp_path / "found")
         assert outcome.code == 0, outcome
         records, undisturbed = records_in(tmp_path / "found"), records_in(finished_study.folder)
