@@ -35,10 +35,12 @@ SHARED_DATA = pathlib.Path(__file__).parents[2] / "shared" / "tfds"
 
 # The files that take longest, the longest first: in two processes none of them is left to the end, alone.
 LONGEST = (
-    *("training/test_search.py", "export/test_export.py", "training/test_study.py", "export/test_quantization.py"),
-    *("training/test_run.py", "training/test_tasks.py", "export/test_onnx.py", "export/test_after_training.py"),
-    *("export/test_metadata.py", "training/test_loop.py", "core/test_attach.py", "export/test_conversion.py"),
-    *("core/test_demo.py", "core/test_commands.py", "training/test_unrolled.py", "export/test_outputs.py"),
+    *("training/test_search.py", "export/test_export.py", "training/test_study.py", "training/test_tasks.py"),
+    *("training/test_run.py", "core/test_commands.py", "export/test_quantization.py", "export/test_outputs.py"),
+    *("export/test_after_training.py", "export/test_onnx.py", "export/test_bench_page.py", "export/test_metadata.py"),
+    *("training/test_loop.py", "core/test_demo.py", "export/test_apart.py", "core/test_attach.py"),
+    *("export/test_conversion.py", "core/test_dense_commands.py", "models/test_networks.py"),
+    "training/test_unrolled.py",
 )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 
+import keras
 import tensorflow as tf
 from absl import logging
 
@@ -89,8 +90,9 @@ def _gpu_names():
 
 
 def check_precision(network):
-    """Raises a `UserError` if a layer of a network, a Keras model, computes in half precision: it is not supported."""
-    for layer in network._flatten_layers(include_self=False):
+    """Raises a `UserError` if a layer of a network computes in half precision, which is not supported."""
+    # What is no model is told where its outputs are looked at.
+    for layer in network._flatten_layers(include_self=False) if isinstance(network, keras.Model) else ():
         if layer.compute_dtype in ("float16", "bfloat16"):
             raise UserError(
                 '`network` must not compute in half precision: `keras.config.set_dtype_policy` must be "float32" '

@@ -114,8 +114,8 @@ def fit(
             "`callbacks` must not have BackupAndRestore, which does not keep all that a run goes on with; `folder=...` "
             "does. Received: one"
         )
-    data = _Data(network, train, validation, batch_size, augmentation, description, seed)
     check_precision(network)
+    data = _Data(network, train, validation, batch_size, augmentation, description, seed)
     objective = with_class_weights(objective, network, data.train)
     total_steps = data.steps_per_epoch * epochs
 

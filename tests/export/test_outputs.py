@@ -71,7 +71,7 @@ class TestSeveralTasks:
 class TestActivations:
     @pytest.fixture(scope="class", params=["classifier", "masks", "masks and numbers"])
     @classmethod
-    def network(cls, request, make_random):
+    def network(cls, request, shallow_networks, make_random):
         if request.param == "classifier":
             return make_random(models.MobileNetV2(SIZE, 0.35, total_stride=16, num_classes=3))
         if request.param == "masks and numbers":
