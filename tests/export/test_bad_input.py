@@ -328,7 +328,9 @@ def test_calibration_count(compact, images, tmp_path, count):
 
 def test_calibration_without_a_description(images, tmp_path):
     foreign = network_of(flat)
-    with pytest.raises(UserError, match=r"`description=auxzoo.models.Description\(...\)` or .*, and the export commands"):
+    with pytest.raises(
+        UserError, match=r"`description=auxzoo.models.Description\(...\)` or .* and the export commands"
+    ):
         to_tflite(foreign, tmp_path / "a.tflite", "int8", images)
     description = models.Description((), models.Preprocessing(10, 8))
     with pytest.raises(UserError, match=r"`description` must make images of shape \(8, 10, 3\).*\(10, 8, 3\)"):
