@@ -67,7 +67,9 @@ def smooth(count):
 
 
 def contents(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    """Returns the paths in a folder, without the code that TensorFlow writes when it first traces a function here."""
+    paths = (str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return sorted(path for path in paths if not path.startswith(("__autograph", "__pycache__")))
 
 
 @pytest.mark.slow
