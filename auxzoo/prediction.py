@@ -87,11 +87,11 @@ def open_predictor(name, network=None, timeout=SECONDS, largest_answer=LARGEST_A
     Raises:
         UserError: if one cannot be opened, or a file's metadata are not right.
     """
-    from auxzoo.commands.common import load_network
+    from auxzoo import models
 
     if str(name).endswith((".tflite", ".onnx")):
         return _predictor_of_file(str(name), network, timeout, largest_answer)
-    return predictor_of(load_network(name))
+    return predictor_of(models.load(name))
 
 
 def predictor_of(network):
@@ -108,12 +108,11 @@ def predictor_of(network):
 
 def _predictor_of_file(path, network, timeout, largest_answer):
     from auxzoo import models
-    from auxzoo.commands.common import load_network
     from auxzoo.export.metadata import check_fits, check_same, classes_of, described_by, parse_metadata, tells_all
 
     runner = FileApart(path, timeout=timeout, largest_answer=largest_answer)
     metadata = parse_metadata(path)
-    given = None if network is None else models.describe(load_network(network))
+    given = None if network is None else models.describe(models.load(network))
     if given is not None and not tells_all(metadata):
         check_fits(given, runner.tensors(), path, "--network")
         return Predictor(runner.predict, given)

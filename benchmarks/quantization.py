@@ -7,7 +7,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from auxzoo.commands.common import add_data_arguments, load_network, load_tensorflow, open_split, percent
+from auxzoo.commands.common import add_data_arguments, load_tensorflow, open_split, percent
 from auxzoo.files import write_json
 
 
@@ -19,10 +19,11 @@ def main():
     add_data_arguments(parser)
     arguments = parser.parse_args()
     load_tensorflow()
+    from auxzoo import models
     from auxzoo.export import export_files
     from auxzoo.export.quantization import CALIBRATION_METHODS
 
-    network = load_network(arguments.name)
+    network = models.load(arguments.name)
     train, test = open_split(arguments, "train"), open_split(arguments, "test")
     rows = []
     for method, engines in CALIBRATION_METHODS.items():

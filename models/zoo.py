@@ -25,10 +25,11 @@ def read_index(shelf=SHELF):
 
 
 def entry_folder(name, shelf=SHELF):
-    """Returns the folder of an entry, with every byte of it checked against the index.
+    """Returns the folder of an entry, of a published one with every byte checked against the index.
 
     Args:
-        name: name of a published entry, or the path of a folder of one (a pulled entry or a finished run).
+        name: name of a published entry, or the path of a folder of one (a pulled entry or a finished run); a `Path` is
+            one where there is such a folder.
 
     Raises:
         UserError: if there is no such entry or folder, a published file is missing or changed, or a folder of other
@@ -103,7 +104,9 @@ def licence_of(name, shelf=SHELF):
     weights = Path(name) / WEIGHTS_FILE
     index = read_index(shelf)
     published = {entry["files"][WEIGHTS_FILE]["sha256"] for entry in index.values()}
-    return LICENCE if str(name) in index or (weights.is_file() and sha256(weights) in published) else None
+    if weights.is_file():
+        return LICENCE if sha256(weights) in published else None
+    return LICENCE if str(name) in index else None
 
 
 def load(name, num_classes=None, labels=(), preprocessing_fit=None, shelf=SHELF):

@@ -255,7 +255,10 @@ class Recipe(Settings):
         return without_places(self.model_dump(mode="json"))
 
     def public(self):
-        """Returns the recipe that others may follow: no folder of this machine is in it, of each its name alone."""
+        """Returns the recipe that others may follow, with the names alone of folders and of files of weights.
+
+        The path of a structure stays if it is relative: it may belong to what goes out with the recipe.
+        """
         arguments, entry = dict(self.network.arguments), self.network.entry
         if isinstance(arguments.get("weights"), str):
             arguments["weights"] = Path(arguments["weights"]).name
@@ -263,11 +266,14 @@ class Recipe(Settings):
         data, (kind, _, folder) = {"data_dir": None}, self.data.source.partition(":")
         if kind == "folder":
             data["source"] = f"folder:{_name(folder)}"
+        structure = self.auxiliary.structure
+        if Path(structure).is_absolute():
+            structure = _name(structure)
         return self.model_copy(
             update={
                 "network": self.network.model_copy(update=network),
                 "data": self.data.model_copy(update=data),
-                "auxiliary": self.auxiliary.model_copy(update={"structure": public_path(self.auxiliary.structure)}),
+                "auxiliary": self.auxiliary.model_copy(update={"structure": structure}),
             }
         )
 
@@ -278,11 +284,6 @@ class Recipe(Settings):
             yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=False),
             encoding="utf-8",
         )
-
-
-def public_path(path):
-    """Returns a path as others may read it: of an absolute one the name of its file, any other as it is."""
-    return _name(path) if Path(path).is_absolute() else path
 
 
 def _name(path):

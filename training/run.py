@@ -96,7 +96,7 @@ def train(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(), 
             *(folder, recipe, overwrite),
             structure=structure,
             pretrained_sha256=pretrained_sha256,
-            images_sha256=_checksum(train_images, validation_images),
+            images_sha256=checksum_of_sets(train_images, validation_images),
         )
         if measured is not None:
             write_json(folder / COMPUTE_FILE, measured)
@@ -217,7 +217,7 @@ def open_data(recipe):
     return train_images, validation_images, test_images
 
 
-def _checksum(*sets):
+def checksum_of_sets(*sets):
     """Returns the SHA-256 of several sets of images, and of what their classes are called."""
     contents = [[images.manifest()["sha256"], *(task.labels for task in images.tasks)] for images in sets]
     return hashlib.sha256(json.dumps(contents).encode()).hexdigest()

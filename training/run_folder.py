@@ -96,7 +96,7 @@ def claim_folder(
         kind: `"training"` or `"search"`: what the run is, of which a recipe may serve both.
         structure: `Structure` of the run's auxiliary, kept in the folder; `None` if it has none, or is a search.
         pretrained_sha256: of the file of pretrained weights, `None` if there is none.
-        images_sha256: of the images; not compared if `None`.
+        images_sha256: of the images that are trained on and validated; not compared if `None`.
 
     Returns:
         `Path` of the folder, with the recipe in it.

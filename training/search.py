@@ -19,6 +19,7 @@ from .compute import apply_compute, describe_compute
 from .gate_trainer import GateTrainer, gate_steps
 from .loop import RUN_STATE_FILE, run_trainer
 from .perturbation import KeptRounds, Perturbation, choose_links, links_to_measure, number_of_trainings
+from .run import checksum_of_sets
 from .run_folder import (
     GATES_PICTURE,
     METRICS_FILE,
@@ -70,7 +71,7 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
         claim_folder(
             *(folder, recipe, overwrite, "search"),
             pretrained_sha256=case.checksums.get("pretrained"),
-            images_sha256=case.checksums["train"],
+            images_sha256=checksum_of_sets(case.train, case.gates),
         )
         case.keep_step_costs()
         if measured is not None:

@@ -44,15 +44,6 @@ class SearchCase:
     def __init__(self, recipe, step_costs_file, continues=True):
         settings = recipe.search
         self.recipe = recipe
-        self._step_costs_file, self._is_claimed = step_costs_file, False
-        pretrained = pretrained_checksum(recipe)
-        self._costs_of = {
-            "recipe": recipe.without_places(),
-            "pretrained_sha256": pretrained,
-            "processor": processor_name(),
-        }
-        kept = read_json(step_costs_file) if continues and step_costs_file.exists() else {}
-        self._step_costs = kept["costs"] if kept.get("of") == self._costs_of else {}
         # A search does not time both ways, as `fit` does where a recipe says `auto`.
         self.compilation = "graph" if recipe.compute.compilation == "auto" else recipe.compute.compilation
         data = recipe.data.model_copy(update={"test_split": None})  # the test images are not for choosing
@@ -67,6 +58,15 @@ class SearchCase:
         train, gates = train.split(gate_count, seed=recipe.data.validation_seed)
         compact = self.compact()
         check_precision(compact)
+        self._pretrained_sha256 = pretrained_checksum(recipe)
+        self._step_costs_file, self._is_claimed = step_costs_file, False
+        self._costs_of = {
+            "recipe": recipe.without_places(),
+            "pretrained_sha256": self._pretrained_sha256,
+            "processor": processor_name(),
+        }
+        kept = read_json(step_costs_file) if continues and step_costs_file.exists() else {}
+        self._step_costs = kept["costs"] if kept.get("of") == self._costs_of else {}
         self.train, self.gates = (fitting_images(compact, images, "data") for images in (train, gates))
         if settings.method == "gradient":
             self._check_gates_move()
@@ -151,7 +151,7 @@ class SearchCase:
         """Of the images that weights are trained on, of those that gates and structures are judged by, and of the file
         of pretrained weights, if there is one."""
         checksums = {"train": self.train.manifest()["sha256"], "gates": self.gates.manifest()["sha256"]}
-        pretrained = pretrained_checksum(self.recipe)
+        pretrained = self._pretrained_sha256
         return checksums if pretrained is None else {**checksums, "pretrained": pretrained}
 
     def keep_step_costs(self):

@@ -73,9 +73,8 @@ def _description(network):
     if network is None:
         return None
     from auxzoo import models
-    from auxzoo.commands.common import load_network
 
-    return models.describe(load_network(network))
+    return models.describe(models.load(network))
 
 
 def _print_invitation(address):

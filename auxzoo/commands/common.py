@@ -269,13 +269,6 @@ def _measured_compute(settings, arguments):
     return measured
 
 
-def load_network(name):
-    """Returns the network that a command names: a published one, a folder of one, or a `.keras` file."""
-    from auxzoo import models
-
-    return models.load_keras_file(name) if name.endswith(".keras") else models.load(name)
-
-
 def keras_verbosity():
     """Returns Keras' `verbose`: a progress bar on a terminal, a line an epoch where it would fill a log."""
     return 1 if sys.stdout.isatty() else 2

@@ -9,7 +9,6 @@ from auxzoo.commands.common import (
     add_file_arguments,
     add_recipe_argument,
     check_network_or_file,
-    load_network,
     load_tensorflow,
     make_table,
     open_split,
@@ -70,7 +69,7 @@ def _evaluate(arguments):
     # A broken file is told before any image is read.
     if is_file:
         predictor, name = open_predictor(arguments.name, arguments.network, arguments.timeout), arguments.network
-        network = None if name is None else load_network(name)
+        network = None if name is None else models.load(name)
         description = predictor.description
     else:
         predictor, name, network = None, arguments.name, load_described(arguments)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from auxzoo.commands.common import load_network
 from auxzoo.errors import UserError
 
 
@@ -31,9 +30,10 @@ def load_exportable(arguments):
         UserError: if the network cannot be exported, or an argument is missing, does not fit it, or was given though it
             describes itself.
     """
+    from auxzoo import models
     from auxzoo.export.checks import exportable
 
-    network = exportable(load_network(arguments.name))
+    network = exportable(models.load(arguments.name))
     return (network, False) if _tells_of_itself(network, arguments) else _described(network, arguments)
 
 
@@ -43,9 +43,10 @@ def load_described(arguments):
     Raises:
         UserError: as of `load_exportable`; but one that describes itself need not be fit for export.
     """
+    from auxzoo import models
     from auxzoo.export.checks import exportable
 
-    network = load_network(arguments.name)
+    network = models.load(arguments.name)
     return network if _tells_of_itself(network, arguments) else _described(exportable(network), arguments)[0]
 
 

@@ -1,6 +1,6 @@
 """`auxzoo show NAME`."""
 
-from auxzoo.commands.common import load_network, load_tensorflow, make_table, print_table
+from auxzoo.commands.common import load_tensorflow, make_table, print_table
 
 
 def add_arguments(parser):
@@ -83,7 +83,7 @@ def _network(arguments):
     if arguments.name not in architectures:
         if arguments.set:
             raise UserError("`--set` may be given only with an architecture.")
-        return load_network(arguments.name)
+        return models.load(arguments.name)
     values = {}
     for text in arguments.set:
         key, separator, value = text.partition("=")

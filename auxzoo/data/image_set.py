@@ -222,7 +222,7 @@ class ImageSet:
         return self._prepared(dataset.map(make_batch, num_parallel_calls=2, deterministic=True))
 
     def check_training(self, preprocessing, batch_size, augmentation):
-        """Raises the `UserError` of `training_batches`, without reading a picture; arguments as there."""
+        """Raises the `UserError` of `training_batches`, and makes nothing; arguments as there."""
         if not (is_whole(batch_size) and 1 <= batch_size <= self.size):
             raise UserError(f"`batch_size` must be 1 to {self.size}. Received: batch_size={batch_size!r}")
         augmentation.check_size(preprocessing.height, preprocessing.width)
@@ -316,7 +316,9 @@ class ImageSet:
         )
 
     def numbered_as(self, task):
-        """Returns the set with the classes of a task numbered as `task` has them, and its labels and colours.
+        """Returns the set with the classes of a task numbered as `task` has them, and its labels.
+
+        Its colours are those of `task`, or else the set's own, where it has one for every class.
 
         Where a class of the set is, by its name, none of the task's, or names are none or not all different, it is the
         set itself.
@@ -338,7 +340,10 @@ class ImageSet:
                 targets[place] = table[value]
         else:
             targets = table[values]
-        numbered = dataclasses.replace(own, labels=task.labels, colours=task.colours)
+        colours = task.colours
+        if not colours and own.colours and len(own.labels) == len(task.labels):
+            colours = tuple(own.colours[own.labels.index(label)] for label in task.labels)
+        numbered = dataclasses.replace(own, labels=task.labels, colours=colours)
         return dataclasses.replace(
             self,
             tasks=tuple(numbered if one is own else one for one in self.tasks),

@@ -401,13 +401,7 @@ def read_labels(path):
 def _open_folder(folder, split, skip_broken):
     """Opens a folder of class folders."""
     _check_folder(folder)
-    # Without `test` too: other splits may be there, which hold folders, as `train` does then, and no pictures. A class
-    # may be called `train`, beside classes with pictures.
-    train = folder / "train"
-    divided = train.is_dir() and (
-        (folder / "test").is_dir()
-        or (bool(_folders_in(train)) and not any(_has_pictures(folder / name) for name in _folders_in(folder)))
-    )
+    divided = _is_divided(folder)
     if divided and not (folder / split).is_dir():
         raise UserError(
             f"`split` must be a folder in `{folder}`: {_told(_folders_in(folder))}. Received: split={split!r}. "
@@ -526,9 +520,24 @@ def _folders_in(folder):
     return [printable(entry.name) for entry in _entries_of(folder) if entry.is_dir()]
 
 
-def _has_pictures(folder):
-    """Returns whether a folder itself holds a picture."""
-    return any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
+def _is_divided(folder):
+    """Returns whether a folder of class folders holds those of splits; raises a `UserError` if nobody can tell."""
+    train = folder / "train"
+    if not train.is_dir():
+        return False
+    if (folder / "test").is_dir():
+        return True
+    # Other splits may be there, which hold folders alone, as `train` does then. Or it is a class: all hold pictures.
+    others = [entry for entry in _entries_of(folder) if entry.is_dir()]
+    with_pictures = [entry.name for entry in others if any(_is_picture(path) for path in _entries_of(entry))]
+    if not _folders_in(train) or len(with_pictures) == len(others):
+        return False
+    if with_pictures:
+        raise UserError(
+            f"`{printable(folder)}` must hold a folder a split, or a folder a class: `train` holds folders. "
+            f"Received: pictures in {_told(map(printable, with_pictures))}, and none in others"
+        )
+    return True
 
 
 def _class_folders(folder):

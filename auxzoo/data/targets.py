@@ -105,7 +105,8 @@ class Target:
         if not np.issubdtype(values.dtype, np.integer):
             raise UserError(f"{where}: {self.task.name!r} must be whole numbers. Received: {values.dtype}")
         is_void = np.isin(values, (*self.void, VOID))
-        check_classes(values[~is_void], self.task, where, or_else=f", or {(*self.void, VOID)} where there is none")
+        none = tuple(dict.fromkeys((*self.void, VOID)))  # a recipe may name 255 itself
+        check_classes(values[~is_void], self.task, where, or_else=f", or {none} where there is none")
         classes = values.astype(np.uint8)  # first: not every type of whole numbers holds 255
         classes[is_void] = VOID
         return classes

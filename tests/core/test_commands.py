@@ -18,7 +18,6 @@ import auxzoo
 from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.commands import evaluate as evaluate_command
-from auxzoo.commands import foreign
 from auxzoo.commands import train as train_command
 from auxzoo.commands.common import make_table, print_table, recipe_targets, tell_other_classes
 from auxzoo.export import FORMATS, TARGETS
@@ -996,7 +995,7 @@ TEMPLATES = [
 @pytest.mark.parametrize("template", TEMPLATES, ids=" ".join)
 def test_junk_is_refused_without_a_traceback(command, work_folder, template, monkeypatch):
     # One network for all examples.
-    monkeypatch.setattr(foreign, "load_network", functools.cache(foreign.load_network))
+    monkeypatch.setattr(models, "load", functools.cache(models.load))
     text = (work_folder / "tiny.yaml").read_text()
     (work_folder / "lost.yaml").write_text(text.replace("folder:", "folder:lost"))
     before = sorted(path for path in work_folder.rglob("*"))

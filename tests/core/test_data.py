@@ -470,6 +470,13 @@ class TestFolder:
         write_picture(folder / "train" / "2026" / "late.png")  # classes may have folders of their own
         assert open_images(f"folder:{folder}", "train").labels == ("cat", "train")
 
+    def test_a_folder_that_may_be_divided_or_not_is_told(self, folder):
+        (folder / "train").mkdir()
+        (folder / "dog").rename(folder / "train" / "2026")
+        message = "`train` holds folders. Received: pictures in cat, and none in others"
+        with pytest.raises(auxzoo.UserError, match=message):
+            open_images(f"folder:{folder}", "train")
+
     def test_pictures_of_several_sizes_are_decoded_when_needed(self, folder):
         write_picture(folder / "dog" / "large.png", size=(30, 20))
         images = open_images(f"folder:{folder}", "train")
