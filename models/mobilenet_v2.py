@@ -29,7 +29,7 @@ def MobileNetV2(
     output_stride=None,
     num_classes=None,
     labels=(),
-    batch_normalization_momentum=0.999,
+    batch_normalization_momentum=0.9,
     preprocessing_fit="resize",
     weights=None,
     name="mobilenet_v2",
@@ -49,7 +49,8 @@ def MobileNetV2(
         num_classes: `int`, adds global average pooling and a dense layer of logits (no soft-max);
             `None` for the bare backbone.
         labels: names of the classes, `num_classes` of them, or none.
-        batch_normalization_momentum: 0 to less than 1; short runs need about 0.9.
+        batch_normalization_momentum: 0 to less than 1. With 0.999, as the original has it, a training of less than
+            some thousand steps leaves statistics of the first weights behind.
         preprocessing_fit: `"resize"` or `"pad"`, how pictures of another size are fitted.
         weights: of all but the head: `"imagenet"`, as `keras.applications` has them (fetched once), or the path of a
             file in its format; random if `None`. Their input is the same, -1 to 1.

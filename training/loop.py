@@ -21,6 +21,7 @@ from .callbacks import SaveRunState, StopOnNaN
 from .class_weights import with_class_weights
 from .compilation import choose_compilation
 from .compute import check_precision
+from .normalization import warn_of_slow_statistics
 from .objective import Objective
 from .optimization import Optimization
 from .outputs import by_task, check_same_classes, compact_output, fitting_images, number_of_classes, tasks_of
@@ -143,6 +144,8 @@ def fit(
             # TensorBoard looks at no weights.
             every_epoch = not all(isinstance(callback, keras.callbacks.TensorBoard) for callback in callbacks)
             averaging = AveragedWeights(network, data.first_batches(STATISTICS_IMAGES), every_epoch)
+        else:
+            warn_of_slow_statistics(network, total_steps)
         return run_trainer(
             trainer,
             optimization,

@@ -5,6 +5,10 @@ import functools
 
 import keras
 import tensorflow as tf
+from absl import logging
+
+# Of the statistics that a network begins with, what may be left in those that it ends with.
+_LEFT = 0.05
 
 
 @contextlib.contextmanager
@@ -42,6 +46,25 @@ def fused_normalization(network):
     finally:
         for layer in layers:
             del layer.call
+
+
+def warn_of_slow_statistics(network, steps):
+    """Warns where batch-norm of a training of so many steps keeps much of the statistics that it began with.
+
+    Inference goes by them: a network that was trained well may then predict by chance.
+    """
+    momenta = [
+        layer.momentum
+        for layer in network._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    left = max(momenta, default=0) ** steps
+    if left > _LEFT:
+        logging.warning(
+            "Batch-norm of momentum %g keeps %.0f %% of its first statistics over %d steps, and inference goes by "
+            "them: set a lower momentum, or `ema_momentum` of the optimization, with which they are measured again.",
+            *(max(momenta), 100 * left, steps),
+        )
 
 
 def _fused_call(layer, means, graph, inputs, training=None, mask=None):

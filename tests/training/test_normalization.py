@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from auxzoo.training.normalization import fused_normalization
+from auxzoo.training.normalization import fused_normalization, warn_of_slow_statistics
 
 LAYERS = {
     "as usual": {},
@@ -119,3 +119,19 @@ class TestFusedNormalization:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
         assert not np.allclose(network.layers[1].normalization.moving_mean, 0)
         np.testing.assert_allclose(means, np.mean(images, axis=(0, 1, 2)).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "steps", "told"), [(0.999, 600, "keeps 55 %"), (0.99, 600, ""), (0.999, 3000, "")]
+)
+def test_statistics_that_are_mostly_those_of_the_beginning_are_told(caplog, momentum, steps, told):
+    inputs = keras.Input((4, 4, 3))
+    inner = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.BatchNormalization(momentum=momentum)])
+    network = keras.Model(inputs, inner(inputs))
+    warn_of_slow_statistics(network, steps)
+    assert told in caplog.text
+    assert bool(told) == bool(caplog.text)
+    caplog.clear()
+    inner.trainable = False
+    warn_of_slow_statistics(network, 1)
+    assert caplog.text == ""
