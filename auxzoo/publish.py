@@ -17,7 +17,6 @@ from auxzoo.commands.common import load_tensorflow, percent
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, sha256, write_json
 
-_COPIED = ("config.json", "model.weights.h5", "structure.json", "recipe.yaml")
 # More loss than this, in points of accuracy, wants a reason in the card.
 LARGEST_INT8_LOSS = 1.0
 # What a card says of its data and licence, by the recipe's source.
@@ -98,7 +97,6 @@ def renew(name, shelf, notes=(), int8_reason=None, data_dir=None):
 def _write_entry(source, recipe, runs, shelf, notes, int8_reason):
     """Exports and measures the network of a folder, and writes its entry and its row of the index."""
     from auxzoo import models
-    from auxzoo.data import open_images
     from auxzoo.export import export_files
     from auxzoo.models import zoo
 
@@ -107,10 +105,7 @@ def _write_entry(source, recipe, runs, shelf, notes, int8_reason):
         raise UserError(f"`{source}` must hold a classifier. Received: {network.description.kinds}")
     costs = models.measure_costs(network)
     # As `auxzoo export NAME --data SOURCE` does, so that readers get the very files of the card.
-    train, test = (
-        open_images(recipe.data.source, split, data_dir=recipe.data.data_dir, skip_broken=recipe.data.skip_broken)
-        for split in (recipe.data.train_split, recipe.data.test_split)
-    )
+    train, test = recipe.data.open(recipe.data.train_split), recipe.data.open(recipe.data.test_split)
     with tempfile.TemporaryDirectory() as folder:
         records = export_files(
             network,
@@ -135,9 +130,9 @@ def _write_entry(source, recipe, runs, shelf, notes, int8_reason):
     with tempfile.TemporaryDirectory(dir=shelf) as folder:
         made = Path(folder) / recipe.name
         made.mkdir()
-        for file in _COPIED:
+        for file in (zoo.CONFIG_FILE, zoo.WEIGHTS_FILE, zoo.STRUCTURE_FILE):
             shutil.copyfile(source / file, made / file)
-        public.save(made / "recipe.yaml")
+        public.save(made / zoo.RECIPE_FILE)
         write_json(made / "metrics.json", metrics)
         card = make_card(public, network, costs, metrics, notes, int8_reason)
         (made / "README.md").write_text(card, encoding="utf-8")
@@ -146,7 +141,7 @@ def _write_entry(source, recipe, runs, shelf, notes, int8_reason):
             entry.rename(before)
         try:
             made.rename(entry)
-            _write_index(shelf, entry, network, costs, runs["auxiliary"])
+            _write_index(shelf, entry, network, costs, metrics)
         except BaseException:
             if entry.exists():
                 shutil.rmtree(entry)
@@ -156,11 +151,12 @@ def _write_entry(source, recipe, runs, shelf, notes, int8_reason):
     return entry
 
 
-def _write_index(shelf, entry, network, costs, run):
+def _write_index(shelf, entry, network, costs, metrics):
     """Writes the row of an entry into the index of the shelf."""
     from auxzoo.models import zoo
 
-    index = read_json(shelf / zoo.INDEX_FILE)
+    run, index = metrics["runs"]["auxiliary"], read_json(shelf / zoo.INDEX_FILE)
+    (int8,) = [record for record in metrics["files"] if record["format"] == "tflite_int8"]
     index[entry.name] = zoo.index_entry(
         entry,
         {
@@ -169,6 +165,8 @@ def _write_index(shelf, entry, network, costs, run):
             "parameters": costs.parameters,
             "macs": costs.macs,
             "accuracy": run["test"]["accuracy"],
+            "int8_accuracy": int8["accuracy"]["accuracy"],
+            "int8_bytes": int8["bytes"],
         },
     )
     write_json(shelf / zoo.INDEX_FILE, dict(sorted(index.items())))

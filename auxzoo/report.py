@@ -13,7 +13,6 @@ from auxzoo.figures import checked_path, fixed_style, one_line
 from auxzoo.files import temporary_folder, written_aside
 from auxzoo.metric_names import in_words, is_error, is_share, main_figures
 from auxzoo.prediction import draw_some, open_predictor
-from auxzoo.training.outputs import images_for_tasks
 
 _MARKERS = "osD^vP*X"
 _PICTURES, _DENSE_PICTURES = 24, 6
@@ -43,7 +42,7 @@ def write_export_report(path, network, records, folder, evaluation=None, progres
         sheets = []
         if evaluation is not None and description.tasks:
             classes = {task.name: len(task.labels) for task in description.tasks if task.labels}
-            images = images_for_tasks(description.tasks, classes, evaluation, network.name, "evaluation")
+            images = evaluation.for_tasks(description.tasks, classes, network.name, "evaluation")
             count = min(_PICTURES if images.is_labelled else _DENSE_PICTURES, images.size)
             for record in records:
                 if "refused" in record:

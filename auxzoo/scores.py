@@ -80,9 +80,10 @@ class Scores:
 
         Of a classification `accuracy`, 0 to 1, and with details `top_5_accuracy` (where there are more than 5 classes,
         and logits), `mean_accuracy_of_classes`, `accuracy_of_classes` and `images_of_classes`, a dict of label each,
-        with `None` for the accuracy of a class that is nowhere; of a segmentation `mean_iou`, `pixel_accuracy` and
-        `iou_of_classes`, a dict of label to IoU, `None` of a class that is nowhere; of a regression what
-        `auxzoo.metrics.Regression` gives, `None` where no target counts.
+        with `None` for the accuracy of a class that is nowhere, and `mistakes_of_classes`, a dict of label to what its
+        images were taken for, most often first, a dict of label to number; of a segmentation `mean_iou`,
+        `pixel_accuracy` and `iou_of_classes`, a dict of label to IoU, `None` of a class that is nowhere; of a
+        regression what `auxzoo.metrics.Regression` gives, `None` where no target counts.
         Where the set has several tasks the names begin with the task's.
 
         Args:
@@ -143,7 +144,15 @@ class _Classification:
                 name: None if np.isnan(share) else float(share) for name, share in zip(names, shares, strict=True)
             }
             found["images_of_classes"] = dict(zip(names, counts.tolist(), strict=True))
+            found["mistakes_of_classes"] = {name: self._mistakes(place, names) for place, name in enumerate(names)}
         return found
+
+    def _mistakes(self, place, names):
+        """Returns what the images of a class were taken for, most often first; all that has no name is one."""
+        counts = self.matrix.counts[place].copy()
+        counts[place] = 0
+        taken_for = dict(zip(names, counts, strict=False)) | {"another class": counts[len(names) :].sum()}
+        return {name: int(count) for name, count in sorted(taken_for.items(), key=lambda item: -item[1]) if count}
 
 
 _SHAPES = {

@@ -7,7 +7,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from auxzoo.commands.common import add_data_arguments, load_tensorflow, open_split, percent
+from auxzoo.commands.common import load_tensorflow, percent
+from auxzoo.commands.images import add_data_arguments, choose_images
 from auxzoo.files import write_json
 
 
@@ -24,7 +25,8 @@ def main():
     from auxzoo.export.quantization import CALIBRATION_METHODS
 
     network = models.load(arguments.name)
-    train, test = open_split(arguments, "train"), open_split(arguments, "test")
+    images = choose_images(arguments, arguments.name, models.describe(network))
+    train, test = images.open("train"), images.open("test")
     rows = []
     for method, engines in CALIBRATION_METHODS.items():
         for engine in engines:

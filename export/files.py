@@ -236,7 +236,7 @@ def export_files(
         if max_drop is not None:
             calibration, tuning = tuning_part(calibration, tuning_count)
             tuning = sample_apart(tuning, tuning.size, [] if evaluation is None else [evaluation])
-            tuning = fitting_images(model, outputs, tuning)
+            tuning = fitting_images(model, outputs, tuning, "calibration")
             if tuning is None or all(task.kind == "regression" for task in tuning.tasks):
                 raise UserError("`max_drop` may be given only for a network with classes, and images with their truth.")
             search = Search(checked_drop(max_drop), Subset(tuning, metadata.preprocessing))

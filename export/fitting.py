@@ -1,7 +1,5 @@
 """What must fit a network before its files are made and measured: its description, and images with their truth."""
 
-import dataclasses
-
 from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 
@@ -26,33 +24,26 @@ def check_size(model, preprocessing):
         raise UserError(f"`description` must make images of shape {wanted}, the network's input. Received: {size}")
 
 
-def fitting_images(model, outputs, evaluation):
+def fitting_images(model, outputs, images, argument="evaluation"):
     """Returns the images with truth for the tasks of the outputs alone, in their order; `None` if a backbone has none.
 
-    Classes that are all among the network's, by their names, get the numbers that they have there.
+    They are called as the outputs are. `argument` is what messages call the images.
 
     Raises:
-        UserError: if they are no `ImageSet`, or do not fit.
+        UserError: if they are no `ImageSet`, or do not fit, as of `ImageSet.for_tasks`.
     """
-    if not isinstance(evaluation, ImageSet):
-        raise UserError(f"`evaluation` must be an ImageSet. Received: {type(evaluation).__name__}")
-    known = {task.name: task for task in evaluation.tasks}
-    names = {}
+    if not isinstance(images, ImageSet):
+        raise UserError(f"`{argument}` must be an ImageSet. Received: {type(images).__name__}")
+    known, tasks, classes = {task.name: task for task in images.tasks}, [], {}
     for output in outputs:
-        shape = (model.output[output.key] if output.key else model.outputs[0]).shape
-        # Where both have one task the names may differ.
-        own = evaluation.tasks[0] if len(outputs) == len(known) == 1 else known.get(output.name)
-        if output.task is None and (own is None or own.is_dense != (len(shape) == 4)):
-            return None  # features, or nothing that the images tell of
-        if own is None or (output.task is not None and output.task.kind != own.kind):
-            raise UserError(f"`evaluation` must have truth for {output.name!r}. Received: {', '.join(known)}")
-        names[output.name] = own.name
-    images = evaluation.with_tasks(names)
-    for output in outputs:
-        classes = (model.output[output.key] if output.key else model.outputs[0]).shape[-1]
-        if output.task is not None and len(output.task.labels) == classes:
-            images = images.numbered_as(dataclasses.replace(output.task, name=output.name))
-        (own,) = (task for task in images.tasks if task.name == output.name)
-        if own.kind != "regression" and len(own.labels) != classes:
-            raise UserError(f"`evaluation` must have {classes} classes, as {model.name}. Received: {len(own.labels)}")
-    return images
+        task, shape = output.task, (model.output[output.key] if output.key else model.outputs[0]).shape
+        if task is None:
+            # Where both have one the names may differ.
+            task = images.tasks[0] if len(outputs) == len(known) == 1 else known.get(output.name)
+            if task is None or task.is_dense != (len(shape) == 4):
+                return None  # features, or nothing that the images tell of
+        tasks.append(task)
+        if task.kind != "regression":
+            classes[task.name] = shape[-1]
+    images = images.for_tasks(tasks, classes, model.name, argument)
+    return images.with_tasks({output.name: task.name for output, task in zip(outputs, tasks, strict=True)})

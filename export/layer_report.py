@@ -85,7 +85,7 @@ def quantization_report(
     network, name = fold_batch_normalization(model), name or model.name
     quantization.check(network, [_FORMAT])
     calibration, measured = tuning_part(images, _COUNTS[images.is_labelled] if count is None else count, "count")
-    fitting = fitting_images(model, outputs, measured)
+    fitting = fitting_images(model, outputs, measured, "images")
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
     chosen, manifest = choose_calibration(
         calibration, model.input_shape[1:], preprocessing, calibration_count, apart_from=[measured]

@@ -93,7 +93,7 @@ def record_of(export, form, path, layouts, converted, reference):
         "tools": _versions(export.quantization.engine),
         "python": platform.python_version(),
         "processor": processor_name(),
-        "metadata": {"layouts": layouts, "weights_sha256": export.metadata.weights_sha256},
+        "metadata": {"layouts": layouts, **export.metadata.to_dict()},
         "calibration": export.manifest if FORMATS[form].needs_calibration else None,
         "quantization": _quantization_of(form, converted),
         **tensors,

@@ -15,8 +15,10 @@ INDEX_FILE = "index.json"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
 METRICS_FILE = "metrics.json"  # of a run written last: it marks it as finished
+RECIPE_FILE = "recipe.yaml"
+STRUCTURE_FILE = "structure.json"
 # What belongs to an entry; the structure is there if it was trained with an auxiliary.
-ENTRY_FILES = (CONFIG_FILE, WEIGHTS_FILE, "structure.json", METRICS_FILE, "recipe.yaml", "README.md")
+ENTRY_FILES = (CONFIG_FILE, WEIGHTS_FILE, STRUCTURE_FILE, METRICS_FILE, RECIPE_FILE, "README.md")
 
 
 def read_index(shelf=SHELF):

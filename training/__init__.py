@@ -8,6 +8,7 @@ _NAMES = {
     "Recipe": "recipe",
     "Trainer": "trainer",
     "TrainingDiverged": "callbacks",
+    "evaluate": "evaluation",
     "fit": "loop",
     "read_recipe": "recipe",
     "set_threads": "compute",

@@ -48,7 +48,7 @@ def tasks_of(network):
                 "numbers [batch, rows, columns, 1] for a regression; give it a head with `num_classes=...`. "
                 f"Received: {network.name!r} with output {output}"
             )
-        activation = _activation(output._keras_history)
+        activation = last_activation(output._keras_history)
         if activation is not None:
             raise UserError(
                 "`network` must have logits as output, without soft-max: build it with classifier_activation=None "
@@ -58,7 +58,7 @@ def tasks_of(network):
     return tuple(tasks)
 
 
-def _activation(history):
+def last_activation(history):
     """Returns what is applied to an output at last, `None` if nothing is.
 
     Args:
@@ -66,7 +66,7 @@ def _activation(history):
     """
     operation = history.operation
     if isinstance(operation, keras.Model) and hasattr(operation, "outputs"):  # a network used as a layer
-        return _activation(operation.outputs[history.tensor_index]._keras_history)
+        return last_activation(operation.outputs[history.tensor_index]._keras_history)
     if type(operation).__name__ in ("Softmax", "Sigmoid", "LogSoftmax", "LogSigmoid"):  # layers, or bare operations
         return type(operation).__name__
     activation = getattr(operation, "activation", keras.activations.linear)
@@ -138,67 +138,19 @@ def mean(outputs, weights=None):
 
 
 def fitting_images(network, images, argument):
-    """Returns a set of images with truth for the tasks of a network and no others, named as the network names them.
-
-    Classes that are all among the network's, by their names, get the numbers that they have there.
+    """Returns a set of images with truth for the tasks of a network and no others, as of `ImageSet.for_tasks`.
 
     Args:
         network: compact or joint network.
-        images: `ImageSet`. Where both have one task alone the names may differ.
+        images: `ImageSet`.
         argument: `str`, what messages call the set.
 
     Raises:
-        UserError: if the set lacks a task, or a task is of another kind, in another unit or has another number of
-            classes.
+        UserError: as of `ImageSet.for_tasks`.
     """
     tasks = tasks_of(network)
     classes = {task.name: number_of_classes(network, task) for task in tasks if task.kind != "regression"}
-    return images_for_tasks(tasks, classes, images, network.name, argument)
-
-
-def images_for_tasks(tasks, classes, images, name, argument):
-    """Returns a set of images with truth for tasks and no others, named as they are.
-
-    Classes that are all among those of the task, by their names, get the numbers that they have there: a set may lack
-    some, or have them in another order.
-
-    Args:
-        tasks: `Task` each.
-        classes: `dict` of task name to the number of its classes, where there are any and the number is known.
-        images: `ImageSet`. Where both have one task alone the names may differ.
-        name: `str`, what has the tasks, for messages.
-        argument: `str`, what messages call the set.
-
-    Raises:
-        UserError: as of `fitting_images`.
-    """
-    known = {task.name: task for task in images.tasks}
-    if len(tasks) == len(images.tasks) == 1:
-        known = {tasks[0].name: images.tasks[0]}
-    for task in tasks:
-        if task.name not in known or known[task.name].kind != task.kind:
-            received = ", ".join(f"{one.name} ({one.kind})" for one in images.tasks)
-            raise UserError(
-                f"`{argument}` must have truth for {task.name}, a {task.kind}, as {name!r} has. "
-                f"Received: {received} in {images.name}"
-            )
-        if task.unit and known[task.name].unit and task.unit != known[task.name].unit:
-            raise UserError(
-                f"`{argument}` must have {task.name} in {task.unit}, as {name!r} has; `factor` of a target converts. "
-                f"Received: {known[task.name].unit} in {images.name}"
-            )
-    images = images.with_tasks({task.name: known[task.name].name for task in tasks})
-    for task in tasks:
-        count = classes.get(task.name, len(task.labels))
-        if count == len(task.labels):
-            images = images.numbered_as(task)
-        labels = next(one.labels for one in images.tasks if one.name == task.name)
-        if task.name in classes and len(labels) != count:
-            raise UserError(
-                f"`{argument}` must have as many classes as the network has logits, {count}. "
-                f"Received: {len(labels)} classes in {images.name}"
-            )
-    return images
+    return images.for_tasks(tasks, classes, network.name, argument)
 
 
 def check_same_classes(train, images, argument):

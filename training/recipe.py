@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from auxzoo.data import Augmentation, Target
+from auxzoo.data import Augmentation, Target, open_images
 from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
@@ -75,8 +75,9 @@ class DataSettings(Settings):
     test_split: str | None = "test"
     """Name of the split that is measured once, at the end; not measured if `null`, as while designs are chosen."""
 
-    validation_count: int = pydantic.Field(5000, ge=1)
-    """Images of the training split that are held out for validation, where it has no split of its own."""
+    validation_count: int | None = pydantic.Field(5000, ge=1)
+    """Images of the training split that are held out for validation, where it has no split of its own; a fifth of them
+    if `null`."""
 
     validation_seed: int = pydantic.Field(0, ge=0)
     """Chooses the held-out images; the same for all runs that are compared."""
@@ -112,6 +113,17 @@ class DataSettings(Settings):
     def all_targets(self):
         """The targets as a list of `Target`, `None` where there is one class an image."""
         return [make_target(name, fields) for name, fields in self.targets.items()] or None
+
+    def open(self, split):
+        """Returns the `ImageSet` of a split."""
+        return open_images(
+            self.source,
+            split,
+            data_dir=self.data_dir,
+            skip_broken=self.skip_broken,
+            download=self.download,
+            targets=self.all_targets,
+        )
 
     @pydantic.field_validator("augmentation")
     @classmethod

@@ -17,11 +17,12 @@ from absl import logging
 
 import auxzoo
 from auxzoo.auxiliary import Structure, attach
-from auxzoo.data import Augmentation, open_images
+from auxzoo.data import Augmentation
 from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.files import move_together, numbered_folder, read_json, sha256, temporary_folder, write_json
 from auxzoo.machine import processor_name
+from auxzoo.metrics import VOID
 from auxzoo.tasks import Task
 
 from .. import models
@@ -170,32 +171,27 @@ def _naming_where_full(path):
 def open_data(recipe):
     """Returns the training, validation and test images of a recipe; `None` for the last if it names no test split.
 
-    It warns of classes of which no training picture is left by what the recipe holds out or leaves out.
+    It warns of classes of which no training picture is left by what the recipe holds out or leaves out, and of those
+    that no mask of the training images shows.
 
     Raises:
         UserError: if they cannot be opened, there are fewer than two classes, or fewer images than the recipe wants, or
             two have a picture in common.
     """
     data = recipe.data
-    options = {
-        "data_dir": data.data_dir,
-        "skip_broken": data.skip_broken,
-        "download": data.download,
-        "targets": data.all_targets,
-    }
-    train_images = open_images(data.source, data.train_split, **options)
+    train_images = data.open(data.train_split)
     if train_images.is_labelled and len(train_images.labels) < 2:
         raise UserError(
             f"`data.source` must have pictures of 2 classes or more. Received: {train_images.name}, "
             f"with {', '.join(train_images.labels)} alone"
         )
     if data.validation_split is None:
-        _check_count("validation_count", data.validation_count, train_images.size - 1)
-        whole = train_images
-        train_images, validation_images = whole.split(data.validation_count, seed=data.validation_seed)
-        _warn_of_lost_classes(whole, train_images, f"a lower `data.validation_count` than {data.validation_count}")
+        whole, count = train_images, data.validation_count or -(-train_images.size // 5)
+        _check_count("validation_count", count, whole.size - 1)
+        train_images, validation_images = whole.split(count, seed=data.validation_seed)
+        _warn_of_lost_classes(whole, train_images, f"a lower `data.validation_count` than {count}")
     else:
-        validation_images = open_images(data.source, data.validation_split, **options)
+        validation_images = data.open(data.validation_split)
     if data.train_count is not None:
         _check_count("train_count", data.train_count, train_images.size)
         whole = train_images
@@ -206,7 +202,8 @@ def open_data(recipe):
             f"`batch_size` must be at most the number of training images, {train_images.size}. "
             f"Received: batch_size={recipe.batch_size}"
         )
-    test_images = open_images(data.source, data.test_split, **options) if data.test_split else None
+    _check_masks(train_images)
+    test_images = data.open(data.test_split) if data.test_split else None
     parts = {"train_split": train_images, "validation_split": validation_images, "test_split": test_images}
     for (one, images), (other, others) in itertools.combinations(parts.items(), 2):
         if others is not None and images.overlaps(others):
@@ -233,6 +230,24 @@ def _count_classes(images):
     return np.bincount(images.classes, minlength=len(images.labels))
 
 
+def _check_masks(images):
+    """Warns of classes of masks of which no pixel is trained on, and refuses masks that show one class alone."""
+    for task in images.tasks:
+        if task.kind != "segmentation":
+            continue
+        counts = sum(np.bincount(np.ravel(mask), minlength=VOID + 1) for mask in images.targets[task.name])
+        seen = [label for label, count in zip(task.labels, counts, strict=False) if count]
+        if len(seen) == 1 < len(task.labels):
+            raise UserError(
+                f"Masks of {task.name!r} must show 2 classes or more in the training images, each by the number of its "
+                f"place among the labels. Received: {seen[0]} alone, and {counts[VOID]:,} pixels of {VOID}, which "
+                "means that there is no truth"
+            )
+        missing = [label for label in task.labels if label not in seen]
+        if seen and missing:
+            logging.warning("No pixel of the training images is %s, of %s.", _first_of(missing), task.name)
+
+
 def _lines_of_classes(images):
     """Returns a line that tells how many pictures there are of each class, if that is one an image and they are few."""
     if not images.is_labelled or len(images.labels) > _MOST_CLASSES_TOLD:
@@ -248,9 +263,12 @@ def _warn_of_lost_classes(whole, part, remedy):
     is_lost = (_count_classes(whole) > 0) & (_count_classes(part) == 0)
     lost = [label for label, lost in zip(whole.labels, is_lost, strict=True) if lost]
     if lost:
-        more = f" and {len(lost) - _MOST_LOST_TOLD} more" if len(lost) > _MOST_LOST_TOLD else ""
-        named = ", ".join(lost[:_MOST_LOST_TOLD])
-        logging.warning("No picture is left to train on of the classes %s%s: give %s.", named, more, remedy)
+        logging.warning("No picture is left to train on of the classes %s: give %s.", _first_of(lost), remedy)
+
+
+def _first_of(labels):
+    more = f" and {len(labels) - _MOST_LOST_TOLD} more" if len(labels) > _MOST_LOST_TOLD else ""
+    return f"{', '.join(labels[:_MOST_LOST_TOLD])}{more}"
 
 
 def pretrained_checksum(recipe):

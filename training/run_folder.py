@@ -12,15 +12,13 @@ from auxzoo.auxiliary import Structure
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json, written_aside
 
-from ..models.zoo import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
+from ..models.zoo import CONFIG_FILE, METRICS_FILE, RECIPE_FILE, STRUCTURE_FILE, WEIGHTS_FILE
 from .compilation import COMPUTE_FILE
 from .loop import RUN_STATE_FILE
 from .recipe_file import read_settings
 
 MARKER_FILE = "run.json"  # tells a run from a folder of the user's that happens to hold a recipe
 LOCK_FILE = ".lock"
-RECIPE_FILE = "recipe.yaml"
-STRUCTURE_FILE = "structure.json"
 TENSORBOARD_FOLDER = "tensorboard"
 # What a search writes besides.
 GATES_PICTURE = "gates.png"

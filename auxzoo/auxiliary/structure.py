@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import difflib
 import json
 import math
 from pathlib import Path
@@ -336,12 +337,15 @@ def tap_tensor(model, tap, layer_name):
 
 def _check_layer(model, name, rule):
     """Raises a `UserError` if a model has no layer of a name; `rule` is what it says first."""
-    if name in {layer.name for layer in model.layers}:
+    names = [layer.name for layer in model.layers]
+    if name in names:
         return
     inside = [layer.name for layer in model.layers if isinstance(layer, keras.Model) and _has_layer(layer, name)]
     hint = ""
     if inside:
         hint = f", a layer inside of {inside[0]!r}; build on the output of that network in place of calling it"
+    elif similar := difflib.get_close_matches(name, names):
+        hint = f"; called alike: {', '.join(map(repr, similar))}"
     raise UserError(f"{rule} of {model.name!r}. Received: {name!r}{hint}")
 
 

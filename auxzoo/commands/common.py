@@ -13,27 +13,11 @@ _WIDTH = 100  # columns of a table that goes to a pipe or a log
 _NARROWEST = 12  # of a column whose words are folded
 
 
-def add_data_arguments(parser, default="sample"):
-    """Adds the arguments that choose images."""
-    told = "" if default is None else " (default: %(default)s)"
-    parser.add_argument("--data", default=default, help=f"sample, tfds:NAME or folder:PATH{told}")
-    add_reading_arguments(parser)
-
-
 def add_reading_arguments(parser):
     """Adds the arguments that tell how images are read, wherever they come from."""
     parser.add_argument("--data-dir", help="folder of prepared tensorflow_datasets")
     parser.add_argument("--download", action="store_true", help="let tensorflow_datasets fetch a missing set")
     parser.add_argument("--skip-broken", action="store_true", help="leave broken images out and count them")
-
-
-def add_recipe_argument(parser):
-    """Adds `--recipe`, for `recipe_targets`."""
-    parser.add_argument(
-        "--recipe",
-        help="YAML file whose `data.targets` tell where the truth of masks, numbers or several tasks is "
-        "(default: that of a run's folder)",
-    )
 
 
 def add_quantization_arguments(parser):
@@ -90,81 +74,6 @@ def check_network_or_file(arguments):
     if arguments.network and not is_file:
         raise UserError(f"`--network` may be given only with a .tflite or .onnx file. Received: {arguments.name!r}")
     return is_file
-
-
-def recipe_targets(recipe, name, description, source):
-    """Returns where images have the truth of a network's tasks: `None`, or a list of `Target` of a recipe's data.
-
-    Args:
-        recipe: what `read_recipe` takes, or `None` for the `recipe.yaml` in the network's folder.
-        name: of the network, as the command got it; `None` of a file that tells of itself.
-        description: `Description` of the network.
-        source: `str`, where the images come from. A classifier's own recipe counts only if it names the same.
-
-    Raises:
-        UserError: if the network is no classifier and there is no recipe.
-    """
-    from auxzoo.errors import UserError
-    from auxzoo.models import zoo
-    from auxzoo.training.recipe import read_recipe
-
-    if recipe is None and description.tasks and name is not None and not name.endswith(".keras"):
-        own = zoo.entry_folder(name) / "recipe.yaml"
-        if own.exists() and (not description.is_classifier or read_recipe(own).data.source == source):
-            recipe = own
-    if recipe is None and description.tasks and not description.is_classifier:
-        raise UserError(f"`--recipe` must name one whose data have the truth for {description.kinds}. Received: none")
-    return None if recipe is None else read_recipe(recipe).data.all_targets
-
-
-def open_split(arguments, split, targets=None):
-    """Returns the `ImageSet` of a split that the arguments choose, and tells of broken images left out."""
-    from auxzoo.data import open_images
-
-    images = open_images(
-        arguments.data,
-        split,
-        data_dir=arguments.data_dir,
-        skip_broken=arguments.skip_broken,
-        download=arguments.download,
-        targets=targets,
-    )
-    if images.skipped:
-        print(f"{len(images.skipped)} broken images of {images.name} left out: {', '.join(images.skipped[:5])}")
-    return images
-
-
-def tell_other_classes(description, images):
-    """Warns where the images' classes are others than the network's: scores would be of chance.
-
-    Those that are called exactly as the network's are measured by their names.
-
-    Args:
-        description: `Description` of the network.
-        images: `ImageSet`, or `None`.
-    """
-    known = {task.name: task.labels for task in images.tasks} if images is not None else {}
-    for task in description.tasks:
-        # An image set of one task may have another name for it.
-        labels = known.get(task.name) or (next(iter(known.values())) if len(known) == 1 else ())
-        own, theirs = ([label.casefold() for label in some] for some in (task.labels, labels))
-        if len(own) != len(theirs):  # refused elsewhere, or without names
-            continue
-        if len(set(labels)) == len(labels) and set(labels) <= set(task.labels):
-            continue
-        moved = [place for place, label in enumerate(theirs) if label in own and own[place] != label]
-        if moved:
-            place = moved[0]
-            of_network = own.index(theirs[place])
-            problem = f"class {labels[place]!r} is number {place} of the images' and {of_network} of the network's"
-        elif own and not set(own) & set(theirs):
-            problem = (
-                f"no class of the images ({', '.join(labels[:3])}, ...) is called as one of the network's "
-                f"({', '.join(task.labels[:3])}, ...)"
-            )
-        else:
-            continue
-        print(f"Warning: {problem}; is `--data` right?", file=sys.stderr)
 
 
 def load_tensorflow():

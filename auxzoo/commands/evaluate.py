@@ -5,19 +5,15 @@ import json
 import sys
 
 from auxzoo.commands.common import (
-    add_data_arguments,
     add_file_arguments,
-    add_recipe_argument,
     check_network_or_file,
     load_tensorflow,
     make_table,
-    open_split,
     percent,
     print_table,
-    recipe_targets,
-    tell_other_classes,
 )
 from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, load_described
+from auxzoo.commands.images import add_data_arguments, check_data, choose_images, tell_other_classes
 from auxzoo.metric_names import as_text, metric_name
 
 _MOST_CLASSES = 50  # rows of a table
@@ -28,10 +24,7 @@ def add_arguments(parser):
     parser.add_argument("name", help="a published network, a folder of one, or a .keras, .tflite or .onnx file")
     add_file_arguments(parser)
     add_foreign_arguments(parser)
-    add_recipe_argument(parser)
-    parser.add_argument(
-        "--split", default="test", help="of the images; all of an undivided folder: all (default: %(default)s)"
-    )
+    parser.add_argument("--split", help="of the images; all of an undivided folder: all (default: the test split)")
     parser.add_argument("--pictures", metavar="FILE", help="a PNG of predictions beside the truth, to be written")
     parser.add_argument("--count", type=int, default=8, help="photographs in --pictures (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
@@ -54,6 +47,7 @@ def _evaluate(arguments):
     is_file = check_network_or_file(arguments)
     if is_file:
         check_none_given(arguments)
+    check_data(arguments, arguments.network if is_file else arguments.name)
     if arguments.pictures and not arguments.pictures.endswith(".png"):
         raise UserError(f"`--pictures` must end in .png. Received: {arguments.pictures!r}")
     load_tensorflow()
@@ -62,7 +56,7 @@ def _evaluate(arguments):
     from auxzoo.pictures import MOST_PHOTOGRAPHS
     from auxzoo.prediction import draw_some, open_predictor, predictor_of
     from auxzoo.training.evaluation import evaluate
-    from auxzoo.training.outputs import fitting_images, images_for_tasks
+    from auxzoo.training.outputs import fitting_images
 
     if arguments.pictures and not 1 <= arguments.count <= MOST_PHOTOGRAPHS:
         raise UserError(f"`--count` must be 1 to {MOST_PHOTOGRAPHS}. Received: {arguments.count}")
@@ -76,12 +70,11 @@ def _evaluate(arguments):
         description = models.describe(network)
     if not description.tasks:
         raise UserError(f"`name` must be a network with a head. Received: {network.name}, {description.kinds}")
-    targets = recipe_targets(arguments.recipe, name, description, arguments.data)
-    images = open_split(arguments, arguments.split, targets)
+    images = choose_images(arguments, name, description).open("test", arguments.split)
     if network is not None:
         images = fitting_images(network, images, "--data")
     else:
-        images = images_for_tasks(description.tasks, predictor.classes, images, arguments.name, "--data")
+        images = images.for_tasks(description.tasks, predictor.classes, arguments.name, "--data")
     tell_other_classes(description, images)  # what is called as the network's classes has their numbers by now
     details = description.is_classifier
     if is_file:
@@ -113,9 +106,10 @@ def _print_classes(name, result, images):
     seen = sum(share is not None for share in shares.values())
     print(f"Mean of {seen} classes {percent(result['mean_accuracy_of_classes'])} %{said}")
     if len(shares) <= _MOST_CLASSES:
-        table = make_table(None, "class", "images>", "accuracy %>")
+        table = make_table(None, "class", "images>", "accuracy %>", "most often taken for")
         for label, share in shares.items():
-            table.add_row(label, f"{counts[label]:,}", "" if share is None else percent(share))
+            mistakes = [f"{other} ({count:,})" for other, count in result["mistakes_of_classes"][label].items()]
+            table.add_row(label, f"{counts[label]:,}", "" if share is None else percent(share), ", ".join(mistakes[:2]))
         print_table(table)
 
 

@@ -1,20 +1,16 @@
 """`auxzoo export NAME|FOLDER`."""
 
 from auxzoo.commands.common import (
-    add_data_arguments,
     add_quantization_arguments,
-    add_recipe_argument,
     load_tensorflow,
     make_table,
-    open_split,
     print_table,
     quantization_of,
-    recipe_targets,
     record_columns,
     record_rows,
-    tell_other_classes,
 )
 from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
+from auxzoo.commands.images import add_data_arguments, check_data, choose_images, tell_other_classes
 from auxzoo.metric_names import main_figures
 
 
@@ -49,7 +45,6 @@ def add_arguments(parser):
         help="of the int8 ONNX file: min_max or percentile (default: %(default)s)",
     )
     parser.add_argument("--licence", help="of the network and its weights, for the files' metadata")
-    add_recipe_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files of the same names")
     parser.add_argument(
         "--no-accuracy", action="store_true", help="do not measure accuracy (int8 still needs images to calibrate)"
@@ -64,7 +59,9 @@ def add_arguments(parser):
     parser.add_argument(
         "--tuning-count", type=int, default=1000, metavar="N", help="images for --max-drop (default: %(default)s)"
     )
-    add_data_arguments(parser, default=None)
+    parser.add_argument("--split", help="images to measure on (default: the test split)")
+    parser.add_argument("--calibration-split", help="images to calibrate on (default: the training split)")
+    add_data_arguments(parser)
     add_foreign_arguments(parser)
 
 
@@ -87,11 +84,9 @@ def run(arguments):
         arguments.onnx_calibration_method,
     )
     needs_calibration = any(FORMATS[form].needs_calibration for form in formats)
-    if arguments.data is None and (needs_calibration or not arguments.no_accuracy):
-        raise UserError(
-            "`--data` must be sample, tfds:NAME or folder:PATH: real images calibrate int8 and measure accuracy. "
-            "Received: none; --no-accuracy with --formats tflite_float32,onnx needs none."
-        )
+    needs_images = needs_calibration or not arguments.no_accuracy
+    if needs_images:
+        check_data(arguments, arguments.name, "; --no-accuracy with --formats tflite_float32,onnx needs none")
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export import export_files
@@ -101,22 +96,20 @@ def run(arguments):
     network, had_softmax = load_exportable(arguments)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")  # resolved, so that `.` has a name too
     activation = "argmax" if arguments.argmax else "softmax" if arguments.softmax or had_softmax else None
-    targets = None
-    if arguments.data is not None:
-        targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network), arguments.data)
+    images = choose_images(arguments, arguments.name, models.describe(network)) if needs_images else None
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
     report = folder / f"{name}.html"
     paths = {form: folder / f"{name}{FORMATS[form].suffix}" for form in formats}
     existing = [path for path in (*paths.values(), report) if path.exists()]
     if existing and not arguments.overwrite:
         raise UserError(f"`{folder}` holds {existing[0].name} already; give --overwrite.")
-    evaluation = None if arguments.no_accuracy else open_split(arguments, "test", targets)
+    evaluation = None if arguments.no_accuracy else images.open("test", arguments.split)
     tell_other_classes(models.describe(network), evaluation)
     records = export_files(
         network,
         folder,
         formats,
-        calibration=open_split(arguments, "train", targets) if needs_calibration else None,
+        calibration=images.open("train", arguments.calibration_split) if needs_calibration else None,
         evaluation=evaluation,
         name=name,
         activation=activation,

@@ -1,5 +1,6 @@
 """Networks that auxzoo did not make, `.keras` files of any origin: the command line tells what they do not."""
 
+import sys
 from pathlib import Path
 
 from auxzoo.errors import UserError
@@ -108,10 +109,27 @@ def _tasks(network, arguments):
             f"`--task` must be {' or '.join(kinds)} for an output of shape {tuple(shape)}. "
             f"Received: {arguments.task or 'none given'}"
         )
-    if kind != "regression" and shape[-1] < 2:
-        raise UserError(f"The output of {arguments.name} must be of 2 classes or more, a number each. Received: 1")
+    if kind != "regression":
+        _check_logits(network, shape[-1], arguments.name)
     labels = () if arguments.labels is None else _read_labels(arguments.labels, kind, shape[-1])
     return (Task(kind, kind, labels),)
+
+
+def _check_logits(network, count, name):
+    from auxzoo.training.outputs import last_activation
+
+    if count < 2:
+        raise UserError(
+            f"The output of {name} must be of 2 classes or more, a number each. Received: 1; a network that gives one "
+            "probability must end in two logits in its place"
+        )
+    activation = last_activation(network.outputs[0]._keras_history)
+    if activation is not None and "sigmoid" in activation.lower():
+        print(
+            f"Warning: {name} ends in a {activation}; it is taken for a network of which one class an image is right, "
+            "and its outputs for logits.",
+            file=sys.stderr,
+        )
 
 
 def _read_labels(path, kind, count):

@@ -1,7 +1,13 @@
 """`auxzoo predict NAME|FOLDER|FILE IMAGE...`."""
 
+import contextlib
+import json
+import sys
+
 from auxzoo.commands.common import add_file_arguments, check_network_or_file, load_tensorflow, percent
 from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, load_described
+
+_MOST_CLASSES = 5  # that are told of
 
 
 def add_arguments(parser):
@@ -12,13 +18,23 @@ def add_arguments(parser):
     add_foreign_arguments(parser)
     parser.add_argument("--to", metavar="DIR", help="folder of the pictures (default: a new one in predicted/)")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures of the same names")
+    parser.add_argument("--no-pictures", action="store_true", help="tell what is predicted, and draw nothing")
+    parser.add_argument("--json", action="store_true", help="print what is predicted as JSON, and nothing else")
 
 
 def run(arguments):
     """Predicts for photographs, tells what, and draws it."""
+    # What is told besides is no JSON.
+    with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
+        found = _predict(arguments)
+    if arguments.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _predict(arguments):
+    """Returns what is predicted for every photograph, plain JSON types, and prints it unless it goes out as JSON."""
     from pathlib import Path
 
-    from auxzoo.errors import UserError
     from auxzoo.files import numbered_folder
 
     is_file = check_network_or_file(arguments)
@@ -39,24 +55,39 @@ def run(arguments):
     preprocessing = predictor.description.preprocessing
     for path in paths:  # one that is broken or too large is told before anything is written
         check_padding(*read_image(path).shape[:2], preprocessing, str(path))
-    folder = Path(arguments.to) if arguments.to else numbered_folder("predicted", "pictures")
-    files = [folder / f"{stem}.png" for stem in _different([path.stem for path in paths])]
+    files = [None] * len(paths)
+    if not arguments.no_pictures:
+        folder = Path(arguments.to) if arguments.to else numbered_folder("predicted", "pictures")
+        files = [folder / f"{stem}.png" for stem in _different([path.stem for path in paths])]
+        _check_files(files, paths, arguments.overwrite)
+        folder.mkdir(parents=True, exist_ok=True)
+    tasks, found = predictor.description.tasks, []
+    for path, file in zip(paths, files, strict=True):
+        photograph = read_image(path)  # again: many of them need not fit into memory together
+        predictions = predictor(photograph)
+        if file is not None:
+            draw_prediction(file, photograph, predictions, tasks, title=path.name)
+        summaries = {task.name: _summary(task, predictions[task.name]) for task in tasks}
+        found.append({"image": str(path), **summaries})
+        if not arguments.json:
+            said = "; ".join(_said(task, summaries[task.name]) for task in tasks)
+            print(f"{path.name if names.count(path.name) == 1 else path}: {said}", flush=True)
+    if not arguments.no_pictures:
+        print(f"The pictures are in {folder}")
+    return found
+
+
+def _check_files(files, paths, overwrite):
+    """Raises a `UserError` where a picture would be written over a photograph, or over what is there already."""
+    from auxzoo.errors import UserError
+
     for file in files:
         if not file.exists():
             continue
         if any(file.samefile(path) for path in paths):
             raise UserError(f"`--to` must be a folder in which no photograph is replaced. Received: `{file}` is one")
-        if not arguments.overwrite:
+        if not overwrite:
             raise UserError(f"`{file}` exists already; give --overwrite.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, file in zip(paths, files, strict=True):
-        photograph = read_image(path)  # again: many of them need not fit into memory together
-        predictions = predictor(photograph)
-        tasks = predictor.description.tasks
-        draw_prediction(file, photograph, predictions, tasks, title=path.name)
-        said = "; ".join(_said(task, predictions[task.name]) for task in tasks)
-        print(f"{path.name if names.count(path.name) == 1 else path}: {said}", flush=True)
-    print(f"The pictures are in {folder}")
 
 
 def _different(names):
@@ -70,12 +101,12 @@ def _different(names):
     return found
 
 
-def _said(task, prediction):
-    """Returns in words what is predicted for one task: the likeliest classes, the largest, or the range."""
+def _summary(task, prediction):
+    """Returns what is predicted for one task: a class, the shares of the likeliest or largest, or a range."""
     import numpy as np
 
     if task.kind == "regression":
-        return f"{task.name} {prediction.min():.4g} to {prediction.max():.4g} {task.unit}".rstrip()
+        return {"lowest": float(prediction.min()), "highest": float(prediction.max()), "unit": task.unit}
     if prediction.ndim == 0:
         return _label(task, prediction)
     if task.kind == "segmentation":
@@ -84,8 +115,17 @@ def _said(task, prediction):
     else:
         exponentials = np.exp(prediction - prediction.max())
         classes, shares = np.arange(len(prediction)), exponentials / exponentials.sum()
-    order = np.argsort(-shares, kind="stable")[:5]
-    return ", ".join(f"{_label(task, classes[place])} {percent(shares[place])} %" for place in order)
+    order = np.argsort(-shares, kind="stable")[:_MOST_CLASSES]
+    return [{"class": _label(task, classes[place]), "share": float(shares[place])} for place in order]
+
+
+def _said(task, summary):
+    """Returns a summary in words."""
+    if isinstance(summary, str):
+        return summary
+    if task.kind == "regression":
+        return f"{task.name} {summary['lowest']:.4g} to {summary['highest']:.4g} {task.unit}".rstrip()
+    return ", ".join(f"{one['class']} {percent(one['share'])} %" for one in summary)
 
 
 def _label(task, number):

@@ -1,18 +1,14 @@
 """`auxzoo quantization-report NAME|FOLDER`."""
 
 from auxzoo.commands.common import (
-    add_data_arguments,
     add_quantization_arguments,
-    add_recipe_argument,
     load_tensorflow,
     make_table,
-    open_split,
     print_table,
     quantization_of,
-    recipe_targets,
-    tell_other_classes,
 )
 from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
+from auxzoo.commands.images import add_data_arguments, check_data, choose_images, tell_other_classes
 from auxzoo.metric_names import is_share, main_figures
 
 
@@ -22,8 +18,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--to", metavar="DIR", help="folder of JSON and plot (default: a new numbered one in exported/)"
     )
-    add_recipe_argument(parser)
-    parser.add_argument("--split", default="train", help="images to calibrate and measure on (default: %(default)s)")
+    parser.add_argument("--split", help="images to calibrate and measure on (default: the training split)")
     parser.add_argument("--count", type=int, help="images measured on (default: 256, or 32 of a network with maps)")
     parser.add_argument("--rows", type=int, default=15, help="layers in the table (default: %(default)s)")
     add_quantization_arguments(parser)
@@ -40,15 +35,15 @@ def run(arguments):
 
     if arguments.rows < 1:
         raise UserError(f"`--rows` must be 1 or more. Received: {arguments.rows}")
+    check_data(arguments, arguments.name)
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export import quantization_report
 
     network, _ = load_exportable(arguments)
     name = Path(arguments.name).resolve().name.removesuffix(".keras")
-    targets = recipe_targets(arguments.recipe, arguments.name, models.describe(network), arguments.data)
     folder = Path(arguments.to) if arguments.to else numbered_folder("exported", name)
-    images = open_split(arguments, arguments.split, targets)
+    images = choose_images(arguments, arguments.name, models.describe(network)).open("train", arguments.split)
     tell_other_classes(models.describe(network), images)
     report = quantization_report(
         network,

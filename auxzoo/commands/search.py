@@ -51,7 +51,7 @@ def run(arguments):
 
     load_tensorflow()
     from auxzoo.auxiliary import Structure
-    from auxzoo.training.run_folder import METRICS_FILE, STRUCTURE_FILE
+    from auxzoo.training.run_folder import METRICS_FILE, RECIPE_FILE, STRUCTURE_FILE
     from auxzoo.training.search import search
     from auxzoo.training.search_settings import SearchRecipe
 
@@ -70,7 +70,7 @@ def run(arguments):
         f"Found: {metrics['links']} links; a joint step takes {metrics['step_cost']:.2f} plain ones. "
         f"The search took {cost['steps']:,} steps, {cost['seconds'] / 60:.1f} minutes."
     )
-    print(f"`auxzoo train {arguments.recipe} --structure {folder / STRUCTURE_FILE}` trains with it.")
+    print(f"`auxzoo train {folder / RECIPE_FILE} --structure {folder / STRUCTURE_FILE}` trains with it.")
 
 
 def _table_of_nodes(structure):

@@ -7,7 +7,12 @@ def add_arguments(parser):
     """Adds the command's arguments."""
     parser.add_argument("study", help="YAML file of the study: a recipe, arms that change it, seeds")
     parser.add_argument("--to", metavar="DIR", help="folder of records, table and plot (default: the study's own)")
-    parser.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=2,
+        help="runs side by side; with --set compute.threads=1 each has a core (default: %(default)s)",
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every arm")
     add_reading_arguments(parser)
 

@@ -14,7 +14,10 @@ from auxzoo.metric_names import main_figures
 
 def add_arguments(parser):
     """Adds the command's arguments."""
-    parser.add_argument("recipe", help="YAML file, or a packaged recipe: fine_tune, or the name of a published network")
+    parser.add_argument(
+        "recipe",
+        help="YAML file, or a packaged recipe: fine_tune, fine_tune_photographs, or the name of a published network",
+    )
     parser.add_argument(
         "--structure",
         metavar="FILE",
@@ -72,4 +75,4 @@ def run(arguments):
     skipped = metrics["broken_images_left_out"]
     if skipped:
         print(f"{len(skipped)} broken images left out: {', '.join(skipped[:5])}")
-    print(f"The compact network is in {folder}; `auxzoo export {folder} --data ...` writes its files.")
+    print(f"The compact network is in {folder}; `auxzoo export {folder}` writes its files.")

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import os
 
 import numpy as np
@@ -22,6 +23,8 @@ from auxzoo.tasks import Task, checked_tasks
 LARGEST_DECODED_BYTES = 2 * 2**30
 # A picture of 12 megapixels takes 200 MB while it is made smaller.
 _MOST_THREADS = 8
+# Pictures with more pixels than so many inputs are made smaller one by one.
+_LARGEST_RATIO = 4
 _ENDLESS = 2**31 - 1
 
 
@@ -29,8 +32,9 @@ _ENDLESS = 2**31 - 1
 class ImageSet:
     """Images with the truth of one task or several, with random access; every order derives from a seed.
 
-    Encoded pictures are preprocessed when batches are first asked for, and kept so for later batches, while all of them
-    take at most 2 GiB at the size of the input; not where an augmentation changes them before.
+    Pictures that are encoded, or have more than four times the pixels of the input, are preprocessed when batches are
+    first asked for, and kept so for later batches, while all of them take at most 2 GiB at the size of the input; not
+    where an augmentation changes them before.
 
     Attributes:
         name: where they come from, such as `"tfds:cifar10/train"`; parts chosen from them add how.
@@ -315,6 +319,50 @@ class ImageSet:
             targets={new: self.targets[old] for new, old in names.items()},
         )
 
+    def for_tasks(self, tasks, classes, name, argument):
+        """Returns the set with truth for the tasks of a network and no others, named as they are.
+
+        Classes that are all among those of the task, by their names, get the numbers that they have there: a set may
+        lack some, or have them in another order.
+
+        Args:
+            tasks: `Task` each. Where both have one task alone the names may differ.
+            classes: `dict` of task name to the number of its classes, where there are any and the number is known.
+            name: `str`, what has the tasks, for messages.
+            argument: `str`, what messages call the set.
+
+        Raises:
+            UserError: if the set lacks a task, or a task is of another kind, in another unit or has another number of
+                classes.
+        """
+        known = {task.name: task for task in self.tasks}
+        if len(tasks) == len(self.tasks) == 1:
+            known = {tasks[0].name: self.tasks[0]}
+        for task in tasks:
+            if task.name not in known or known[task.name].kind != task.kind:
+                received = ", ".join(f"{one.name} ({one.kind})" for one in self.tasks)
+                raise UserError(
+                    f"`{argument}` must have truth for {task.name}, a {task.kind}, as {name!r} has. "
+                    f"Received: {received} in {self.name}"
+                )
+            if task.unit and known[task.name].unit and task.unit != known[task.name].unit:
+                raise UserError(
+                    f"`{argument}` must have {task.name} in {task.unit}, as {name!r} has; `factor` of a target "
+                    f"converts. Received: {known[task.name].unit} in {self.name}"
+                )
+        images = self.with_tasks({task.name: known[task.name].name for task in tasks})
+        for task in tasks:
+            count = classes.get(task.name, len(task.labels))
+            if count == len(task.labels):
+                images = images.numbered_as(task)
+            labels = next(one.labels for one in images.tasks if one.name == task.name)
+            if task.name in classes and len(labels) != count:
+                raise UserError(
+                    f"`{argument}` must have as many classes as the network has logits, {count}. "
+                    f"Received: {len(labels)} classes in {self.name}"
+                )
+        return images
+
     def numbered_as(self, task):
         """Returns the set with the classes of a task numbered as `task` has them, and its labels.
 
@@ -390,11 +438,10 @@ class ImageSet:
             UserError: if an encoded one cannot be read; it is named.
         """
         record = self.records[place]
-        return record if isinstance(record, np.ndarray) else self._decoded(place).numpy()
-
-    def _decoded(self, place):
+        if isinstance(record, np.ndarray):
+            return record
         try:
-            return read(self.records[place])
+            return read(record).numpy()
         except OSError as error:
             raise UserError(f"{self._name_of(place)} is not a readable picture: {error}") from None
 
@@ -411,12 +458,15 @@ class ImageSet:
     def _reader(self, preprocessing, augmentation=None):
         """Returns a function of places `[batch]` and seeds `[batch, 2]` to preprocessed images and targets.
 
-        For use inside `tf.data`. Pictures are read one by one where they are varied by the augmentation, or encoded and
-        too many to be kept at the size of the input.
+        For use inside `tf.data`. Pictures are read one by one where they are varied by the augmentation, or encoded or
+        far larger than the input and too many to be kept at its size.
         """
         varies = augmentation is not None and augmentation.varies
         are_arrays = all(values.dtype != object for values in (self.records, *self.targets.values()))
-        if not varies and self.records.dtype == object and self._kept_bytes(preprocessing) <= LARGEST_DECODED_BYTES:
+        # A batch of large ones at full size would take far more memory than what it is made for.
+        pixels, of_input = math.prod(self.records.shape[1:3]), preprocessing.height * preprocessing.width
+        in_batches = are_arrays and pixels <= _LARGEST_RATIO * of_input and not varies
+        if not varies and not in_batches and self._kept_bytes(preprocessing) <= LARGEST_DECODED_BYTES:
             return self._reader_of_kept(preprocessing)
         pick = self._picks
 
@@ -433,7 +483,7 @@ class ImageSet:
             return fit(picture, truths)
 
         def read_batch(places, seeds):
-            if are_arrays and not varies:
+            if in_batches:
                 image, truths = fit(pick[None](places), {task: pick[task.name](places) for task in self.tasks})
             else:
                 image, truths = tf.map_fn(
@@ -450,7 +500,7 @@ class ImageSet:
             return {name: _picked(values) for name, values in {None: self.records, **self.targets}.items()}
 
     def _reader_of_kept(self, preprocessing):
-        """Returns a reader of encoded pictures that are all preprocessed now, in several threads, and kept."""
+        """Returns a reader of pictures that are all preprocessed now, in several threads, and kept."""
         if self._kept is None or self._kept[0] != preprocessing:
             object.__setattr__(self, "_kept", None)  # one at a time: it may be large
             made = list(in_order(lambda place: self._made(place, preprocessing), self.size, _threads()))
@@ -469,7 +519,7 @@ class ImageSet:
     def _made(self, place, preprocessing):
         """Returns a preprocessed picture, and its truth for each dense task at that size."""
         with tf.device("CPU:0"):  # where `tf.data` computes: a GPU rounds otherwise
-            return preprocess(self._decoded(place), preprocessing), *(
+            return preprocess(self.picture(place), preprocessing), *(
                 fitted(tf.constant(self.targets[task.name][place]), task, preprocessing)
                 for task in self.tasks
                 if task.is_dense

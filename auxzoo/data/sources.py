@@ -32,7 +32,7 @@ _OTHER_SPLITS = "A recipe may set `data.test_split=null` and `data.validation_sp
 def open_images(source, split="train", data_dir=None, skip_broken=False, download=False, targets=None):
     """Returns the images of a source, labelled or with the truth of other tasks.
 
-    Every picture and mask is decoded once, so a broken one is found now and not in the middle of a training.
+    Every picture and mask of the split is decoded once, so a broken one is found now, not in the middle of a training.
 
     With `targets`, a folder has pictures and one folder a target beside them: `PATH/SPLIT/images/NAME.jpg` and
     `PATH/SPLIT/FEATURE/NAME.png`, or the same without `SPLIT`. The truth is a picture file of one value a pixel, the
@@ -302,19 +302,20 @@ def _open_pairs(folder, split, skip_broken, targets):
         _labelled(target, read_labels(folder / f"{target.source}.txt"), _palette(files[target.source]))
         for target in targets
     ]
-    images = _image_set(
-        f"folder:{folder}/{split}" if divided else f"folder:{folder}",
+    name, places = f"folder:{folder}/{split}", np.arange(len(paths))
+    if not divided:
+        names = [f"{PICTURES_FOLDER}/{path.name}" for path in paths]
+        name, places = _part_of_undivided(folder, split, names, np.zeros(len(names), np.int64))
+    return _image_set(
+        name,
         source=f"folder:{base.resolve()}",
-        records=[str(path) for path in paths],
-        names=[printable(path) for path in paths],
+        records=[str(paths[place]) for place in places],
+        names=[printable(paths[place]) for place in places],
         targets=targets,
-        truth_of=lambda target, place: _read_truth(files[target.source][place]),
+        truth_of=lambda target, place: _read_truth(files[target.source][places[place]]),
         skip_broken=skip_broken,
+        indices=places,
     )
-    if divided:
-        return images
-    names = [f"{PICTURES_FOLDER}/{path.name}" for path in paths]
-    return _part_of_undivided(images, split, names, np.zeros(images.size, np.int64))
 
 
 # Start of Pillow's raw mode of a grey picture of few bits -> factor by which Pillow multiplies its values.
@@ -340,8 +341,8 @@ def _truth_files(folder, pictures):
     for picture in pictures:
         if picture.stem not in entries:
             raise UserError(
-                f"`{folder}` must hold the truth of every picture ({', '.join(TRUTH_SUFFIXES)}). "
-                f"Received: none of `{picture}`"
+                f"`{folder}` must hold the truth of every picture, a file of the same name "
+                f"({', '.join(picture.stem + suffix for suffix in TRUTH_SUFFIXES)}). Received: none of `{picture}`"
             )
     return [entries[picture.stem] for picture in pictures]
 
@@ -409,6 +410,7 @@ def _open_folder(folder, split, skip_broken):
         )
     if not divided:
         _check_undivided(split)
+        _check_not_splits(folder)
     first, base = folder / "train" if divided else folder, folder / split if divided else folder
     labels, folders = tuple(_class_folders(first)), _class_folders(base)
     unknown = sorted(set(folders) - set(labels))
@@ -419,21 +421,22 @@ def _open_folder(folder, split, skip_broken):
         for label in labels:
             _check_some(pictures[label], folders[label])
     _check_some([path for paths in pictures.values() for path in paths], base)
-    paths = [str(path) for of_class in pictures.values() for path in of_class]
-    classes = np.repeat(np.arange(len(labels)), [len(of_class) for of_class in pictures.values()])
-    images = _image_set(
-        f"folder:{folder}/{split}" if divided else f"folder:{folder}",
-        source=f"folder:{base.resolve()}",
-        records=paths,
-        names=[printable(path) for path in paths],
-        targets=[Target(Task("classification", "classification", labels))],
-        truth_of=lambda target, place: classes[place],
-        skip_broken=skip_broken,
-    )
-    if divided:
-        return images
+    paths = [path for label in labels for path in pictures[label]]
     names = [f"{label}/{path.relative_to(folders[label]).as_posix()}" for label in labels for path in pictures[label]]
-    return _part_of_undivided(images, split, names, images.classes)
+    classes = np.repeat(np.arange(len(labels)), [len(of_class) for of_class in pictures.values()])
+    name, places = f"folder:{folder}/{split}", np.arange(len(paths))
+    if not divided:
+        name, places = _part_of_undivided(folder, split, names, classes)
+    return _image_set(
+        name,
+        source=f"folder:{base.resolve()}",
+        records=[str(paths[place]) for place in places],
+        names=[printable(paths[place]) for place in places],
+        targets=[Target(Task("classification", "classification", labels))],
+        truth_of=lambda target, place: classes[places[place]],
+        skip_broken=skip_broken,
+        indices=places,
+    )
 
 
 def _check_folder(folder):
@@ -453,21 +456,20 @@ def _told(names):
     return ", ".join(names) or "none"
 
 
-def _part_of_undivided(images, split, names, classes):
-    """Returns a split of a folder that is not divided.
+def _part_of_undivided(folder, split, names, classes):
+    """Returns what a split of a folder that is not divided is called, and the places of its pictures.
 
     Args:
-        images: `ImageSet` of all of it.
+        folder: `Path`.
         split: `str`.
         names: what `_are_test` takes, one a picture of the folder, broken ones too.
-        classes: whole numbers, one an image.
+        classes: whole numbers, one a picture.
     """
     if split == WHOLE:
-        return images
-    if images.size < 2:
-        raise UserError(f"{images.name} must hold at least 2 pictures, to be divided. Received: {images.size}")
-    is_test = _are_test([names[index] for index in images.indices], classes)
-    return images.part(np.flatnonzero(is_test == (split == "test")), split)
+        return f"folder:{folder}", np.arange(len(names))
+    if len(names) < 2:
+        raise UserError(f"folder:{folder} must hold at least 2 pictures, to be divided. Received: {len(names)}")
+    return f"folder:{folder} ({split})", np.flatnonzero(_are_test(names, classes) == (split == "test"))
 
 
 def _are_test(names, classes):
@@ -540,6 +542,23 @@ def _is_divided(folder):
     return True
 
 
+def _check_not_splits(folder):
+    """Raises a `UserError` where folders of classes are called like splits, and hold folders alone, as splits do."""
+    of_folders = [
+        entry.name.casefold()
+        for entry in _entries_of(folder)
+        if entry.is_dir() and not any(_is_picture(path) for path in _entries_of(entry))
+    ]
+    has_train, has_test, has_validation = (
+        any(part in name for name in of_folders) for part in ("train", "test", "val")
+    )
+    if has_train and (has_test or has_validation):
+        raise UserError(
+            f"`{printable(folder)}` must hold `train` and `test`, called so, or a folder a class. "
+            f"Received: {_told(_folders_in(folder))}, which hold folders and no pictures"
+        )
+
+
 def _class_folders(folder):
     """Returns the folders of classes by their names, sorted."""
     folders = {}
@@ -576,7 +595,7 @@ def _check_some(pictures, folder):
         raise UserError(f"`{printable(folder)}` must hold at least one picture ({', '.join(SUFFIXES)}). Received: none")
 
 
-def _image_set(name, records, names, targets, truth_of, skip_broken, source=None, indices=None):
+def _image_set(name, records, names, targets, truth_of, skip_broken, source, indices):
     """Decodes every picture once, to find the broken ones, and keeps them decoded where that is small.
 
     Args:
@@ -588,7 +607,7 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source=None
             broken.
         skip_broken: as of `open_images`.
         source: as of `ImageSet`.
-        indices: as of `ImageSet`, one a record; their places if `None`.
+        indices: as of `ImageSet`, one a record.
     """
     if not records:
         raise UserError(f"{name} must hold at least one image. Received: none")
@@ -642,9 +661,9 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source=None
             target.task.name: _together(target.task, [truths[index] for truths in truths_of_good], name, names[good[0]])
             for index, target in enumerate(targets)
         },
-        indices=np.asarray(good if indices is None else [indices[place] for place in good], dtype=np.int64),
+        indices=np.asarray([indices[place] for place in good], dtype=np.int64),
         skipped=tuple(skipped),
-        source=source or name,
+        source=source,
         sizes=sizes,
     )
 

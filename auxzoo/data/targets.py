@@ -92,7 +92,8 @@ class Target:
         if values.ndim == 3 and values.shape[-1] == 1:
             values = values[..., 0]
         if values.ndim != 2:
-            raise UserError(f"{where}: {task.name!r} must have one value a pixel. Received: shape {values.shape}")
+            hint = "; of a picture in colours make one of numbers" if values.shape[2:] in ((3,), (4,)) else ""
+            raise UserError(f"{where}: {task.name!r} must have one value a pixel. Received: shape {values.shape}{hint}")
         if task.kind == "segmentation":
             return self._classes(values, where)
         _check_real(values, f"{where}: {task.name!r}")

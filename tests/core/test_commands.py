@@ -19,7 +19,8 @@ from auxzoo import models
 from auxzoo.child_process import ChildFailed
 from auxzoo.commands import evaluate as evaluate_command
 from auxzoo.commands import train as train_command
-from auxzoo.commands.common import make_table, print_table, recipe_targets, tell_other_classes
+from auxzoo.commands.common import make_table, print_table
+from auxzoo.commands.images import choose_images, tell_other_classes
 from auxzoo.export import FORMATS, TARGETS
 from auxzoo.files import read_json, sha256, write_json
 from auxzoo.models import zoo
@@ -52,16 +53,20 @@ def exported(command, pictures, finished_runs, tmp_path_factory):
 def test_where_the_truth_of_a_classifier_is_stands_in_its_folder(recipe_file, tmp_path):
     """A set of data may call its classes anything."""
     description = models.Description((), models.Preprocessing(8, 8), (auxzoo.Task("species", "classification"),))
-    (tmp_path / "config.json").touch()
-    assert recipe_targets(None, str(tmp_path), description, "tfds:birds") is None, "no recipe, and nothing to tell"
+
+    def targets(data):
+        given = types.SimpleNamespace(data=data, recipe=None, data_dir=None, skip_broken=False, download=False)
+        return choose_images(given, str(tmp_path), description).options["targets"]
+
+    assert targets("tfds:birds") is None, "no recipe, and nothing to tell"
     settings = read_settings(recipe_file)
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
-    assert recipe_targets(None, str(tmp_path), description, "tfds:birds") is None, "one class an image"
+    assert targets("tfds:birds") is None, "one class an image"
     settings["data"] |= {"source": "tfds:birds", "targets": {"species": {"kind": "classification", "feature": "bird"}}}
     settings["network"] = {"architecture": "ResNet18", "arguments": {"input_shape": [8, 8, 3]}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings))
-    assert recipe_targets(None, str(tmp_path), description, "folder:pictures") is None, "other images"
-    (target,) = recipe_targets(None, str(tmp_path), description, "tfds:birds")
+    assert targets("folder:pictures") is None, "other images"
+    (target,) = targets("tfds:birds")
     assert (target.task.name, target.feature) == ("species", "bird")
 
 
@@ -104,10 +109,9 @@ class TestList:
         use_shelf(shelf)
         outcome = command("list")
         summary = zoo.read_index(shelf)[NAME]["summary"]
-        size = sum(path.stat().st_size for path in (shelf / NAME).iterdir())
         assert row_of(outcome, NAME) == [
             *(NAME, "CIFAR-10 (JPEG copy)", "32x32x3", f"{summary['parameters']:,}"),
-            *(f"{summary['macs'] / 1e6:,.1f}", "93.21", f"{size / 1000:,.0f}"),
+            *(f"{summary['macs'] / 1e6:,.1f}", "93.21", "92.76", "1,235"),
         ]
         assert (outcome.code, outcome.error) == (0, "")
         assert_fits(outcome)
@@ -353,7 +357,7 @@ class TestSearch:
         assert ["stage2", "stage2", "12", "", ""] in rows
         assert "2 links; a joint step takes 1.38 plain ones" in outcome.output
         assert "The search took 1,234 steps, 1.5 minutes." in outcome.output
-        assert "auxzoo train tiny.yaml --structure found/structure.json" in outcome.output
+        assert "auxzoo train found/recipe.yaml --structure found/structure.json" in outcome.output
 
     def test_every_structure_that_was_tried_is_told(self, command, searched, work_folder):
         outcome = command("search", "tiny.yaml", "--to", "found", "--method", "halving")
@@ -547,7 +551,10 @@ class TestTrain:
         assert sorted(work_folder.rglob("*")) == before
 
     def test_a_missing_recipe_is_told_what_there_is(self, command, work_folder):
-        assert_refused(command("train", "nowhere.yaml"), f"`recipe` must be a YAML file or one of fine_tune, {NAME}")
+        assert_refused(
+            command("train", "nowhere.yaml"),
+            f"`recipe` must be a YAML file or one of fine_tune, fine_tune_photographs, {NAME}",
+        )
 
     def test_a_loss_that_is_no_number_ends_with_1_and_the_step(self, command, work_folder):
         outcome = command(
@@ -630,20 +637,37 @@ class TestEvaluate:
             shutil.copyfile(pictures / "test" / "grey" / f"{number:02d}.png", file)
         return work_folder / "mixed" / "train"
 
-    def right(self, folder):
-        """Returns whether the plain network is right, of every picture of every class."""
+    def predicted(self, folder):
+        """Returns what the plain network takes every picture of every class for."""
         network, images = auxzoo.load("plain"), auxzoo.data.open_images(f"folder:{folder.parent}", "train")
         ((batch, classes),) = images.batches(network.description.preprocessing, images.size)
         labels, predicted = network.description.tasks[0].labels, network(batch, training=False).numpy().argmax(1)
         named = np.array([labels.index(label) for label in images.labels])[classes.numpy()]
-        return {label: (predicted == named)[named == place] for place, label in enumerate(labels)}
+        return {label: np.array(labels)[predicted[named == place]] for place, label in enumerate(labels)}
+
+    def right(self, folder):
+        """Returns whether the plain network is right, of every picture of every class."""
+        return {label: of_class == label for label, of_class in self.predicted(folder).items()}
+
+    def mistakes(self, folder):
+        """Returns what the plain network takes pictures of every class for, and how often."""
+        predicted = self.predicted(folder)
+        return {
+            label: {other: int((of_class == other).sum()) for other in set(of_class.tolist()) - {label}}
+            for label, of_class in predicted.items()
+        }
 
     def test_every_class_is_told(self, command, mixed, monkeypatch):
         arguments = ("evaluate", "plain", "--data", "folder:mixed", "--split", "train")
-        outcome, right = command(*arguments), self.right(mixed)
+        outcome, right, mistakes = command(*arguments), self.right(mixed), self.mistakes(mixed)
         assert right["dark"].mean() < right["grey"].mean()
+        assert "grey" in mistakes["dark"]
         for label, count in (("dark", 12), ("grey", 8), ("light", 8)):
-            assert row_of(outcome, label) == [label, str(count), f"{100 * right[label].mean():.2f}"]
+            cells = row_of(outcome, label)
+            assert cells[:3] == [label, str(count), f"{100 * right[label].mean():.2f}"]
+            assert sorted(cells[3].split(", ")) == sorted(
+                f"{other} ({number})" for other, number in mistakes[label].items()
+            ) or (cells[3], mistakes[label]) == ("", {})
         mean = 100 * np.mean([of_class.mean() for of_class in right.values()])
         assert f"Mean of 3 classes {mean:.2f} %\n" in outcome.output
         monkeypatch.setattr(evaluate_command, "_MOST_CLASSES", 2)
@@ -655,8 +679,8 @@ class TestEvaluate:
         share = 100 * np.concatenate(list(right.values())).mean()
         assert outcome.output.startswith(f"plain: {share:.2f} % of 20 images of folder:mixed/train\nMean of 2 classes ")
         assert outcome.error == ""
-        assert row_of(outcome, "light") == ["light", "8", f"{100 * right['light'].mean():.2f}"]
-        assert row_of(outcome, "grey") == ["grey", "0", ""]
+        assert row_of(outcome, "light")[:3] == ["light", "8", f"{100 * right['light'].mean():.2f}"]
+        assert row_of(outcome, "grey") == ["grey", "0", "", ""]
 
     def test_classes_of_other_names_are_warned_of(self, command, mixed):
         for label, other in (("light", "white"), ("grey", "light")):
@@ -666,7 +690,7 @@ class TestEvaluate:
         assert "Warning: class 'light' is number 1 of the images' and 2 of the network's" in outcome.error
 
     def test_json_is_all_that_is_printed(self, command, mixed):
-        right = self.right(mixed)
+        right, mistakes = self.right(mixed), self.mistakes(mixed)
         (mixed / "grey" / "broken.png").write_bytes((mixed / "grey" / "00.png").read_bytes()[:60])
         options = ["--split", "train", "--skip-broken", "--json", "--pictures", "sheet.png", "--count", "1"]
         outcome = command("evaluate", "plain", "--data", "folder:mixed", *options)
@@ -680,6 +704,7 @@ class TestEvaluate:
             "mean_accuracy_of_classes": pytest.approx(np.mean(list(accuracies.values()))),
             "accuracy_of_classes": pytest.approx(accuracies),
             "images_of_classes": {"dark": 12, "grey": 8, "light": 8},
+            "mistakes_of_classes": mistakes,
         }
         assert "1 broken images of folder:mixed/train left out" in outcome.error
         assert "are in sheet.png" in outcome.error
@@ -697,9 +722,20 @@ class TestEvaluate:
         outcome = command("evaluate", "plain", "--data", "folder:pictures", "--split", "train")
         assert "% of 48 images of folder:pictures/train" in outcome.output
 
+    def test_images_are_those_of_the_run_if_none_are_named(self, command, work_folder):
+        given = command("evaluate", "plain", "--data", "folder:pictures", "--split", "validation")
+        assert_refused(given, "`split` must be a folder in `pictures`")
+        shutil.copytree(work_folder / "plain", work_folder / "own")
+        recipe = (work_folder / "own" / "recipe.yaml").read_text()
+        recipe = recipe.replace("train_split: train", "train_split: validation")
+        (work_folder / "own" / "recipe.yaml").write_text(recipe.replace("test_split: test", "test_split: train"))
+        outcome = command("evaluate", "own")
+        assert "% of 48 images of folder:" in outcome.output, outcome
+        assert_refused(command("evaluate", "resnet18_025_cifar10"), "`--data` must be sample, tfds:NAME or folder:PATH")
+
     def test_a_network_for_other_classes_is_refused(self, command, work_folder):
         assert_refused(
-            command("evaluate", "plain"),
+            command("evaluate", "plain", "--data", "sample"),
             "`--data` must have as many classes as the network has logits, 3",
             "Received: 10",
         )
@@ -812,7 +848,7 @@ class TestExportedFiles:
         accuracy = read_json(exported[0] / f"{name}.json")["accuracy"]["accuracy"]
         expected = f"{name}: {100 * accuracy:.2f} % of 24 images of folder:pictures/test"
         assert (outcome.code, outcome.output.splitlines()[0], outcome.error) == (0, expected, "")
-        rows = {label: [label, count, share] for label, count, share in rows_of(outcome)}
+        rows = {label: [label, count, share] for label, count, share, _ in rows_of(outcome)}
         assert set(rows) == {"dark", "grey", "light"}
         assert np.mean([float(share) for _, _, share in rows.values()]) == pytest.approx(100 * accuracy, abs=0.01)
 
@@ -889,8 +925,8 @@ class TestExport:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["plain"], "`--data` must be sample, tfds:NAME or folder:PATH"),
-            (["plain", "--no-accuracy"], "`--data` must be sample, tfds:NAME or folder:PATH"),
+            (["resnet18_025_cifar10"], "`--data` must be sample, tfds:NAME or folder:PATH"),
+            (["resnet18_025_cifar10", "--no-accuracy"], "`--data` must be sample, tfds:NAME or folder:PATH"),
             (
                 ["plain", "--formats", "tflite_int4"],
                 "`--formats` must be among tflite_float32, .*onnx_int8. Received: tflite_int4",

@@ -64,6 +64,26 @@ class TestPreprocess:
         np.testing.assert_array_equal(result[1:3, 1:3, 0], [[1, 2], [3, 4]])
         assert result.sum() == 3 * 10
 
+    @staticmethod
+    def resizing_by_hand(old, new):
+        """Returns the weights `[new, old]` of pixels: triangles, as wide as two pixels of the coarser picture."""
+        middles = (np.arange(new) + 0.5) * old / new
+        distances = np.abs(np.arange(old) + 0.5 - middles[:, None]) / max(old / new, 1)
+        weights = np.maximum(1 - distances, 0)
+        return weights / weights.sum(axis=1, keepdims=True)
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [((6, 8), (12, 24)), ((12, 16), (6, 8)), ((20, 9), (6, 15))],
+        ids=["enlarged", "halved", "one of each"],
+    )
+    def test_pictures_are_resized_between_the_middles_of_pixels_and_made_smaller_by_means(self, old, new):
+        picture = np.random.default_rng(0).integers(0, 256, (*old, 3)).astype("uint8")
+        rows, columns = (self.resizing_by_hand(*sizes) for sizes in zip(old, new, strict=True))
+        expected = np.einsum("rh,hwc,sw->rsc", rows, picture, columns)
+        plain = Preprocessing(*new, "resize", (1.0,) * 3, (0.0,) * 3)
+        np.testing.assert_allclose(preprocess(picture, plain), expected, atol=1e-3)
+
     def test_scale_and_offset_are_by_channel(self):
         picture = np.full((2, 2, 3), 10, "uint8")
         result = preprocess(picture, Preprocessing(2, 2, "resize", (1.0, 2.0, 3.0), (0.0, 1.0, 2.0)))
@@ -477,14 +497,26 @@ class TestFolder:
         with pytest.raises(auxzoo.UserError, match=message):
             open_images(f"folder:{folder}", "train")
 
+    @pytest.mark.parametrize("names", [("Train", "Test"), ("Training", "Testing"), ("seg_train", "seg_val")])
+    def test_splits_that_are_called_otherwise_are_no_classes(self, folder, names):
+        for name in names:
+            shutil.copytree(folder, folder.parent / "both" / name)
+        with pytest.raises(auxzoo.UserError, match=f"must hold `train` and `test`, called so.*Received: .*{names[0]}"):
+            open_images(f"folder:{folder.parent / 'both'}", "train")
+
+    def test_classes_that_are_called_like_splits_are_classes(self, folder):
+        (folder / "cat").rename(folder / "test")
+        (folder / "dog").rename(folder / "trainers")
+        assert open_images(f"folder:{folder}", "all").labels == ("test", "trainers")
+
     def test_pictures_of_several_sizes_are_decoded_when_needed(self, folder):
         write_picture(folder / "dog" / "large.png", size=(30, 20))
-        images = open_images(f"folder:{folder}", "train")
+        images = open_images(f"folder:{folder}", "all")
         assert images.records.dtype == object
         batch, _ = next(iter(images.training_batches(SMALL, 4, seed=0)))
         assert batch.shape == (4, 8, 8, 3)
         assert images.picture(0).dtype == np.uint8
-        assert images.manifest()["sha256"] == open_images(f"folder:{folder}", "train").manifest()["sha256"]
+        assert images.manifest()["sha256"] == open_images(f"folder:{folder}", "all").manifest()["sha256"]
 
     def test_photographs_are_turned_as_their_exif_data_tell(self, tmp_path):
         pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 3), np.uint8).repeat(8, 0).repeat(8, 1)
@@ -533,7 +565,7 @@ class TestFolder:
             (tmp_path / label).mkdir()
             (tmp_path / label / "x.jpg").write_bytes(b"no picture")
         with pytest.raises(auxzoo.UserError, match="none of 2 pictures is readable"):
-            open_images(f"folder:{tmp_path}", skip_broken=True)
+            open_images(f"folder:{tmp_path}", "all", skip_broken=True)
 
     def test_an_unknown_class_in_the_test_folder_is_named(self, folder, tmp_path):
         folder.rename(tmp_path / "train")
@@ -547,7 +579,7 @@ class TestFolder:
     def test_pictures_that_are_not_read_are_not_lost_unseen(self, folder, name):
         PIL.Image.new("RGB", (4, 4)).save(folder / "dog" / name, "tiff")  # as raw ones are
         with pytest.raises(auxzoo.UserError, match=rf"dog/{name} is not a readable .* is not read; convert it to JPEG"):
-            open_images(f"folder:{folder}")
+            open_images(f"folder:{folder}", "all")
         images = open_images(f"folder:{folder}", "all", skip_broken=True)
         assert (images.size, images.skipped) == (10, (f"{folder}/dog/{name}",))
 
@@ -731,6 +763,20 @@ class TestKept:
         for (x, y), (other_x, other_y) in zip(kept, batches(), strict=True):
             np.testing.assert_array_equal(x, other_x, strict=True)
             np.testing.assert_array_equal(y, other_y, strict=True)
+
+    @pytest.mark.parametrize("most", [0, 2**31])
+    def test_pictures_far_larger_than_the_input_are_fitted_one_by_one(self, monkeypatch, most):
+        monkeypatch.setattr(image_set, "LARGEST_DECODED_BYTES", most)
+        fit, ranks = image_set.preprocess, []
+        monkeypatch.setattr(
+            image_set, "preprocess", lambda images, *a: ranks.append(len(images.shape)) or fit(images, *a)
+        )
+        pictures = np.random.default_rng(0).integers(0, 256, (6, 17, 16, 3)).astype("uint8")
+        images = ImageSet.from_arrays(pictures, [0, 1] * 3, ("cat", "dog"))
+        ((batch, classes),) = images.batches(SMALL, 6)
+        assert set(ranks) == {3}
+        np.testing.assert_array_equal(batch, fit(pictures, SMALL))
+        np.testing.assert_array_equal(classes, images.classes)
 
     def test_a_file_that_is_gone_or_damaged_meanwhile_is_named(self, paths):
         images = set_of(paths)

@@ -166,6 +166,21 @@ def test_photographs_are_predicted_by_networks_and_files(command, work, exported
         assert [lowest, highest] == pytest.approx([heights.min(), heights.max()], abs=near * float(heights.max()))
 
 
+def test_what_is_predicted_goes_out_as_json(command, work):
+    arguments = ("predict", "run", "tiles/test/images/0.png", "tiles/test/images/1.png")
+    told = command(*arguments, "--no-pictures")
+    assert len(told.output.splitlines()) == 2
+    outcome = command(*arguments, "--no-pictures", "--json")
+    assert not (work / "predicted").exists()
+    found = json.loads(outcome.output)
+    assert [one["image"] for one in found] == list(arguments[2:])
+    for one, line in zip(found, told.output.splitlines(), strict=True):
+        shares = ", ".join(f"{part['class']} {100 * part['share']:.2f} %" for part in one["surface"])
+        numbers = "height {lowest:.4g} to {highest:.4g} {unit}".format(**one["height"])
+        assert line == f"{one['image'].rpartition('/')[2]}: {shares}; {numbers}"
+        assert sum(part["share"] for part in one["surface"]) == pytest.approx(1)
+
+
 def inputs_of(work, number):
     """Returns a photograph of the test split as the network takes it, a batch of one."""
     photograph = np.asarray(PIL.Image.open(work / "tiles" / "test" / "images" / f"{number}.png"))

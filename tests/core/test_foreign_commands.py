@@ -125,6 +125,7 @@ class TestExport:
         arguments = ["--preprocessing", "tf", "--data", f"folder:{pictures}", "--to", "files"]
         outcome = command("export", "colours.keras", *arguments, "--formats", "tflite_int8,onnx")
         assert outcome.code == 0, outcome.error
+        assert ("Warning: colours.keras ends in a sigmoid" in outcome.error) == (activation == "sigmoid")
         assert "colours_int8.tflite, 12 images" in (work / "files" / "colours.html").read_text("utf-8")
 
     def test_files_that_lose_more_than_was_asked_for_are_told(self, command, work, pictures, capsys):

@@ -31,7 +31,7 @@ PUBLIC = {
     ),
     "auxzoo.training": (
         *("Objective", "Optimization", "Recipe", "Trainer", "TrainingDiverged"),
-        *("fit", "read_recipe", "train"),
+        *("evaluate", "fit", "read_recipe", "train"),
     ),
 }
 

@@ -65,6 +65,7 @@ def contents(folder):
 
 
 EXPORT = ("export", "net.keras", "--formats", "onnx", "--no-accuracy", "--overwrite", "--to")
+REPORT = ("quantization-report", "net.keras", "--data", "sample", "--to")
 TFLITE = ("export", "net.keras", "--formats", "tflite_float32", "--no-accuracy", "--overwrite", "--to")
 BENCHMARK = ("benchmark", "net.onnx", "--threads", "1", "--rounds", "1", "--runs", "3", "--no-profile")
 # name -> arguments, of which DISK/... is to be written, and what the message names.
@@ -104,7 +105,7 @@ def test_a_layer_report_that_a_full_disk_does_not_take(command, made, full_disk,
     assert contents(full_disk) == before
 
 
-@pytest.mark.parametrize("arguments", [[*EXPORT, "out"], ["quantization-report", "net.keras", "--to", "out"]])
+@pytest.mark.parametrize("arguments", [[*EXPORT, "out"], [*REPORT, "out"]])
 def test_a_full_disk_of_temporary_files(command, made, full_disk, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.keras").symlink_to(made / "net.keras")

@@ -58,12 +58,16 @@ class TestEntry:
         network, summary = auxzoo.load("tiny", shelf=shelf), zoo.read_index(shelf)["tiny"]["summary"]
         costs = models.measure_costs(network)
         run = read_json(finished_runs["auxiliary"] / "metrics.json")
+        files = read_json(shelf / "tiny" / "metrics.json")["files"]
+        (int8,) = [record for record in files if record["format"] == "tflite_int8"]
         assert summary == {
             "data": run["title"],
             "input": [16, 16, 3],
             "parameters": costs.parameters,
             "macs": costs.macs,
             "accuracy": run["test"]["accuracy"],
+            "int8_accuracy": int8["accuracy"]["accuracy"],
+            "int8_bytes": int8["bytes"],
         }
 
     def test_the_network_is_the_compact_one_of_the_run_with_the_auxiliary(self, shelf, finished_runs):

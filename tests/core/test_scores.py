@@ -41,6 +41,10 @@ def test_every_class_is_told(guessed):
     assert found["accuracy_of_classes"] == pytest.approx(shares | {"g": None})
     assert found["images_of_classes"] == dict.fromkeys(LABELS[:6], 7) | {"g": 0}
     assert found["mean_accuracy_of_classes"] == pytest.approx(np.mean(list(shares.values())))
+    mistakes = list(found["mistakes_of_classes"]["a"].items())
+    counts = np.bincount(logits.argmax(1)[(classes == 0) & ~is_right], minlength=len(LABELS))
+    assert dict(mistakes) == {label: count for label, count in zip(LABELS, counts.tolist(), strict=True) if count}
+    assert [count for _, count in mistakes] == sorted(counts[counts > 0].tolist(), reverse=True)
     place_of_truth = (logits > np.take_along_axis(logits, classes[:, None], 1)).sum(1)
     assert found["top_5_accuracy"] == (place_of_truth < 5).mean() > found["accuracy"]
 
@@ -54,6 +58,7 @@ def test_of_classes_alone_the_likeliest_are_not_told(guessed):
     predicted[:6] = 99  # a file may give anything
     found = score(LABELS, classes, predicted, details=True)
     assert found["accuracy_of_classes"]["a"] == ((predicted == 0) & (classes == 0)).sum() / 7
+    assert found["mistakes_of_classes"]["a"]["another class"] == (classes[:6] == 0).sum()
 
 
 def test_of_few_classes_all_are_among_the_likeliest():

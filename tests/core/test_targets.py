@@ -447,7 +447,9 @@ class TestFolderThatIsWrong:
 
     def test_a_picture_without_a_mask_is_named(self, folder):
         (folder / "train" / "mask" / "01.png").unlink()
-        with pytest.raises(auxzoo.UserError, match=r"must hold the truth of every picture .*none of `.*01.png`"):
+        with pytest.raises(
+            auxzoo.UserError, match=r"must hold the truth of every picture, .*01.npy.*none of `.*01.png`"
+        ):
             self.open(folder, skip_broken=True)
 
     def test_two_masks_of_one_picture_are_named(self, folder):
@@ -1258,6 +1260,16 @@ class TestAugmentation:
         assert (changed[outside] == GREY).all()
         assert maps[KIND] == 1
 
+    def test_factors_are_equally_probable_on_a_logarithmic_scale(self):
+        picture, augmentation = tf.zeros([1000, 1, 1], tf.uint8), Augmentation(scale=(0.5, 2))
+
+        def rows(seed):
+            return tf.shape(augmentation.varied(picture, {}, tf.stack([seed, 0]))[0])[0]
+
+        factors = 1000 / np.array(as_arrays(tf.data.Dataset.range(1000).map(rows)))
+        quarters = np.quantile(np.log2(factors), [0, 0.25, 0.5, 0.75, 1])
+        np.testing.assert_allclose(quarters, [-1, -0.5, 0, 0.5, 1], atol=0.1)
+
     def test_a_factor_of_one_changes_nothing(self, coded, coded_of_several_sizes):
         for images in (coded, coded_of_several_sizes):
             assert_same(training_batches(images, 3, Augmentation(scale=(1, 1))), training_batches(images, 3))
@@ -1339,6 +1351,23 @@ class TestAugmentation:
         levels = [values[0, 0, 0] for values in seen]
         assert 100 * (1 - strength) - 1e-3 <= min(levels) < 100 < max(levels) <= 100 * (1 + strength) + 1e-3
         assert len(set(levels)) == 20
+
+    def test_brightness_contrast_and_saturation_change_each_for_itself(self):
+        # Contrast changes how far two greys are from each other, and saturation nothing of them; of an even colour it
+        # is the other way round. Brightness changes neither of these ratios.
+        greys = tf.constant(np.repeat([[60] * 3, [120] * 3], 2, axis=0)[None], tf.uint8)
+        even = tf.fill([2, 2, 3], tf.constant(1, tf.uint8)) * tf.constant([120, 80, 60], tf.uint8)
+        found = []
+        for seed in range(40):
+            one, other = (
+                Augmentation(colour=0.25).varied(picture, {}, (seed, 0))[0].numpy() for picture in (greys, even)
+            )
+            low, high = one[0, 0, 0], one[0, -1, 0]
+            found.append((other.max() / 120, 3 * (high - low) / (high + low), 2 * (1 - other.min() / other.max())))
+        for factors in np.transpose(found):
+            assert 0.75 - 1e-3 <= factors.min() < 0.85
+            assert 1.15 < factors.max() <= 1.25 + 1e-3
+        assert np.abs(np.corrcoef(np.transpose(found)) - np.eye(3)).max() < 0.6
 
     def test_colours_stay_colours(self):
         picture = tf.constant(np.random.default_rng(0).integers(0, 256, (6, 7, 3)), tf.uint8)

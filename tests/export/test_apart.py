@@ -412,7 +412,7 @@ def test_commands_end_with_a_reason_where_a_file_hangs(request, tmp_path, capsys
     Image.new("RGB", (4, 4)).save(picture)
     arguments = {
         "predict": [path, picture, "--network", "resnet18_025_cifar10", "--to", tmp_path / "predicted"],
-        "evaluate": [path, "--network", "resnet18_025_cifar10"],
+        "evaluate": [path, "--network", "resnet18_025_cifar10", "--data", "sample"],
         "benchmark": [path],
     }
     timeout = ["--timeout", str(limit)] if limit else []

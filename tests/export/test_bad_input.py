@@ -407,11 +407,12 @@ class TestArgumentsOfManyFiles:
         with pytest.raises(UserError, match="`evaluation` must be an ImageSet. Received: "):
             export_files(compact, tmp_path / "out", calibration=images, evaluation=evaluation)
 
-    def test_evaluation_of_other_classes(self, compact, images, make_images, tmp_path):
-        with pytest.raises(UserError, match="`evaluation` must have 3 classes, as resnet18. Received: 5"):
-            export_files(
-                compact, tmp_path / "out", calibration=images, evaluation=make_images(9, size=9, classes=5, seed=2)
-            )
+    @pytest.mark.parametrize("argument", ["evaluation", "calibration"])
+    def test_images_of_other_classes(self, compact, images, make_images, tmp_path, argument):
+        sets = {"calibration": images, argument: make_images(9, size=9, classes=5, seed=2)}
+        message = f"`{argument}` must have as many classes as the network has logits, 3. Received: 5 classes in noise 2"
+        with pytest.raises(UserError, match=message):
+            export_files(compact, tmp_path / "out", **sets, max_drop=1.0)
 
     def test_no_description_and_one_of_another_size(self, compact, tmp_path):
         with pytest.raises(UserError, match=r"`model` must be a network that carries a description"):

@@ -77,6 +77,21 @@ def test_classes_are_found_by_their_names(labels, expected):
     assert numbers.tolist() == expected
 
 
+def test_one_task_is_taken_from_images_of_several_by_its_name():
+    inputs = keras.Input((4, 6, 3))
+    surface = Task("surface", "segmentation", ("red", "green", "blue"))
+    description = Description((), Preprocessing.by_convention("unit", 4, 6), (surface,))
+    network = described(inputs, keras.layers.Conv2D(3, 1)(inputs), description, "surfaces")
+    tasks = [Task("number", "regression"), dataclasses.replace(surface, labels=("blue", "red"))]
+    masks = np.random.default_rng(0).integers(0, 2, (2, 4, 6))
+    images = ImageSet.from_targets(
+        np.zeros((2, 4, 6, 3), "uint8"), tasks, {"number": np.zeros((2, 4, 6)), "surface": masks}
+    )
+    fitted = fitting_images(network, outputs_of(network), images)
+    assert list(fitted.targets) == [task.name for task in fitted.tasks] == ["logits"]
+    np.testing.assert_array_equal(fitted.targets["logits"], np.where(masks == 0, 2, 0))
+
+
 @pytest.mark.parametrize("form", ["tflite_float32", "onnx"])
 def test_parity_is_the_difference_to_what_is_expected(tiny, form):
     images = np.zeros((4, 4, 6, 3), "float32")

@@ -142,10 +142,8 @@ class TestEveryFormat:
             record = exported.records[form]
             assert record["bytes"] == path.stat().st_size
             layouts = ["auxzoo", "tflite"] if has_extra and form != "onnx" else ["auxzoo"]
-            assert record["metadata"] == {
-                "layouts": layouts,
-                "weights_sha256": weights_checksum(exported.network),
-            }
+            assert record["metadata"] == {"layouts": layouts, **read_metadata(path)}
+            assert record["metadata"]["weights_sha256"] == weights_checksum(exported.network)
 
     def test_onnx_properties_are_json(self, exported):
         model = onnx.load(exported.files["onnx"])

@@ -10,7 +10,7 @@ from auxzoo import models
 from auxzoo.export import FORMATS, export_files, open_file, to_onnx, to_tflite
 
 COLOUR = auxzoo.Task("colour", "segmentation", ("red", "green", "blue"))
-BRIGHTNESS = auxzoo.Task("brightness", "regression", scale=50.0)
+BRIGHTNESS = auxzoo.Task("brightness", "regression", unit="lm", scale=50.0)
 SIZE = (24, 32, 3)
 ACTIVATIONS = {"softmax": "probabilities", "argmax": "classes"}
 FORMS = ["tflite_float32", "tflite_int8", "onnx"]
@@ -21,10 +21,21 @@ def backbone():
 
 
 class TestSeveralTasks:
-    def test_images_that_lack_a_task(self, make_pictures, tmp_path):
+    @pytest.mark.parametrize(
+        ("tasks", "message"),
+        [
+            ([COLOUR], r"must have truth for brightness, a regression, .*: colour \(segmentation\) in colours 3"),
+            (
+                [COLOUR, auxzoo.Task("brightness", "regression", unit="klm")],
+                "must have brightness in lm, as .* has; `factor` of a target converts. Received: klm in colours 3",
+            ),
+        ],
+        ids=["a task less", "another unit"],
+    )
+    def test_images_that_do_not_fit(self, shallow_networks, make_pictures, tmp_path, tasks, message):
         network = models.MultiTask(backbone(), [COLOUR, BRIGHTNESS], channels=8)
-        images = make_pictures(4, seed=3, tasks=[COLOUR])
-        with pytest.raises(auxzoo.UserError, match="`evaluation` must have truth for 'brightness'. Received: colour"):
+        images = make_pictures(4, seed=3, tasks=tasks)
+        with pytest.raises(auxzoo.UserError, match=f"`evaluation` {message}"):
             export_files(network, tmp_path, ["onnx"], evaluation=images, name="net")
         assert not list(tmp_path.iterdir())
 

@@ -601,7 +601,7 @@ def test_report_of_several_tasks_is_a_line_a_layer(capsys, monkeypatch, tmp_path
     ]
     report = {"float32": measured(0), "int8": measured(0.2), "layers": layers, "images": {"count": 32}}
     monkeypatch.setattr(auxzoo.export, "quantization_report", lambda *arguments, **options: report)
-    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--to", str(tmp_path)]
+    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--to", str(tmp_path), "--data", "sample"]
     assert command_line.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
@@ -610,6 +610,15 @@ def test_report_of_several_tasks_is_a_line_a_layer(capsys, monkeypatch, tmp_path
 
 
 def test_report_of_an_unknown_layer(capsys):
-    arguments = ["quantization-report", "mobilenet_v2_050_cifar10", "--keep-float", "Conv2", "--to", "nowhere"]
+    arguments = [
+        "quantization-report",
+        "mobilenet_v2_050_cifar10",
+        "--keep-float",
+        "Conv2",
+        "--to",
+        "nowhere",
+        "--data",
+        "sample",
+    ]
     assert command_line.main(arguments) == 2
     assert "Received: 'Conv2'; there are Conv1" in capsys.readouterr().err

@@ -210,6 +210,9 @@ class TestPublishedEntries:
         costs = models.measure_costs(network)
         assert (costs.parameters, costs.macs) == (summary["parameters"], summary["macs"])
         assert list(network.input_shape[1:]) == summary["input"]
+        files = read_json(zoo.entry_folder(name) / zoo.METRICS_FILE)["files"]
+        (int8,) = [record for record in files if record["format"] == "tflite_int8"]
+        assert (int8["accuracy"]["accuracy"], int8["bytes"]) == (summary["int8_accuracy"], summary["int8_bytes"])
 
     def test_weights_hold_no_auxiliary(self, name):
         import h5py

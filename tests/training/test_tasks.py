@@ -349,11 +349,23 @@ class TestObjective:
             "kind": generator.normal(size=(2, 2)).astype("float32"),
         }
 
-    def by_hand(self, prediction, weights=WEIGHTS):
+    def by_hand(self, prediction, weights=WEIGHTS, class_weights=None):
+        of_classes = class_weights or {}
         return {
-            task.name: weights.get(task.name, 1.0) * loss_by_hand(task, TRUTH[task.name], prediction[task.name], 0.1)
+            task.name: weights.get(task.name, 1.0)
+            * loss_by_hand(task, TRUTH[task.name], prediction[task.name], 0.1, of_classes.get(task.name))
             for task in TASKS
         }
+
+    def distillation_by_hand(self, predictions, weights, class_weights=None):
+        """Returns the sum over the tasks of what a compact network, the first, learns of the mean of all."""
+        found, of_classes = 0, class_weights or {}
+        for task in TASKS:
+            each = [one[task.name].astype("float64") for one in predictions]
+            found += weights.get(task.name, 1.0) * distillation_by_hand(
+                task, TRUTH[task.name], each[0], np.mean(each, axis=0), 2.0, of_classes.get(task.name)
+            )
+        return found
 
     def losses(self, objective, outputs, **options):
         found = objective.losses(TRUTH, as_tensors(outputs), 0.0, TASKS, **options)
@@ -387,24 +399,25 @@ class TestObjective:
         outputs = {"compact": compact, "auxiliary_one": heads[0], "auxiliary_two": heads[1]}
         return self.losses(objective, outputs, **options), predictions
 
-    def test_terms_of_a_joint_network_are_sums_over_the_tasks(self):
-        objective = Objective(task_weights=WEIGHTS, auxiliary_weight=0.4, distillation_weight=0.7)
-        found, (compact, *heads) = self.joint_losses(objective)
-        assert found["compact_loss"] == pytest.approx(sum(self.by_hand(compact).values()), rel=1e-5)
-        auxiliary = np.mean([sum(self.by_hand(head).values()) for head in heads])
+    @pytest.mark.parametrize(
+        "of_classes",
+        [{}, {"surface": [1.0, 5.0, 0.5], "kind": [0.5, 2.0]}],
+        ids=["classes alike", "classes weighted"],
+    )
+    def test_terms_of_a_joint_network_are_sums_over_the_tasks(self, of_classes):
+        objective = Objective(
+            task_weights=WEIGHTS, class_weights=of_classes, auxiliary_weight=0.4, distillation_weight=0.7
+        )
+        found, predictions = self.joint_losses(objective)
+        compact, *heads = (self.by_hand(one, WEIGHTS, of_classes) for one in predictions)
+        assert found["compact_loss"] == pytest.approx(sum(compact.values()), rel=1e-5)
+        auxiliary = np.mean([sum(head.values()) for head in heads])
         assert found["auxiliary_loss"] == pytest.approx(auxiliary, rel=1e-5)
-        distillation = 0
-        for task in TASKS:
-            student = compact[task.name].astype("float64")
-            teacher = np.mean([one[task.name].astype("float64") for one in (compact, *heads)], axis=0)
-            weight = WEIGHTS.get(task.name, 1.0)
-            distillation += weight * distillation_by_hand(
-                task, TRUTH[task.name], student, teacher, objective.distillation_temperature
-            )
+        distillation = self.distillation_by_hand(predictions, WEIGHTS, of_classes)
         assert found["distillation_loss"] == pytest.approx(distillation, rel=1e-4)
         expected = found["compact_loss"] + 0.4 * found["auxiliary_loss"] + 0.7 * found["distillation_loss"]
         assert found["loss"] == pytest.approx(expected, rel=1e-5)
-        assert found["height_loss"] == pytest.approx(self.by_hand(compact, {})["height"], rel=1e-5)
+        assert found["height_loss"] == pytest.approx(self.by_hand(predictions[0], {})["height"], rel=1e-5)
 
     def test_the_teacher_is_not_taught(self):
         compact, head = (as_tensors(self.prediction(seed)) for seed in (0, 1))
@@ -444,6 +457,10 @@ class TestObjective:
         weighted = [self.by_equation_10(self.by_hand(one, {})) - penalty for one in (compact, *heads)]
         assert found["compact_loss"] == pytest.approx(weighted[0], rel=1e-5)
         assert found["auxiliary_loss"] == pytest.approx(np.mean(weighted[1:]), rel=1e-5)
+        factors = np.array([1.0, 0.5, 1.0]) * np.exp(-self.LOG_VARIANCES)
+        learned = dict(zip((task.name for task in TASKS), factors, strict=True))
+        distillation = self.distillation_by_hand((compact, *heads), learned)
+        assert found["distillation_loss"] == pytest.approx(distillation, rel=1e-4)
         terms = found["compact_loss"] + 0.4 * found["auxiliary_loss"] + 0.7 * found["distillation_loss"]
         assert found["loss"] == pytest.approx(terms + penalty, rel=1e-5)
 
@@ -763,6 +780,14 @@ class TestTrainer:
             assert not np.array_equal(variable.numpy(), value), variable.path
         assert np.isfinite(trainer.uncertainty.numpy()).all()
         assert (trainer.uncertainty.numpy() != 0).all()
+
+    @pytest.mark.parametrize(("step", "weight"), [("train_step", 0.5), ("test_step", 0.0)])
+    def test_the_auxiliary_weight_is_that_of_the_progress_and_in_validation_the_last(self, images, step, weight):
+        trainer = self.make(joint_of(tiny()), auxiliary_schedule="decay_to_zero")
+        trainer.optimizer.iterations.assign(5)  # of 10
+        found = getattr(trainer, step)(next(iter(images.batches(models.Preprocessing(SIZE, SIZE), 8))))
+        expected = found["compact_loss"] + weight * found["auxiliary_loss"] + found["distillation_loss"]
+        assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
     def test_fixed_weights_are_no_variable(self):
         trainer = self.make(tiny(BOTH))
@@ -1251,6 +1276,14 @@ class TestEvaluate:
         of_classes.update({**logits, "surface": logits["surface"].argmax(-1), "kind": logits["kind"].argmax(-1)}, 0)
         assert of_classes.result() == of_logits.result()
 
+    def test_classes_of_another_size_than_the_truth_are_those_of_the_nearest_pixels(self, large):
+        classes = np.random.default_rng(0).integers(0, 3, (5, SIZE, SIZE))
+        scores = Scores(large.with_tasks({"surface": "surface"}), models.Preprocessing(SIZE, SIZE))
+        scores.update(classes, 0)
+        rows, columns = (((np.arange(size) + 0.5) * SIZE / size).astype(int) for size in (21, 26))
+        expected = iou_by_hand(classes[:, rows][:, :, columns], large.targets["surface"], 3)
+        assert list(scores.result()["iou_of_classes"].values()) == pytest.approx(expected, rel=1e-12)
+
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
@@ -1517,6 +1550,27 @@ class TestRecipe:
         with pytest.raises(auxzoo.UserError, match=message):
             search(make_search("gradient"), tmp_path / "found", verbose=0)
         assert not list(tmp_path.iterdir())
+
+    @pytest.fixture
+    def of_masks(self, pairs, make_recipe, tmp_path):
+        """Returns a function of a change of masks to the recipe of pictures with such masks."""
+
+        def recipe(change):
+            folder = shutil.copytree(pairs, tmp_path / "masks")
+            for path in (folder / "train" / "surface").iterdir():
+                PIL.Image.fromarray(change(np.asarray(PIL.Image.open(path))).astype("uint8")).save(path)
+            return make_recipe(data={"source": f"folder:{folder}"})
+
+        return recipe
+
+    def test_masks_of_0_and_255_are_told(self, of_masks):
+        message = f"'surface' must show 2 classes or more .*Received: {LABELS[0]} alone, and .* of 255, which means"
+        with pytest.raises(auxzoo.UserError, match=message):
+            open_data(of_masks(lambda mask: np.where(mask == 1, 255, 0)))
+
+    def test_classes_without_a_pixel_are_told(self, of_masks, caplog):
+        open_data(of_masks(lambda mask: np.where(mask == 1, 0, mask)))
+        assert f"No pixel of the training images is {LABELS[1]}, of surface." in caplog.text
 
     def test_an_entry_is_for_one_class_an_image(self, trained, make_recipe):
         network = {"architecture": None, "entry": str(trained), "arguments": {}}
