@@ -19,8 +19,7 @@ def run(arguments):
         print(json.dumps(index, indent=2))
         return
     table = make_table(
-        *("Published networks", "name", "data", "input"),
-        *("parameters>", "million MACs>", "accuracy %>", "int8 file %>", "int8 file kB>"),
+        "Published networks", "name", "data", "input", "parameters>", "million MACs>", "accuracy %>", "int8 kB>"
     )
     for name, row in index.items():
         summary = row["summary"]
@@ -31,7 +30,6 @@ def run(arguments):
             f"{summary['parameters']:,}",
             f"{summary['macs'] / 1e6:,.1f}",
             f"{100 * summary['accuracy']:.2f}",
-            f"{100 * summary['int8_accuracy']:.2f}",
             f"{summary['int8_bytes'] / 1000:,.0f}",
         )
     print_table(table)

@@ -16,8 +16,10 @@ from auxzoo import models
 from auxzoo.auxiliary import LinkGate, NodeSpace, OperationChoice, Relaxation, SearchSpace
 from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.errors import UserError
-from auxzoo.training import Objective
+from auxzoo.training import Objective, Optimization
+from auxzoo.training.gate_trainer import GateTrainer
 from auxzoo.training.presence import heads_present
+from auxzoo.training.search_settings import SearchSettings
 
 DRAWS = 4000
 
@@ -80,6 +82,12 @@ class TestLinkGate:
             assert float(value) in (0.0, 1.0)
             gradients.append(float(tape.gradient(value, gate.logit.value)))
         assert max(gradients) > 0
+
+    @pytest.mark.parametrize(("probability", "expected"), [(0.4, 0.0), (0.6, 1.0)])
+    @pytest.mark.parametrize("training", [True, False])
+    def test_straight_through_shows_what_is_nearer(self, probability, expected, training):
+        gate = built(LinkGate(Relaxation("sigmoid", straight_through=True, first_probability=probability)), (1,))
+        assert float(gate.value(training)) == expected
 
     def test_a_fixed_gate_is_open_whatever_its_logit(self):
         gate = built(LinkGate(seed=4), (1,))
@@ -147,6 +155,11 @@ class TestOperationChoice:
         choice.logits.assign([0.0, 0.0, 9.0])
         choice.is_fixed.assign(1.0)
         np.testing.assert_allclose(choice.probabilities(), [1 / 3] * 3, rtol=1e-6)
+
+    def test_its_probabilities_sharpen_with_the_temperature(self, choice):
+        choice.logits.assign([0.0, 1.0, 2.0])
+        choice.temperature.assign(0.5)
+        np.testing.assert_allclose(choice.probabilities(), np.exp([0, 2, 4]) / np.exp([0, 2, 4]).sum(), rtol=1e-5)
 
     @pytest.mark.filterwarnings("error")
     def test_a_single_operation_is_always_taken_and_nothing_is_warned_of(self):
@@ -370,6 +383,25 @@ class TestHeadsPresent:
         losses = Objective(distillation_temperature=1.0).losses(np.array([0, 1]), outputs, 0.5, presence=presence())
         assert float(losses["auxiliary_loss"]) == 0.0
         assert float(losses["distillation_loss"]) == pytest.approx(0.0, abs=1e-6)
+
+    @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of the operations that are not drawn
+    def test_a_step_of_the_search_leaves_out_the_heads_that_are_gone(self, super_network):
+        settings = SearchSettings(supervision="deep", warm_up=0.5)  # the gates stay as they are
+        trainer = GateTrainer(super_network, Objective(), 10, settings)
+        trainer.compile(optimizer=Optimization().build(10, trainer.trained_variables))
+        self.close(super_network, {("stage2", "stage1"), ("stage4", "stage3")})
+        images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype("float32")
+        batch, before = (images, np.array([0, 1, 2, 1])), [(one, one.numpy()) for one in super_network.variables]
+        outputs = super_network(images, training=True)
+        left = {key: outputs[key] for key in ("compact", "auxiliary_stage2", "auxiliary_stage4")}
+        for variable, value in before:  # seeds too: the same operations are drawn
+            variable.assign(value)
+        received = trainer.train_step((batch, batch))
+        for variable, value in before:
+            variable.assign(value)
+        expected = Objective().losses(batch[1], left, 0.0)
+        for name in ("auxiliary_loss", "distillation_loss"):
+            np.testing.assert_allclose(received[name], expected[name], rtol=1e-4, err_msg=name)
 
     @pytest.mark.parametrize("supervision", ["both", "hierarchical"])
     def test_where_nodes_read_each_other_all_heads_are_there(self, super_network, supervision):

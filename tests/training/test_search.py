@@ -20,6 +20,7 @@ from auxzoo.auxiliary import LinkGate, NodeSpace, Relaxation, SearchSpace, Struc
 from auxzoo.auxiliary.structure import SUPERVISIONS
 from auxzoo.files import read_json, write_json
 from auxzoo.machine import processor_name
+from auxzoo.models.description import trunk_layers
 from auxzoo.training import Objective, Optimization, TrainingDiverged, black_box, search_case, step_cost
 from auxzoo.training import search as search_module
 from auxzoo.training.black_box import mutate
@@ -27,7 +28,7 @@ from auxzoo.training.gate_trainer import Gates, GateTrainer
 from auxzoo.training.perturbation import KeptRounds, Perturbation, choose_links, links_to_measure, number_of_trainings
 from auxzoo.training.recipe import Recipe
 from auxzoo.training.recipe_file import read_settings
-from auxzoo.training.run_state import read_progress
+from auxzoo.training.run_state import Progress, read_progress
 from auxzoo.training.search import search
 from auxzoo.training.search_case import SearchCase
 from auxzoo.training.search_settings import SearchRecipe, SearchSettings
@@ -66,14 +67,26 @@ def run_search(recipe, folder, **options):
     return search(recipe, folder, progress=lambda line: None, verbose=0, **options)
 
 
+def gates_of(kind, **settings):
+    """The gates of two links, to `stem` and to `stage1`, of one node."""
+    compact = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
+    arguments = {"taps": ["stem", "stage1"], "operations": ["identity"], "relaxation": Relaxation(kind)}
+    network = auxzoo.attach(compact, SearchSpace.default(compact, **arguments))
+    return Gates(network, SearchSettings(relaxation=kind, **settings))
+
+
 class StopAt(keras.callbacks.Callback):
     """Ends the work in the middle of an epoch, as a kill would."""
+
+    def __init__(self, epoch=2, step=1):
+        super().__init__()
+        self.place = (epoch, step)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if (self.epoch, batch) == (2, 1):
+        if (self.epoch, batch) == self.place:
             raise KeyboardInterrupt
 
 
@@ -115,7 +128,7 @@ class TestLoop:
         def look():
             gates = np.concatenate([np.ravel(variable.numpy()) for variable in trainer.gates.variables])
             fixed = {float(layer.is_fixed) for layer in (*trainer.gates.links, *trainer.gates.choices)}
-            temperature = float(trainer.gates.links[0].temperature)
+            temperature = [float(one.temperature) for one in (trainer.gates.links[0], trainer.gates.choices[0])]
             kernel = compact.get_layer("stem_convolution").kernel.numpy()
             mean = compact.get_layer("stem_normalization").moving_mean.numpy()
             seen.append(
@@ -146,11 +159,12 @@ class TestLoop:
     def test_the_gates_are_fixed_while_the_weights_warm_up(self, steps):
         assert [one.fixed for one in steps.seen[1:]] == [{1.0}] * self.WARM_UP + [{0.0}] * (self.TOTAL - self.WARM_UP)
 
-    def test_the_temperature_falls_after_the_warm_up(self, steps):
-        values = [one.temperature for one in steps.seen[1:]]
-        assert values[: self.WARM_UP + 1] == [pytest.approx(2 / 3)] * (self.WARM_UP + 1)
-        assert all(one > two for one, two in zip(values[self.WARM_UP :], values[self.WARM_UP + 1 :], strict=False))
-        assert values[-1] > 0.3 * 2 / 3  # reached only when all steps are over
+    def test_the_temperature_falls_exponentially_after_the_warm_up(self, steps):
+        after = self.TOTAL - self.WARM_UP
+        # The last is reached only when all steps are over.
+        falls = [1.0] * self.WARM_UP + [0.3 ** (step / after) for step in range(after)]
+        expected = np.outer(falls, [2 / 3, 1.0])  # of a link, and of an operation
+        np.testing.assert_allclose([one.temperature for one in steps.seen[1:]], expected, rtol=1e-5)
 
     def test_the_optimiser_of_the_weights_has_no_gate(self, steps):
         gates = {id(variable) for variable in steps.trainer.gates.variables}
@@ -181,11 +195,7 @@ class TestLoop:
             gate.logit.assign(logit)
 
     def test_zero_one_pushes_sigmoid_gates_off_the_middle(self):
-        compact = models.ResNet18((8, 8, 3), 0.125, "small", num_classes=3)
-        relaxation = Relaxation("sigmoid", False)
-        space = SearchSpace.default(compact, taps=["stem", "stage1"], operations=["identity"], relaxation=relaxation)
-        options = SearchSettings(links=2, relaxation="sigmoid", budget_weight=0, zero_one_weight=3)
-        gates = Gates(auxzoo.attach(compact, space), options)
+        gates = gates_of("sigmoid", links=2, budget_weight=0, zero_one_weight=3)
         logits = (0.5, -0.5)
         for gate, logit in zip(gates.links, logits, strict=True):
             gate.logit.assign(logit)
@@ -198,92 +208,144 @@ class TestLoop:
 
 
 class TestGates:
-    """Which way the gates move, and by what."""
-
-    KIND, RATE, DIFFERENCE = "sigmoid", 0.1, 0.03
-
-    @pytest.fixture
-    def trainer(self):
-        """Of a network that is smooth, so that differences tell."""
-        keras.utils.set_random_seed(1)
-        features = inputs = keras.Input((8, 8, 3))
-        for place in range(2):
-            features = keras.layers.Conv2D(4, 3, strides=place + 1, padding="same")(features)
-            features = keras.layers.BatchNormalization()(features)
-            features = keras.layers.Activation("tanh", name=f"tap{place}")(features)
-        outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(features))
-        compact = keras.Model(inputs, outputs, name="smooth")
-        space = SearchSpace.default(
-            compact,
-            taps=["tap0", "tap1"],
-            operations=["identity"],
-            relaxation=Relaxation(self.KIND),
-            supervision="hierarchical",
-        )
-        settings = SearchSettings(
-            links=1,
-            warm_up=0,
-            every=1,
-            drop=0,
-            relaxation=self.KIND,
-            supervision="hierarchical",
-            budget_weight=0,
-            zero_one_weight=0,
-        )
-        trainer = GateTrainer(auxzoo.attach(compact, space), Objective(), 10, settings)
-        optimization = Optimization(schedule="constant", learning_rate=self.RATE, weight_decay=0)
-        optimizer = optimization.build(10, trainer.trained_variables)
-        optimizer.build(trainer.trained_variables)
-        trainer.compile(optimizer=optimizer)
-        return trainer
+    """Which way the gates move, and by how much, whatever the unrolled gradient is."""
 
     @pytest.mark.parametrize("sign", [1.0, -1.0])
-    def test_they_move_against_the_gradient(self, trainer, sign):
-        gates = trainer.gates
+    def test_they_move_against_the_gradient(self, sign):
+        gates = gates_of("sigmoid", links=1, budget_weight=0, zero_one_weight=0)
         before = [variable.numpy() for variable in gates.variables]
         gates.move([tf.fill(variable.shape, sign) for variable in gates.variables])
         for variable, value in zip(gates.variables, before, strict=True):
             assert np.all(sign * (variable.numpy() - value) < 0)
 
-    def test_it_is_what_the_held_out_loss_changes_by_after_a_step(self, trainer, monkeypatch):
-        generator = np.random.default_rng(0)
-        batches = [
-            (tf.constant(generator.normal(size=(8, 8, 8, 3)), tf.float32), tf.constant(generator.integers(0, 3, 8)))
-            for _ in range(2)
-        ]
-        found = []
-        monkeypatch.setattr(trainer.gates, "move", found.extend)
-        network, gates = trainer.network, trainer.gates.links
-        before = [(variable, variable.numpy()) for variable in network.variables]
+    @pytest.mark.parametrize(
+        ("kind", "settings", "logits", "expected"),
+        [
+            ("hard_concrete", {"links": 1}, (1.0, 0.5), (-1, -1)),
+            ("hard_concrete", {"links": 2}, (1.0, 0.5), (0, 0)),
+            ("sigmoid", {"links": 2}, (0.5, -0.5), (1, -1)),
+        ],
+        ids=["over the budget", "within the budget", "zero-one"],
+    )
+    def test_where_the_data_says_nothing_the_penalty_moves_them(self, kind, settings, logits, expected):
+        gates = gates_of(kind, **settings)
+        for gate, logit in zip(gates.links, logits, strict=True):
+            gate.logit.assign(logit)
+        gates.move([tf.zeros(variable.shape) for variable in gates.variables])
+        moved = [float(gate.logit) - logit for gate, logit in zip(gates.links, logits, strict=True)]
+        np.testing.assert_array_equal(np.sign(moved), expected)
 
-        def restore():
-            for variable, value in before:
-                variable.assign(value)
+    def test_gradients_of_any_size_come_to_a_mean_square_of_one(self, monkeypatch):
+        gates, applied = gates_of("sigmoid", links=1, budget_weight=0, zero_one_weight=0), []
+        monkeypatch.setattr(gates.optimizer, "apply", lambda gradients, variables: applied.append(gradients))
+        for size in (1e-4, 1.0, 3.0):
+            if size < 3:
+                gates.mean_square.assign(0.0)
+            gates.move([tf.fill(gate.shape, size * (place + 1)) for place, gate in enumerate(gates.variables)])
+        small, large, after = (np.concatenate([np.ravel(one) for one in gradients]) for gradients in applied)
+        np.testing.assert_allclose(small, large, rtol=1e-4)
+        assert np.mean(large**2) == pytest.approx(1, rel=1e-4)
+        # The mean is a running one: what comes next is measured by what was.
+        np.testing.assert_allclose(after, 3 * large / (0.95 + 0.05 * 3**2) ** 0.5, rtol=1e-4)
 
-        with exact_second_derivatives(network):
-            trainer.train_step(tuple(batches))
-            restore()
 
-            def held_out_loss():
-                _, _, gradients = trainer._forward_and_backward(*batches[0])
-                for weight, gradient in zip(trainer.trained_variables, gradients, strict=True):
-                    if gradient is not None:
-                        weight.assign(weight - self.RATE * gradient)
-                images, truth = batches[1]
-                outputs = auxzoo.detach(network)(images, training=True)
-                loss = trainer.objective.losses(truth, outputs, 1.0, trainer.tasks)["loss"]
-                restore()
-                return float(loss)
+class TestHandedOn:
+    """What a search gives to its parts, those of the recipe too; its super-network is not trained."""
 
-            expected = []
-            for gate in gates:
-                value, losses = float(gate.logit), []
-                for side in (1, -1):
-                    gate.logit.assign(value + self.DIFFERENCE * side)
-                    losses.append(held_out_loss())
-                expected.append((losses[0] - losses[1]) / (2 * self.DIFFERENCE) / self.RATE)
-        assert max(map(abs, expected)) > 1e-4
-        np.testing.assert_allclose(found[: len(gates)], expected, atol=0.2 * max(map(abs, expected)))
+    OPEN = (("stage1", "stage1"), ("stage2", "stem"), ("stage2", "stage2"))  # of five, at a budget of one
+    OPERATIONS = (("stage1", "convolution_1x1"), ("stage2", "identity"))
+    SETTINGS = (
+        *("search.supervision=deep", "search.links=1", "search.every=2", "search.drop=0.25"),
+        *("search.relaxation=sigmoid", "search.straight_through=true", "search.width_multiplier=2"),
+        *("optimization.trunk_rate=0", "optimization.trunk_normalization=freeze", "optimization.weight_decay=0"),
+        "data.augmentation={}",
+    )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def seen(cls, recipe_file, tmp_path_factory):
+        recipe = SearchRecipe.parse(read_settings(recipe_file, [*SMALL, *cls.SETTINGS]), "The recipe")
+        seen = types.SimpleNamespace(asked=[])
+
+        def train(trainer, optimization, data, *, rates, **options):
+            seen.trainer, seen.data, seen.rates, network = trainer, data, rates, trainer.network
+            normalizations = [
+                layer for layer in network._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)
+            ]
+            seen.is_exact = ["_moments" in vars(layer) for layer in normalizations]
+            seen.frozen = {layer.name for layer in normalizations if not layer.trainable}
+            seen.drop = {float(gate.drop) for gate in trainer.gates.links}
+            for gate in trainer.gates.links:
+                gate.logit.assign(2.0 if gate.link in cls.OPEN else -2.0)
+            for choice in trainer.gates.choices:
+                choice.logits.assign([float((choice.node, one) in cls.OPERATIONS) for one in choice.operations])
+
+        def progress(file):
+            probabilities = search_module.gate_probabilities(seen.trainer.network)
+            return Progress({}, history={name: [value] for name, value in probabilities.items()})
+
+        def worths(perturbation, links):
+            seen.operations = perturbation.operations
+            if not seen.asked:
+                before = [(one, one.numpy()) for one in seen.trainer.network.variables]
+                perturbation._loss_with([("stage2", "stage2")])
+                seen.moved = {one.path.split("/")[0] for one, value in before if not np.array_equal(one.numpy(), value)}
+                perturbation._restore()
+            seen.asked.append(list(links))
+            return {link: float(link == ("stage2", "stage2")) for link in links}
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search_case, "seconds_per_step", lambda cases: [1.0] * len(cases))
+            patch.setattr(search_module, "run_trainer", train)
+            patch.setattr(search_module, "read_progress", progress)
+            patch.setattr(Perturbation, "worths", worths)
+            seen.folder = run_search(recipe, tmp_path_factory.mktemp("handed_on") / "found")
+        seen.trunk = {layer.name for layer in trunk_layers(seen.trainer.network)}
+        return seen
+
+    def test_training_images_move_the_weights_and_held_out_ones_the_gates(self, seen):
+        case = seen.data.case
+        parts = [next(iter(images.batches(case.preprocessing, 36)))[0] for images in (case.train, case.gates)]
+        known = np.concatenate(parts)
+        for pair in seen.data.training_batches(0).take(3):
+            for (images, _), places in zip(pair, (range(24), range(24, 36)), strict=True):
+                distances = np.abs(images[:, None] - known).max(axis=(2, 3, 4))
+                assert distances.min(axis=1).max() < 1e-3
+                assert set(distances.argmin(axis=1)) <= set(places)
+
+    def test_a_batch_to_judge_by_comes_until_the_gates_have_moved(self, seen):
+        one, again, other, last = (gates[0].numpy() for _, gates in seen.data.training_batches(0).take(4))
+        np.testing.assert_array_equal(one, again)
+        np.testing.assert_array_equal(other, last)
+        assert not np.array_equal(again, other)
+
+    def test_gates_are_moved_by_exact_second_derivatives(self, seen):
+        assert len(seen.is_exact) > 5
+        assert all(seen.is_exact)
+
+    def test_space_and_gates_are_those_of_the_settings(self, seen):
+        space = seen.data.case.space
+        assert space.relaxation == Relaxation("sigmoid", straight_through=True)
+        assert [node.channels for node in space.nodes] == [16, 32]  # their taps have 8 and 16
+        assert seen.drop == {0.25}
+
+    def test_a_pretrained_trunk_stays_as_it_came(self, seen):
+        assert seen.frozen == {name for name in seen.trunk if "_normalization" in name} != set()
+        kernel = seen.trainer.network.get_layer("stem_convolution").kernel
+        assert set(seen.rates.values()) == {0}
+        assert id(kernel) in seen.rates
+        assert "predictions" in seen.moved
+        assert not seen.moved & seen.trunk
+
+    def test_in_perturbation_the_head_of_a_closed_node_learns_nothing(self, seen):
+        assert "auxiliary_stage2_predictions" in seen.moved
+        assert "auxiliary_stage1_predictions" not in seen.moved
+
+    def test_gates_choose_what_is_measured_and_the_operations(self, seen):
+        assert set(seen.asked[0]) == set(self.OPEN)
+        assert seen.operations == dict(self.OPERATIONS)
+        (node,) = Structure.read(seen.folder / "structure.json").nodes
+        assert (node.name, node.links, node.operation) == ("stage2", ("stage2",), "identity")
 
 
 @pytest.mark.slow
@@ -375,7 +437,9 @@ class TestGradientSearch:
         assert kept["recipe"] == case._costs_of["recipe"]
         assert kept["recipe"]["data"]["source"] == "folder:"
 
-    def test_a_search_that_is_killed_and_then_stopped_by_nan_ends_the_same(self, found, recipe, tmp_path, untimed):
+    def test_a_search_that_is_killed_twice_and_stopped_by_nan_ends_the_same(
+        self, found, recipe, tmp_path, monkeypatch, untimed
+    ):
         killed = tmp_path / "killed"
         with pytest.raises(KeyboardInterrupt):
             run_search(recipe, killed, callbacks=[StopAt()])
@@ -384,10 +448,23 @@ class TestGradientSearch:
             run_search(recipe, killed, callbacks=[SetGate(epoch=2)])
         assert not (killed / "structure.json").exists()
         assert read_progress(killed / "run_state.npz").epoch == 2, "the last good epoch"
+        worths, asked = Perturbation.worths, []
+
+        def cut_off(perturbation, links):
+            asked.append(len(links))
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            return worths(perturbation, links)
+
+        monkeypatch.setattr(Perturbation, "worths", cut_off)
+        with pytest.raises(KeyboardInterrupt):  # between two rounds of taking out links
+            run_search(recipe, killed)
         run_search(recipe, killed)
+        assert asked == [5, 4, 4]
         one, other = (Structure.read(folder / "structure.json") for folder in (found, killed))
         assert one == other
         assert one.provenance["found"] == other.provenance["found"]
+        assert one.provenance["cost"]["steps"] == other.provenance["cost"]["steps"]
 
     def test_a_finished_search_is_refused(self, found, recipe):
         with pytest.raises(auxzoo.UserError, match="holds a finished run; .* --overwrite"):
@@ -458,7 +535,9 @@ class TestPerturbation:
     @pytest.fixture(scope="class")
     @classmethod
     def trained(cls, recipe_file, tmp_path_factory):
-        recipe = SearchRecipe.parse(read_settings(recipe_file, SMALL), "The recipe")
+        # Without decay nothing moves but by its gradient.
+        overrides = [*SMALL, "optimization.weight_decay=0"]
+        recipe = SearchRecipe.parse(read_settings(recipe_file, overrides), "The recipe")
         case = SearchCase(recipe, tmp_path_factory.mktemp("case") / "step_costs.json")
         network = auxzoo.attach(case.compact(), case.space)
         return network, Perturbation(
@@ -486,6 +565,52 @@ class TestPerturbation:
         few = perturbation.worths(LINKS[:3])
         assert list(few) == LINKS[:3]
         assert few != {link: worth for link, worth in perturbation.worths(LINKS).items() if link in few}
+
+    def moved(self, trained, links):
+        """Paths of the variables that a few steps move in which just these links are open."""
+        network, perturbation = trained
+        before = [(variable, variable.numpy()) for variable in network.trainable_variables]
+        perturbation._loss_with(links)
+        moved = {variable.path for variable, value in before if not np.array_equal(variable.numpy(), value)}
+        perturbation._restore()
+        return moved
+
+    def test_just_these_links_are_open(self, trained):
+        links = {LINKS[0], LINKS[3]}
+        paths = {link: "auxiliary_{}_from_{}_adapter/kernel".format(*link) for link in LINKS}
+        moved = self.moved(trained, links)
+        assert {link for link, path in paths.items() if path in moved} == links
+
+    def test_nodes_apply_the_operation_that_was_chosen(self, trained):
+        moved = {path for path in self.moved(trained, LINKS) if path.endswith("_operation_convolution_1x1/kernel")}
+        assert len(moved) == 1, "that of one node; the other's is the identity"
+        assert "stage2" in moved.pop()
+
+    def test_it_makes_the_steps_and_measures_the_compact_network_on_held_out_images(self, trained, monkeypatch):
+        network, perturbation = trained
+        step, made, case = perturbation._step, [], perturbation.case
+
+        def counted(*batch):
+            made.append(batch)
+            step(*batch)
+
+        monkeypatch.setattr(perturbation, "_step", counted)
+        before = perturbation.steps
+        received = perturbation._loss_with(LINKS)
+        assert len(made) == perturbation.steps - before == 2
+        ((images, truth),) = case.gates.batches(case.preprocessing, 12)
+        outputs = auxzoo.detach(network)(images, training=False)
+        perturbation._restore()
+        assert received == pytest.approx(float(case.recipe.objective.losses(truth, outputs, 1.0)["loss"]), rel=1e-5)
+
+    def test_a_loss_that_is_not_finite_stops_it(self, trained, monkeypatch):
+        network, perturbation = trained
+        before = [variable.numpy() for variable in network.variables]
+        monkeypatch.setattr(perturbation, "_compact_loss", lambda images, truth: float("nan"))
+        with pytest.raises(TrainingDiverged, match="became nan while links were taken out"):
+            perturbation.worths(LINKS)
+        for variable, value in zip(network.variables, before, strict=True):
+            np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
 
     def test_the_network_is_as_it_was(self, trained):
         network, perturbation = trained
@@ -723,27 +848,64 @@ class TestBlackBox:
             assert asked == expected
             asked.clear()
 
-    @pytest.mark.parametrize(("method", "candidates"), [("halving", 3), ("evolution", 4)])
-    def test_takes_the_best_and_resumes(self, make_recipe, tmp_path, method, candidates, monkeypatch, untimed):
+    def test_the_best_of_a_sample_gets_the_child_and_the_oldest_dies(self, make_recipe, tmp_path, monkeypatch):
+        recipe = make_recipe("search.method=evolution", "search.candidates=4")
+        scores, scored, samples, parents = [5, 1, 4, 2, 6, 3, 8, 7], [], [], []
+
+        class Recording(random.Random):
+            def sample(self, population, k):
+                samples.append((list(population), super().sample(population, k)))
+                return samples[-1][1]
+
+        def score(scorer, structure, epochs):
+            scored.append((scores[len(scored)], structure))
+            return scored[-1][0]
+
+        def recorded(space, parent, generator):
+            parents.append(parent)
+            return mutate(space, parent, generator)
+
+        monkeypatch.setattr(black_box, "random", types.SimpleNamespace(Random=Recording))
+        monkeypatch.setattr(black_box, "mutate", recorded)
+        monkeypatch.setattr(black_box._Scorer, "score", score)
+        case = SearchCase(recipe, tmp_path / "step_costs.json")
+        best, _, _ = black_box.search_by_evolution(case, tmp_path, progress=lambda line: None)
+        assert len(scored) == len(scores)
+        for place, ((population, sample), parent) in enumerate(zip(samples, parents, strict=True)):
+            assert population == scored[place : place + 4]
+            assert len(sample) == 3
+            assert parent is max(sample, key=lambda pair: pair[0])[1]
+        assert best is scored[6][1]
+
+    @pytest.mark.parametrize(
+        ("method", "candidates", "epochs"), [("halving", 3, [0, 0, 0, 1, 1]), ("evolution", 4, [0] * 5)]
+    )
+    def test_takes_the_best_and_resumes(self, make_recipe, tmp_path, method, candidates, epochs, monkeypatch, untimed):
         recipe = make_recipe(f"search.method={method}")
-        fits = []
+        fits, sets, begun, values = [], set(), [], []
         real = black_box.fit
 
-        def counted(*arguments, **options):
+        def watched(network, train, validation, **options):
             fits.append(options["epochs"])
-            if len(fits) == 3 and not interrupted:
-                interrupted.append(True)
-                raise KeyboardInterrupt
-            return real(*arguments, **options)
+            sets.add((train.manifest()["sha256"], validation.manifest()["sha256"]))
+            callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))]
+            if len(fits) == 3:  # killed in its last step
+                callbacks.append(StopAt(options["epochs"] - 1, 1))
+            history = real(network, train, validation, **options, callbacks=callbacks)
+            values.append(history["val_accuracy"][-1])
+            return history
 
-        interrupted = []
-        monkeypatch.setattr(black_box, "fit", counted)
+        monkeypatch.setattr(black_box, "fit", watched)
         with pytest.raises(KeyboardInterrupt):
             run_search(recipe, tmp_path / "found")
         run_search(recipe, tmp_path / "found")
         assert len(fits) == candidates + 1, "what was scored is not scored again"
+        assert begun == epochs, "the one that was killed goes on"
+        case = SearchCase(recipe, tmp_path / "step_costs.json")
+        assert sets == {(case.checksums["train"], case.checksums["gates"])}
         structure = Structure.read(tmp_path / "found" / "structure.json")
         records = structure.provenance["found"]["candidates"]
+        assert [record["value"] for record in records] == values
         assert len(records) == candidates
         longest = [record for record in records if record["epochs"] == max(one["epochs"] for one in records)]
         best = max(longest, key=lambda record: record["value"])

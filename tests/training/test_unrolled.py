@@ -7,13 +7,16 @@ import tensorflow as tf
 
 import auxzoo
 from auxzoo.auxiliary import LinkGate, OperationChoice, Relaxation, SearchSpace
-from auxzoo.training import Objective
+from auxzoo.training import Objective, Optimization, gate_trainer
+from auxzoo.training.gate_trainer import GateTrainer
 from auxzoo.training.outputs import tasks_of
 from auxzoo.training.presence import heads_present
+from auxzoo.training.search_settings import SearchSettings
 from auxzoo.training.unrolled import exact_second_derivatives, unrolled_gradient
 
 LEARNING_RATE = 0.1
 DIFFERENCE = 1e-5  # of a logit, to each side
+THREE = ("convolution_1x1", "identity", "convolution_3x3")
 
 
 class Problem:
@@ -185,7 +188,7 @@ def test_the_unrolled_gradient_is_that_of_the_whole_step(make_problem, distillat
 
 def test_with_several_operations_it_is_that_of_the_one_that_is_drawn(make_problem):
     """Each node draws one a step, from a seed that is put back for every look at the same step."""
-    problem = make_problem(operations=["convolution_1x1", "identity", "convolution_3x3"])
+    problem = make_problem(operations=THREE)
     choices = [layer for layer in problem.joint.layers if isinstance(layer, OperationChoice)]
     assert {len(choice.operations) for choice in choices} == {3}
     with exact_second_derivatives(problem.joint):
@@ -197,7 +200,7 @@ def test_with_several_operations_it_is_that_of_the_one_that_is_drawn(make_proble
 
 def test_operations_are_moved_by_the_probability_of_the_one_that_is_drawn(make_problem, monkeypatch):
     """As if what it gives were multiplied by that probability over what it is now."""
-    problem = make_problem(operations=["convolution_1x1", "identity", "convolution_3x3"])
+    problem = make_problem(operations=THREE)
     choices = [layer for layer in problem.joint.layers if isinstance(layer, OperationChoice)]
     problem.gates = [choice.logits for choice in choices]
     with exact_second_derivatives(problem.joint):
@@ -240,6 +243,40 @@ def test_weights_with_rates_of_their_own_count_by_them(make_problem):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * max(map(abs, expected)))
     problem.rates = [1.0] * len(problem.weights)
     assert not np.allclose(problem.brute_force(), expected, rtol=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of the operations that are not drawn
+def test_a_step_of_the_search_moves_the_gates_by_it(make_problem, monkeypatch):
+    """With random gates, links that are dropped, one of three operations a step, a head in every node, and rates."""
+    problem = make_problem(supervision="deep", rates=[0.1, 1.0, 2.0], operations=THREE)
+    trainer = GateTrainer(problem.joint, problem.objective, 10, SearchSettings(links=1, warm_up=0, every=1, drop=0.3))
+    optimization = Optimization(schedule="constant", learning_rate=LEARNING_RATE, weight_decay=0)
+    rates = dict(zip(map(id, problem.weights), problem.rates, strict=True))
+    optimizer = optimization.build(10, trainer.trained_variables, rates)
+    optimizer.build(trainer.trained_variables)
+    trainer.compile(optimizer=optimizer)
+    problem.state = [(one, tf.identity(one.value)) for one in problem.joint.non_trainable_variables]
+    found, moved = [], []
+
+    def unrolled_in_float64(weights, gates, train_loss, validation_loss, learning_rate, *rest):
+        learning_rate = tf.cast(learning_rate, tf.float64)  # the trainer's own is in float32
+        found.extend(unrolled_gradient(weights, gates, train_loss, validation_loss, learning_rate, *rest))
+        return [tf.cast(gradient, tf.float32) for gradient in found]
+
+    monkeypatch.setattr(gate_trainer, "unrolled_gradient", unrolled_in_float64)
+    monkeypatch.setattr(trainer.gates, "move", moved.extend)
+    before = [(one, one.numpy()) for one in problem.joint.variables]
+    with exact_second_derivatives(problem.joint):
+        trainer.train_step(tuple(problem.batches))
+    for variable, value in before:
+        variable.assign(value)
+    expected = np.array(problem.brute_force())
+    largest = np.abs(expected).max()
+    assert largest > 1e-7
+    np.testing.assert_allclose(found[: len(expected)], expected, rtol=1e-4, atol=1e-6 * largest)
+    np.testing.assert_allclose(
+        moved[: len(expected)], expected / LEARNING_RATE, rtol=1e-4, atol=1e-6 * largest / LEARNING_RATE
+    )
 
 
 def test_without_exact_moments_it_would_be_wrong(make_problem):
