@@ -1,6 +1,7 @@
 """Metrics over a whole set, streaming, in plain numpy: the same for Keras networks and exported files."""
 
 import math
+import statistics
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from auxzoo.errors import UserError
 VOID = 255
 # Class of an image of which nobody said what it shows.
 MISSING_CLASS = -1
+CONFIDENCE = 0.95
 
 
 class Accuracy:
@@ -348,6 +350,17 @@ def relative_improvement(values, baselines, higher_is_better):
         value, baseline = float(value), float(baselines[task])
         improvements.append((value - baseline if higher_is_better[task] else baseline - value) / baseline)
     return 100 * sum(improvements) / len(improvements)
+
+
+def paired_interval(differences):
+    """Returns the mean of differences and the half-width of its 95 % interval (Student's t); `None` of one alone."""
+    from scipy import stats
+
+    mean = statistics.fmean(differences)
+    if len(differences) < 2:
+        return mean, None
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    return mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
 
 
 def check_predictions(logits, classes):

@@ -7,17 +7,16 @@ import math
 
 import numpy as np
 
-from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.figures import LONGEST_TITLE, checked_path, fixed_style, one_line, save_figure, text_width
-from auxzoo.metrics import MISSING_CLASS, VOID
-from auxzoo.tasks import Task, checked_tasks
+from auxzoo.metrics import VOID
+from auxzoo.tasks import Task
 
 # All sizes are in pixels. A power of two per inch: from pixels to inches and back nothing is rounded.
 RESOLUTION = 128
 LONGEST_SIDE, LONGEST_CELL_SIDE = 512, 208  # of a photograph beside its predictions, of one in a contact sheet
 NARROWEST_PANEL, NARROWEST_CELL = 200, 120
-USUAL_SHEET, WIDEST_SHEET, LONGEST_PAGE = 1500, 8000, 40_000
+USUAL_SHEET, LONGEST_PAGE = 1500, 40_000
 MARGIN, PANEL_GAP, CELL_GAP, TASK_GAP = 24, 32, 6, 18
 LINE, TITLE_HEIGHT = 20, 36
 SWATCH = 12
@@ -34,6 +33,7 @@ COLOUR_MAP = "viridis"
 TEXT_SIZE, TITLE_SIZE, TICK_SIZE = 8, 12, 7  # in points
 HIGHEST, LONGEST_LEGEND = 5, 30
 MOST_PHOTOGRAPHS = 100
+OPACITY = 0.55  # of the colours of classes
 
 
 def colours_of(task):
@@ -62,36 +62,26 @@ def colours_of(task):
     return np.array(task.colours, dtype=np.uint8) if task.colours else _palette()[: _class_count(task)].copy()
 
 
-def overlay(photograph, classes, task, opacity=0.55):
+def overlay(photograph, classes, task):
     """Returns a photograph under the colours of its pixels' classes.
 
     Args:
         photograph: uint8 `[rows, columns, 3]`.
         classes: integers `[rows, columns]`, 0 to classes - 1, or `VOID` where the photograph shall stay as it is.
         task: `Task`, a segmentation.
-        opacity: 0 to 1; of 0 the photograph is returned, of 1 the colours.
 
     Returns:
         uint8 `[rows, columns, 3]`.
 
-    Raises:
-        UserError: if shapes do not fit, or a value is not so.
-
     Example:
         >>> task = Task("surface", "segmentation", ("ocean", "land"), colours=((0, 0, 200), (0, 100, 0)))
-        >>> overlay(np.zeros((1, 2, 3), np.uint8), [[0, VOID]], task, opacity=0.5)
-        array([[[  0,   0, 100],
+        >>> overlay(np.zeros((1, 2, 3), np.uint8), np.array([[0, VOID]]), task)
+        array([[[  0,   0, 110],
                 [  0,   0,   0]]], dtype=uint8)
     """
-    colours = colours_of(task)
-    photograph = _checked_photograph("`photograph`", photograph)
-    classes = _checked_classes("`classes`", classes, task, photograph.shape[:2])
-    if not (is_real(opacity) and 0 <= opacity <= 1):
-        raise UserError(f"`opacity` must be a number from 0 to 1. Received: opacity={opacity!r}")
-    result = photograph.copy()
-    shown = classes != VOID
-    below, above = photograph[shown].astype(np.float32), colours[classes[shown]].astype(np.float32)
-    result[shown] = np.rint(below + (above - below) * np.float32(opacity)).astype(np.uint8)
+    result, shown = photograph.copy(), classes != VOID
+    below, above = photograph[shown].astype(np.float32), colours_of(task)[classes[shown]].astype(np.float32)
+    result[shown] = np.rint(below + (above - below) * np.float32(OPACITY)).astype(np.uint8)
     return result
 
 
@@ -115,8 +105,8 @@ def draw_prediction(path, photograph, predictions, tasks, title=""):
         `Path` of the picture.
 
     Raises:
-        UserError: if shapes do not fit, a value is not so, there are so many tasks that no picture is large enough, or
-            `path` has another suffix or cannot be written.
+        UserError: if a prediction is not so, there are so many tasks that no picture is large enough, or `path` has
+            another suffix or cannot be written.
 
     Example:
         >>> height = Task("height", "regression", unit="m")
@@ -125,10 +115,7 @@ def draw_prediction(path, photograph, predictions, tasks, title=""):
         PosixPath('prediction.png')
     """
     path = checked_path(path, (".png",))
-    _check_title(title)
-    tasks = checked_tasks(tasks)
-    photograph = _checked_photograph("`photograph`", photograph)
-    predictions = _checked_predictions("`predictions`", predictions, tasks, photograph)
+    predictions = _checked("`predictions`", predictions, tasks, photograph)
     with fixed_style():
         save_figure(_prediction_figure(photograph, predictions, tasks, title), path, RESOLUTION)
     return path
@@ -144,9 +131,9 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
 
     Args:
         path: `str` or `Path` of the picture, which ends in `.png`; a file that exists is replaced.
-        photographs: list of uint8 `[rows, columns, 3]`, 1 to 100, which may differ in size.
-        truths: list of `dict`, one a photograph, of task name to truth: of a classification an integer, -1 where there
-            is none; of a segmentation integers `[rows, columns]`, `VOID` where there is none; of a regression numbers
+        photographs: list of uint8 `[rows, columns, 3]`, which may differ in size.
+        truths: list of `dict`, one a photograph, of task name to truth: of a classification an integer; of a
+            segmentation integers `[rows, columns]`, `VOID` where there is none; of a regression numbers
             `[rows, columns]`, NaN where there is none. A task that is missing has no truth.
         predictions: list of `dict`, one a photograph, as of `draw_prediction`.
         tasks: list of `Task`, in the order of the cells.
@@ -157,8 +144,8 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
         `Path` of the picture.
 
     Raises:
-        UserError: if lengths or shapes do not fit, a value is not so, there are so many tasks that no picture is large
-            enough, or `path` has another suffix or cannot be written.
+        UserError: if a truth or prediction is not so, there are so many tasks that no picture is large enough, or
+            `path` has another suffix or cannot be written.
 
     Example:
         >>> pet = Task("pet", "classification", ("cat", "dog"))
@@ -168,11 +155,11 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
         PosixPath('sheet.png')
     """
     path = checked_path(path, (".png",))
-    _check_title(title)
-    tasks = checked_tasks(tasks)
-    photographs, truths, predictions = _checked_sheet(photographs, truths, predictions, tasks)
+    truths, predictions = (
+        [_checked(f"`{name}[{place}]`", one, tasks, photographs[place]) for place, one in enumerate(values)]
+        for name, values in (("truths", truths), ("predictions", predictions))
+    )
     block = _Block.of(photographs, tasks)
-    _check_columns(columns, block, len(photographs))
     with fixed_style():
         save_figure(_sheet_figure(photographs, truths, predictions, tasks, title, columns, block), path, RESOLUTION)
     return path
@@ -181,35 +168,29 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
 # Checks
 
 
-def _check_title(title):
-    if not isinstance(title, str):
-        raise UserError(f"`title` must be text. Received: title={title!r}")
-
-
 def _class_count(task):
     """Returns how many classes there are; of a segmentation that does not say so, as many as a mask can hold."""
     return len(task.labels) or len(task.colours) or VOID
 
 
-def _array(where, values):
-    try:
-        return np.asarray(values)
-    except ValueError as error:  # rows of unequal length
-        raise UserError(f"{where} must be an array. Received: {error}") from error
-
-
-def _checked_photograph(where, photograph):
-    photograph = _array(where, photograph)
-    if photograph.dtype != np.uint8 or photograph.ndim != 3 or photograph.shape[2] != 3 or not photograph.size:
-        raise UserError(
-            f"{where} must be uint8 [rows, columns, 3]. Received: {photograph.dtype} of shape {photograph.shape}"
-        )
-    return photograph
+def _checked(where, values, tasks, photograph):
+    """Returns the predictions or truths of one photograph as arrays that fit it: a foreign file may give anything."""
+    found = {}
+    for task in tasks:
+        if task.name not in values:
+            continue
+        of_task, array = f"{where} of task {task.name!r}", np.asarray(values[task.name])
+        if task.kind == "classification":
+            found[task.name] = _checked_logits(of_task, array, task)
+        elif task.kind == "segmentation":
+            found[task.name] = _checked_classes(of_task, array, task, photograph.shape[:2])
+        else:
+            found[task.name] = _checked_numbers(of_task, array, photograph.shape[:2])
+    return found
 
 
 def _checked_classes(where, classes, task, shape):
     """Returns the classes of all pixels as uint8."""
-    classes = _array(where, classes)
     if classes.dtype.kind not in "iu" or classes.shape != shape:
         raise UserError(
             f"{where} must be integers [{shape[0]}, {shape[1]}], one a pixel of the photograph. "
@@ -226,7 +207,6 @@ def _checked_classes(where, classes, task, shape):
 
 def _checked_numbers(where, values, shape):
     """Returns the numbers of all pixels as float32: beyond its range no picture is meaningful."""
-    values = _array(where, values)
     if not np.can_cast(values.dtype, np.float64, "same_kind") or values.dtype == bool or values.shape != shape:
         raise UserError(
             f"{where} must be numbers [{shape[0]}, {shape[1]}], one a pixel of the photograph. "
@@ -240,9 +220,9 @@ def _checked_numbers(where, values, shape):
 
 
 def _checked_logits(where, logits, task):
-    logits = _array(where, logits)
+    """Returns logits as float64, or the one class that a file gives, or that is the truth."""
     count = len(task.labels) or None
-    if logits.ndim == 0 and logits.dtype.kind in "iu":  # a file that gives classes
+    if logits.ndim == 0 and logits.dtype.kind in "iu":
         if not 0 <= logits < (count or np.inf):
             allowed = f"0 to {count - 1}" if count else "0 or more"
             raise UserError(f"{where} must be a class, {allowed}. Received: {logits}")
@@ -259,81 +239,6 @@ def _checked_logits(where, logits, task):
     if not np.isfinite(logits).all():
         raise UserError(f"{where} must be finite logits. Received: {logits[~np.isfinite(logits)][0]}")
     return logits.astype(np.float64)
-
-
-def _checked_predictions(where, predictions, tasks, photograph):
-    """Returns the predictions of one photograph as arrays that fit it."""
-    names = [task.name for task in tasks]
-    if not isinstance(predictions, dict) or set(predictions) != set(names):
-        received = list(predictions) if isinstance(predictions, dict) else repr(predictions)
-        raise UserError(f"{where} must be a dict of the tasks {', '.join(names)}. Received: {received}")
-    return {task.name: _checked_values(where, predictions[task.name], task, photograph) for task in tasks}
-
-
-def _checked_values(where, values, task, photograph):
-    """Returns what was predicted for one task, or the dense truth of it."""
-    where = f"{where} of task {task.name!r}"
-    if task.kind == "segmentation":
-        return _checked_classes(where, values, task, photograph.shape[:2])
-    if task.kind == "regression":
-        return _checked_numbers(where, values, photograph.shape[:2])
-    return _checked_logits(where, values, task)
-
-
-def _checked_truths(where, truths, tasks, photograph, predictions):
-    """Returns the truths of one photograph, without those that say that there is none."""
-    names = [task.name for task in tasks]
-    if not isinstance(truths, dict) or not set(truths) <= set(names):
-        received = list(truths) if isinstance(truths, dict) else repr(truths)
-        raise UserError(f"{where} must be a dict of some of the tasks {', '.join(names)}. Received: {received}")
-    result = {}
-    for task in tasks:
-        if task.name not in truths:
-            continue
-        truth = truths[task.name]
-        if task.is_dense:
-            result[task.name] = _checked_values(where, truth, task, photograph)
-            continue
-        predicted = predictions[task.name]
-        count = len(predicted) if predicted.ndim else len(task.labels) or np.iinfo(np.int64).max
-        truth = _array(f"{where} of task {task.name!r}", truth)
-        if truth.dtype.kind not in "iu" or truth.shape != () or not (truth == MISSING_CLASS or 0 <= truth < count):
-            received = truth if truth.shape == () else f"shape {truth.shape}"
-            raise UserError(
-                f"{where} of task {task.name!r} must be a whole number, 0 to {count - 1}, or {MISSING_CLASS} where "
-                f"there is none. Received: {received}"
-            )
-        if truth != MISSING_CLASS:
-            result[task.name] = int(truth)
-    return result
-
-
-def _checked_sheet(photographs, truths, predictions, tasks):
-    """Returns photographs, truths and predictions as lists that fit each other."""
-    for name, value in (("photographs", photographs), ("truths", truths), ("predictions", predictions)):
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            raise UserError(f"`{name}` must be a list, one a photograph. Received: {type(value).__name__}")
-    if not 1 <= len(photographs) <= MOST_PHOTOGRAPHS:
-        raise UserError(f"`photographs` must be 1 to {MOST_PHOTOGRAPHS}. Received: {len(photographs)}")
-    for name, value in (("truths", truths), ("predictions", predictions)):
-        if len(value) != len(photographs):
-            raise UserError(f"`{name}` must be {len(photographs)}, one a photograph. Received: {len(value)}")
-    checked = [], [], []
-    for place, (photograph, truth, prediction) in enumerate(zip(photographs, truths, predictions, strict=True)):
-        photograph = _checked_photograph(f"`photographs[{place}]`", photograph)
-        prediction = _checked_predictions(f"`predictions[{place}]`", prediction, tasks, photograph)
-        truth = _checked_truths(f"`truths[{place}]`", truth, tasks, photograph, prediction)
-        for values, value in zip(checked, (photograph, truth, prediction), strict=True):
-            values.append(value)
-    return checked
-
-
-def _check_columns(columns, block, count):
-    if columns is None:
-        return
-    most = max(1, min(count, block.columns_within(WIDEST_SHEET)))
-    if not (is_whole(columns) and 1 <= columns <= most):
-        raise UserError(f"`columns` must be 1 to {most}, or None. Received: columns={columns!r}")
 
 
 # Pixels
@@ -483,7 +388,7 @@ class _Page:
 
 
 def _class_label(task, place):
-    return one_line(task.labels[place]) if task.labels else f"class {place}"
+    return one_line(task.labels[place]) if place < len(task.labels) else f"class {place}"
 
 
 def _text_width(texts, size=TEXT_SIZE, weight="normal"):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.data import preprocess
-from auxzoo.data.preprocessing import check_padding, without_padding
+from auxzoo.data.preprocessing import at_picture_size, check_padding
 from auxzoo.data.targets import has_truth
 from auxzoo.errors import UserError
 from auxzoo.export.apart import LARGEST_ANSWER, SECONDS, FileApart
@@ -62,12 +62,10 @@ class Predictor:
                 # Logits of which the soft-max gives the same probabilities.
                 found[task.name] = np.log(np.maximum(output, 1e-30)) if task.name in self.softmax else output
                 continue
-            output = without_padding(output, size, preprocessing)
-            if output.ndim == 2:  # a file that gives classes
-                found[task.name] = tf.image.resize(output[..., None], size, method="nearest").numpy()[..., 0]
-                continue
-            resized = tf.image.resize(output, size, method="bilinear").numpy()
-            found[task.name] = resized[..., 0] if task.kind == "regression" else resized.argmax(axis=-1)
+            output = at_picture_size(output, size, preprocessing)
+            if output.ndim == 3:  # else a file that gives classes
+                output = output[..., 0] if task.kind == "regression" else output.argmax(axis=-1)
+            found[task.name] = output
         return found
 
 

@@ -1,9 +1,8 @@
 """Scores of predictions against the truth of a set of images: the same for Keras networks and exported files."""
 
 import numpy as np
-import tensorflow as tf
 
-from auxzoo.data.preprocessing import without_padding
+from auxzoo.data.preprocessing import at_picture_size
 from auxzoo.data.targets import check_some_truth
 from auxzoo.errors import UserError
 from auxzoo.metric_names import metric_name
@@ -11,6 +10,24 @@ from auxzoo.metrics import MISSING_CLASS, Accuracy, ConfusionMatrix, Regression,
 
 # What is among so many of the highest logits is told too, where there are more classes.
 TOP = 5
+
+
+def scores_of(predict, images, preprocessing, details=False):
+    """Returns what predictions for a whole set of images are worth: the result of `Scores`, whose other arguments are.
+
+    Args:
+        predict: function of float32 images `[batch, height, width, 3]`, preprocessed, a tensor, to predictions.
+    """
+    scores, done = Scores(images, preprocessing, details), 0
+    for batch, _ in images.batches(preprocessing, batch_size_of(images)):
+        scores.update(predict(batch), done)
+        done += len(batch)
+    return scores.result()
+
+
+def batch_size_of(images):
+    """Returns how many images are predicted at a time: logits at every pixel of many would not fit in memory."""
+    return 250 if images.is_labelled else 8
 
 
 class Scores:
@@ -67,13 +84,13 @@ class Scores:
                 metric.update(output[is_known], truths[is_known])
                 continue
             for prediction, truth in zip(output, truths, strict=True):
-                prediction = without_padding(prediction, truth.shape, self.preprocessing)
+                prediction = at_picture_size(prediction, truth.shape, self.preprocessing)
                 if prediction.ndim == 2:
-                    metric.update(_resized(prediction[..., None], truth.shape, "nearest")[..., 0], truth)
+                    metric.update(prediction, truth)
                 elif task.kind == "segmentation":
-                    metric.update_logits(_resized(prediction, truth.shape, "bilinear"), truth)
+                    metric.update_logits(prediction, truth)
                 else:
-                    metric.update(_resized(prediction, truth.shape, "bilinear")[..., 0], truth)
+                    metric.update(prediction[..., 0], truth)
 
     def result(self, prefix=""):
         """Returns name -> figure.
@@ -175,7 +192,3 @@ def _of_task(task, outputs):
             f"Received: shape {output.shape}"
         )
     return output
-
-
-def _resized(values, size, method):
-    return values if values.shape[:2] == size else tf.image.resize(values, size, method=method).numpy()

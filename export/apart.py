@@ -5,6 +5,7 @@ when the parent is gone. It has the rights of the parent: this is no sandbox.
 """
 
 import contextlib
+import importlib
 import math
 import os
 import signal
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from auxzoo.checks import is_real
-from auxzoo.errors import UserError
+from auxzoo.errors import UserError, first_line
 
 from .model_file import check_size
 
@@ -27,6 +28,7 @@ SECONDS = 8.0  # and the start of the child: ten in all
 _START_SECONDS = 120  # to import a runtime on a busy machine; no file is read so early
 _GRACE_SECONDS = 5
 LARGEST_ANSWER = 2**28  # bytes for an image: those for several must fit into the parent's memory
+_RUNTIMES = {".tflite": "ai_edge_litert.interpreter", ".onnx": "onnxruntime"}
 # Of files that we wrote ourselves a moment ago, which may be as large and as slow as the user wants.
 OWN_FILE = {"timeout": 600.0, "largest_answer": math.inf}
 
@@ -95,10 +97,10 @@ class Apart:
             is_refused, answer = self._connection.recv() if is_in_time else (None, None)
         except Exception:  # the end of the connection, or what a runtime with damaged memory sends
             reason = self._reason()
-            self.close()
+            self._end()
             raise UserError(f"`{self.path}` cannot be run: {reason}") from None
         if not is_in_time:
-            self.close()
+            self._end()
             raise UserError(f"`{self.path}` cannot be run: no answer within {seconds:g} s")
         if is_refused:
             raise UserError(answer)
@@ -129,7 +131,7 @@ class Apart:
         self.close()
 
 
-class FileApart:
+class FileApart(Apart):
     """A TFLite or ONNX file in a child process, with the face of `open_file`.
 
     A file that is opened has been run once. Whatever it does to the runtime, then or later, is a `UserError`.
@@ -148,16 +150,16 @@ class FileApart:
     """
 
     def __init__(self, path, threads=1, timeout=SECONDS, largest_answer=LARGEST_ANSWER):
-        self._child = Apart(path, timeout)
-        self._tensors, self._operators = self._child.ask("open", str(path), threads, largest_answer)
+        super().__init__(path, timeout)
+        self._tensors = self.ask("open", str(path), threads, largest_answer)
 
     def predict(self, images, batch=1):
         """Returns the outputs for float32 images `[count, height, width, 3]`, as the files of `open_file` do."""
         images = np.asarray(images, np.float32)
         if images.ndim == 0 or len(images) == 0:
-            return self._child.ask("predict", images, batch)  # which refuses it
+            return self.ask("predict", images, batch)  # which refuses it
         starts = range(0, len(images), batch)
-        results = [self._child.ask("predict", images[start : start + batch], batch) for start in starts]
+        results = [self.ask("predict", images[start : start + batch], batch) for start in starts]
         counts = [len(images[start : start + batch]) for start in starts]
         if isinstance(results[0], dict):
             return {name: self._joined([result[name] for result in results], counts) for name in results[0]}
@@ -169,14 +171,10 @@ class FileApart:
         if len(shapes) > 1 or [part.shape[:1] for part in parts] != [(count,) for count in counts]:
             received = ", ".join(dict.fromkeys(str(part.shape) for part in parts))
             raise UserError(
-                f"`{self._child.path}` cannot be run on pictures: it must give one answer an image, all of one shape. "
+                f"`{self.path}` cannot be run on pictures: it must give one answer an image, all of one shape. "
                 f"Received: shapes {received[:200]}"
             )
         return np.concatenate(parts)
-
-    def operators(self):
-        """Returns operator name -> how often the file has it."""
-        return self._operators
 
     def tensors(self):
         """Returns names, shapes and number types of input and outputs."""
@@ -184,17 +182,7 @@ class FileApart:
 
     def time_runs(self, runs, warm_up):
         """Returns the milliseconds of single runs, after others, within half of the limit of an image."""
-        return self._child.ask("time_opened", runs, warm_up, self._child.timeout / 2)
-
-    def close(self):
-        """Ends the child."""
-        self._child.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
+        return self.ask("time_opened", runs, warm_up, self.timeout / 2)
 
 
 def _end(child, connection, log):
@@ -223,8 +211,7 @@ def main(descriptor):
         except UserError as error:
             answer = True, str(error)
         except Exception as error:  # runtimes' errors have no common class
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            answer = True, f"`{state.get('path')}` cannot be run: {first_line}"
+            answer = True, f"`{state.get('path')}` cannot be run: {first_line(error)}"
         signal.alarm(0)
         connection.send(answer)
 
@@ -239,23 +226,8 @@ def _be_the_first_to_go():
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _import_litert():
-    import ai_edge_litert.interpreter  # noqa: F401  (imported for its effect)
-
-
-def _import_onnxruntime():
-    import onnxruntime  # noqa: F401  (imported for its effect)
-
-
-_RUNTIMES = {".tflite": _import_litert, ".onnx": _import_onnxruntime}
-
-
 def _answer_start(state, suffix):
-    import time
-
-    began = time.perf_counter()
-    _RUNTIMES[suffix]()
-    return time.perf_counter() - began
+    importlib.import_module(_RUNTIMES[suffix])
 
 
 def _answer_open(state, path, threads, largest_answer):
@@ -264,7 +236,7 @@ def _answer_open(state, path, threads, largest_answer):
     state["path"], state["largest"] = path, largest_answer
     file = state["file"] = open_file(path, threads)
     file.run_once()
-    return file.tensors(), file.operators()
+    return file.tensors()
 
 
 def _answer_predict(state, images, batch):

@@ -18,6 +18,7 @@ from auxzoo.checks import is_whole
 from auxzoo.errors import UserError
 from auxzoo.files import sha256, temporary_folder
 from auxzoo.machine import processor_name
+from auxzoo.metrics import paired_interval
 
 from .apart import SECONDS, Apart
 
@@ -247,10 +248,5 @@ def _summary(runtime, threads, taken, of_first, baseline):
 def _ratio(medians, first_medians):
     """Returns the geometric mean of the rounds' ratios, and its 95 % interval by Student's t; `None` of one round."""
     logarithms = [math.log(one / first) for one, first in zip(medians, first_medians, strict=True)]
-    mean = statistics.fmean(logarithms)
-    if len(logarithms) < 2:
-        return math.exp(mean), None
-    from scipy.stats import t
-
-    width = t.ppf(0.975, len(logarithms) - 1) * statistics.stdev(logarithms) / math.sqrt(len(logarithms))
-    return math.exp(mean), [math.exp(mean - width), math.exp(mean + width)]
+    mean, width = paired_interval(logarithms)
+    return math.exp(mean), None if width is None else [math.exp(mean - width), math.exp(mean + width)]

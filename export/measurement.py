@@ -5,7 +5,7 @@ import statistics
 import numpy as np
 
 from auxzoo.errors import UserError
-from auxzoo.scores import Scores
+from auxzoo.scores import scores_of
 
 from .apart import SECONDS, FileApart
 
@@ -13,14 +13,13 @@ PARITY_IMAGES = 256
 _BATCHES = (2, 3, 5)  # at once, of a file that takes any number
 
 
-def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS, details=False):
+def evaluate_file(path, images, preprocessing, timeout=SECONDS, details=False):
     """Measures a file on images, one at a time, in a child process: it may be anyone's.
 
     Args:
         path: TFLite or ONNX file; the outputs of one with several tasks are called as the tasks are.
         images: `ImageSet` with truth for its tasks.
         preprocessing: `auxzoo.models.Preprocessing`.
-        progress: called with the number of images done so far, or `None`.
         timeout: seconds, within which the file must be loaded, and then answer to each image.
         details: as of `auxzoo.scores.Scores`.
 
@@ -34,19 +33,13 @@ def evaluate_file(path, images, preprocessing, progress=None, timeout=SECONDS, d
         >>> evaluate_file("flowers_int8.tflite", test, auxzoo.describe(compact).preprocessing)["accuracy"]
     """
     with FileApart(path, timeout=timeout) as file:
-        return evaluate_opened(file, images, preprocessing, progress, details)
+        return evaluate_opened(file, images, preprocessing, details)
 
 
-def evaluate_opened(file, images, preprocessing, progress=None, details=False):
+def evaluate_opened(file, images, preprocessing, details=False):
     """Measures a file that is opened: as `evaluate_file`, of what `open_file` returned, or of a `FileApart`."""
-    scores, done = Scores(images, preprocessing, details), 0
-    # Logits at every pixel of many images would not fit in memory.
-    for batch, _ in images.batches(preprocessing, 250 if images.is_labelled else 8):
-        scores.update(file.predict(batch.numpy()), done)
-        done += len(batch)
-        if progress is not None:
-            progress(done)
-    return {"images": done, **scores.result(), "source": images.name}
+    scores = scores_of(file.predict, images, preprocessing, details)
+    return {"images": images.size, **scores, "source": images.name}
 
 
 def measure_parity(file, images, expected, outputs):

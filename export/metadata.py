@@ -19,7 +19,7 @@ from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
 from ..models.preprocessing import Preprocessing
-from .model_file import LARGEST_METADATA, ONNX_PREFIX
+from .model_file import LARGEST_METADATA, ONNX_PREFIX, is_tflite
 from .onnx_reader import read_onnx
 from .tflite_buffers import add_buffers, read_buffer
 
@@ -174,19 +174,18 @@ def write_metadata(path, metadata):
         UserError: if the file would be too large.
     """
     content = path.read_bytes()
-    if content[4:8] != b"TFL3":
+    if not is_tflite(content):
         path.write_bytes(_onnx_with(content, metadata))
         return ["auxzoo"]
-    from .tflite_metadata_layout import is_available, labels_archive, standard_metadata
+    from .tflite_metadata_layout import STANDARD_BUFFER, is_available, standard_metadata, with_labels_archive
 
-    buffers, archive, layouts = {TFLITE_BUFFER: _as_json(metadata.to_dict())}, None, ["auxzoo"]
-    if is_available():
-        buffers["TFLITE_METADATA"] = standard_metadata(content, metadata)
-        archive = labels_archive(metadata)
-        layouts.append("tflite")
-    content = add_buffers(content, buffers)
-    path.write_bytes(content if archive is None else archive(content))
-    return layouts
+    buffers = {TFLITE_BUFFER: _as_json(metadata.to_dict())}
+    if not is_available():
+        path.write_bytes(add_buffers(content, buffers))
+        return ["auxzoo"]
+    buffers[STANDARD_BUFFER] = standard_metadata(content, metadata)
+    path.write_bytes(with_labels_archive(add_buffers(content, buffers), metadata))
+    return ["auxzoo", "tflite"]
 
 
 def read_metadata(path):
@@ -215,7 +214,7 @@ def parse_metadata(path):
     try:
         with open(path, "rb") as file:
             start = file.read(8)
-        if start[4:8] == b"TFL3":
+        if is_tflite(start):
             found = read_buffer(path.read_bytes(), TFLITE_BUFFER)
         elif path.suffix == ".tflite":
             raise ValueError("it is not a TFLite file")

@@ -23,10 +23,8 @@ BITS = {
 MOST_PARTS = 100_000
 # A tensor of more sizes, or of more numbers, fits no runtime and no memory.
 _MOST_SIZES, _MOST_NUMBERS = 32, 2**63
-# Characters of a message that quotes a damaged file: a name in it may be megabytes.
-LONGEST_REASON = 300
 # A flatbuffer's offsets and a protocol buffer's lengths end there.
-_LARGEST_FILE = 2**31 - 1
+LARGEST_FILE = 2**31 - 1
 
 
 ONNX_PREFIX = "auxzoo."  # of our metadata properties
@@ -185,8 +183,13 @@ def check_size(path):
     size = path.stat().st_size
     if size == 0:
         raise UserError(f"`{path}` is empty.")
-    if size > _LARGEST_FILE:
+    if size > LARGEST_FILE:
         raise UserError(f"`{path}` must be smaller than 2 GiB. Received: {size:,} bytes")
+
+
+def is_tflite(content):
+    """Returns whether `bytes` begin as a TFLite file does."""
+    return content[4:8] == b"TFL3"
 
 
 def read_model_file(path):
@@ -214,7 +217,7 @@ def read_model_file(path):
     check_size(path)
     with open(path, "rb") as file:
         start = file.read(8)
-    if start[4:8] == b"TFL3":
+    if is_tflite(start):
         from .tflite_reader import read_tflite
 
         return read_tflite(path)

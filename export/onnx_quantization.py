@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from .activation_ranges import PERCENTILE
 from .formats import INPUT_NAME
 from .layer_operators import layers_of
 from .onnx_options import CALIBRATION_METHODS, LAYOUT_KEY
 from .refused import no_operator_of
 
-_PERCENTILE = 99.99
 _AT_ONCE = 10  # images whose every activation is held in memory at a time
 
 
@@ -59,7 +59,7 @@ def int8_onnx_content(content, calibration, folder, calibration_method="min_max"
         nodes_to_exclude=kept,
         calibrate_method=getattr(quantization.CalibrationMethod, CALIBRATION_METHODS[calibration_method]),
         extra_options={"CalibStridedMinMax": at_once}
-        | ({"CalibPercentile": _PERCENTILE} if calibration_method == "percentile" else {}),
+        | ({"CalibPercentile": PERCENTILE} if calibration_method == "percentile" else {}),
     )
     model = onnx.load(quantized)
     _keep_weights(model.graph, kept)

@@ -14,18 +14,9 @@ import threading
 from pathlib import Path
 
 from auxzoo.child_process import ChildFailed
-from auxzoo.errors import UserError
+from auxzoo.errors import LONGEST_REASON, UserError
 
-from .model_file import (
-    LARGEST_METADATA,
-    LONGEST_REASON,
-    MOST_PARTS,
-    ONNX_PREFIX,
-    ModelFile,
-    Operator,
-    Tensor,
-    is_possible_shape,
-)
+from .model_file import LARGEST_METADATA, MOST_PARTS, ONNX_PREFIX, ModelFile, Operator, Tensor, is_possible_shape
 
 _SECONDS = 8
 _MEMORY = 4 * 2**30  # of addresses, of which Python and onnx take 0.2 GB

@@ -32,6 +32,14 @@ class Output:
         """Whether the file gives classes and no numbers."""
         return self.activation == "argmax"
 
+    def applied(self, values):
+        """Returns what the file gives of a tensor of the network's: that, its soft-max, or its classes."""
+        import tensorflow as tf
+
+        if self.is_classes:
+            return tf.argmax(values, axis=-1, output_type=tf.int32)
+        return tf.nn.softmax(values) if self.activation == "softmax" else tf.identity(values)
+
 
 def outputs_of(model, activation=None, description=None):
     """Returns the outputs of a network's files, a list of `Output`.

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from auxzoo.files import sha256
 from auxzoo.machine import processor_name
-from auxzoo.scores import Scores
+from auxzoo.scores import scores_of
 
 from .apart import OWN_FILE, FileApart
 from .formats import FORMATS
@@ -176,7 +176,7 @@ def keras_reference(model, outputs, images, evaluation=None, preprocessing=None)
         # The one output may be in a dict or a list.
         values = model(batch, training=False)
         return {
-            output.name: _activated(values[output.key] if output.key else keras.tree.flatten(values)[0], output)
+            output.name: output.applied(values[output.key] if output.key else keras.tree.flatten(values)[0])
             for output in outputs
         }
 
@@ -184,17 +184,8 @@ def keras_reference(model, outputs, images, evaluation=None, preprocessing=None)
     predict = tf.function(predict).get_concrete_function(tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32))
     scores = None
     if evaluation is not None:
-        scores, done = Scores(evaluation, preprocessing), 0
-        for batch, _ in evaluation.batches(preprocessing, 250 if evaluation.is_labelled else 8):
-            values = predict(batch)
-            scores.update(values if len(outputs) > 1 else values[outputs[0].name], done)
-            done += len(batch)
+        one_or_all = predict if len(outputs) > 1 else lambda batch: predict(batch)[outputs[0].name]
+        scores = scores_of(one_or_all, evaluation, preprocessing)
     parts = [predict(images[start : start + _KERAS_BATCH]) for start in range(0, len(images), _KERAS_BATCH)]
     results = {output.name: np.concatenate([part[output.name] for part in parts]) for output in outputs}
-    return results, scores and scores.result()
-
-
-def _activated(values, output):
-    if output.is_classes:
-        return tf.argmax(values, axis=-1, output_type=tf.int32)
-    return tf.nn.softmax(values) if output.activation == "softmax" else values
+    return results, scores

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from .model_file import LONGEST_REASON
+from auxzoo.errors import LONGEST_REASON
 
 
 class Refused(Exception):

@@ -1,15 +1,14 @@
 """Running exported files: one face for TFLite and ONNX."""
 
 import contextlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from auxzoo.errors import UserError
+from auxzoo.errors import UserError, first_line
 from auxzoo.machine import quiet_stderr
 
-from .model_file import read_model_file
+from .model_file import is_tflite, read_model_file
 from .onnx_options import LAYOUT_KEY
 
 
@@ -23,8 +22,8 @@ def open_file(path, threads=1):
     Returns:
         an object with `predict(images)`: float32 `[batch, height, width, 3]`, preprocessed, to float32 logits
         `[batch, ...]` (int32 classes where the file gives such), of a file with several outputs a `dict` of name to
-        them, one image after the other; `operators()`: `dict` of operator name to count; `tensors()`: names, shapes and
-        number types of input and output; `run_once()` for timing.
+        them, one image after the other; `tensors()`: names, shapes and number types of input and output; `run_once()`
+        for timing.
 
     Raises:
         UserError: if it is missing, empty, truncated, of another kind, or has operators that are not built in.
@@ -49,9 +48,8 @@ class TFLiteFile:
         from ai_edge_litert.interpreter import Interpreter
 
         content = path.read_bytes()
-        if content[4:8] != b"TFL3":
+        if not is_tflite(content):
             raise UserError(f"`{path}` is not a TFLite file.")
-        self._content = content
         self.path = path
         with _readable(path), quiet_stderr():
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
@@ -64,8 +62,9 @@ class TFLiteFile:
             self._input_name, self._outputs = self._named(outputs)
         _check_single_image(path, self._input["shape"].tolist())
         with _readable(path):
-            # Damaged names show here, not when a record is written; and the file may change later.
-            self._operators, _ = read_model_file(path).operator_counts(), self.tensors()
+            # Damaged names show here, not when a record is written.
+            read_model_file(path)
+            self.tensors()
 
     def _named(self, outputs):
         """Returns the input's name and the outputs by name: those of the signature, or the tensors' own."""
@@ -91,10 +90,6 @@ class TFLiteFile:
     def run_once(self):
         """Runs the network on what its input holds."""
         self._interpreter.invoke()
-
-    def operators(self):
-        """Returns operator name -> how often the file has it; custom ones by their own name."""
-        return self._operators
 
     def tensors(self):
         """Returns `{"input": ..., "output": ...}`: name in the signature, shape, number type, quantisation.
@@ -132,10 +127,10 @@ class ONNXFile:
         # Weights may lie in other files beside it, which what is read as bytes has no place for.
         folder = str(path.resolve().parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        self._content = path.read_bytes()
+        content = path.read_bytes()
         self.path = path
         with _readable(path):
-            self._session = _open_session(self._content, options)
+            self._session = _open_session(content, options)
         inputs, self._outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not self._outputs:
             raise UserError(f"`{path}` must have one input, and an output. Received: {len(inputs)} inputs")
@@ -184,13 +179,6 @@ class ONNXFile:
     def _run(self, image):
         return self._session.run([output.name for output in self._outputs], {self._input.name: image})
 
-    def operators(self):
-        """Returns operator name -> how often the file has it."""
-        import onnx
-
-        model = onnx.load_model_from_string(self._content)
-        return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
-
     def tensors(self):
         """Returns `{"input": ..., "output": ...}`: name, shape and number type; of several outputs `"outputs"`."""
 
@@ -235,8 +223,7 @@ def _readable(path):
     try:
         yield
     except Exception as error:  # onnxruntime's errors have no common class of their own
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"`{path}` cannot be run: {first_line}") from None
+        raise UserError(f"`{path}` cannot be run: {first_line(error)}") from None
 
 
 def _check_single_image(path, shape):

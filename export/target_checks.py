@@ -4,6 +4,8 @@ import dataclasses
 
 from .targets import TARGETS, find_target
 
+KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
+
 
 class TargetMissed(RuntimeError):
     """Files that were exported for a target do not fit it; the message tells every reason."""
@@ -44,7 +46,7 @@ def check_target(model_file, target):
     """
     profile = find_target(target)
     if model_file.kind != profile.kind:
-        return [Violation("file", f"{_KINDS[model_file.kind]}, must be {_KINDS[profile.kind]}")]
+        return [Violation("file", f"{KINDS[model_file.kind]}, must be {KINDS[profile.kind]}")]
     return [Violation(*found) for check in _CHECKS for found in check(model_file, profile)]
 
 
@@ -89,9 +91,6 @@ def summarize(violations, most=3):
         rest = len(subjects[most:]) if most is not None else 0
         lines.append(f"{reason} ({', '.join(subjects[:most])}{f' and {rest} more' if rest else ''})")
     return lines
-
-
-_KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
 
 
 def _check_opset(model_file, profile):

@@ -9,8 +9,9 @@ import struct
 
 from auxzoo.errors import UserError
 
+from .model_file import LARGEST_FILE
+
 _MOST_ENTRIES = 1000  # a file has a handful
-_LARGEST_FILE = 2**31 - 1
 _ALIGNMENT = 16
 # What `flatbuffers` raises where an offset leads astray.
 ASTRAY = (struct.error, TypeError, IndexError, ValueError, OverflowError, AttributeError)
@@ -33,7 +34,7 @@ def add_buffers(content, buffers):
     for name in buffers:
         if name.encode() in known:
             raise UserError(f"The file has metadata called {name!r} already.")
-    if len(content) + sum(map(len, buffers.values())) > _LARGEST_FILE - 2**20:
+    if len(content) + sum(map(len, buffers.values())) > LARGEST_FILE - 2**20:
         raise UserError("A TFLite file must be smaller than 2 GB with its metadata.")
     if any(model.Buffers(place).Offset() > 1 for place in range(model.BuffersLength())):
         raise UserError("Metadata cannot be added to a TFLite file with buffers outside its flatbuffer.")

@@ -21,7 +21,7 @@ from .tflite_buffers import ASTRAY, read_buffer
 _SCHEMA_FILE = ("tasks", "metadata", "metadata_schema_py_generated.py")
 # All that is written here was in the schema from the beginning.
 _PARSER_VERSION, _IDENTIFIER = "1.0.0", b"M001"
-_NAME = "TFLITE_METADATA"
+STANDARD_BUFFER = "TFLITE_METADATA"
 _MOST = 20  # of tensors and files that are told of
 _LONGEST = 1000  # bytes of a text
 _TAIL = 2**20  # bytes of a file, in which the list of its archive must be
@@ -76,15 +76,15 @@ def read_standard(content):
     Raises:
         ValueError: if it is damaged.
     """
-    packed, files = read_buffer(content, _NAME), _archived(content)
+    packed, files = read_buffer(content, STANDARD_BUFFER), _archived(content)
     if packed is None or not is_available():
         return {"files": files} if files else None
     if len(packed) > LARGEST_METADATA:
-        raise ValueError(f"its {_NAME} are larger than {LARGEST_METADATA:,} bytes")
+        raise ValueError(f"its {STANDARD_BUFFER} are larger than {LARGEST_METADATA:,} bytes")
     try:
         return {**_unpacked(packed), "files": files}
     except ASTRAY:
-        raise ValueError(f"its {_NAME} lead to places that they do not have") from None
+        raise ValueError(f"its {STANDARD_BUFFER} lead to places that they do not have") from None
 
 
 def _archived(content):
@@ -139,24 +139,20 @@ def _text(value):
     return (value or b"")[:_LONGEST].decode(errors="replace")
 
 
-def labels_archive(metadata):
-    """Returns a function that appends a zip of the labels to a file's bytes; `None` where there are no labels."""
+def with_labels_archive(content, metadata):
+    """Returns a file's bytes with a zip of the labels behind them; as they are where there are no labels."""
     files = {
         _labels_file(task, metadata): "".join(f"{' '.join(label.splitlines())}\n" for label in task.labels)
         for task in metadata.tasks
         if task.labels
     }
     if not files:
-        return None
-
-    def append(content):
-        stream = io.BytesIO(content)
-        with zipfile.ZipFile(stream, "a") as archive:
-            for name, text in files.items():
-                archive.writestr(zipfile.ZipInfo(name, _DATE), text.encode())
-        return stream.getvalue()
-
-    return append
+        return content
+    stream = io.BytesIO(content)
+    with zipfile.ZipFile(stream, "a") as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _DATE), text.encode())
+    return stream.getvalue()
 
 
 def _input(schema, name, preprocessing):

@@ -5,17 +5,12 @@ times to the same place. So every vector is checked against the file before it i
 more than a file of this size can hold.
 """
 
-import struct
-
 import numpy as np
 
-from auxzoo.errors import UserError
+from auxzoo.errors import LONGEST_REASON, UserError
 
-from .model_file import LONGEST_REASON, MOST_PARTS, ModelFile, Operator, Signature, Tensor, is_possible_shape
-
-# What `flatbuffers` raises where an offset leads astray.
-_ASTRAY = (struct.error, TypeError, IndexError, ValueError, OverflowError)
-
+from .model_file import MOST_PARTS, ModelFile, Operator, Signature, Tensor, is_possible_shape
+from .tflite_buffers import ASTRAY
 
 _NUMBERS_A_PART = 10  # of shapes, inputs and outputs
 
@@ -37,7 +32,7 @@ def read_tflite(path):
         return _Reader(content, schema).read()
     except _Damaged as error:
         raise UserError(f"`{path}` is damaged: {str(error)[:LONGEST_REASON]}") from None
-    except _ASTRAY:
+    except ASTRAY:
         raise UserError(f"`{path}` is damaged: it leads to places that it does not have") from None
 
 

@@ -107,18 +107,12 @@ def image_function(network, outputs, batch=1, channels_first=False):
         size = (size[-1], *size[:-1])
     signature = [tf.TensorSpec((batch, *size), tf.float32, name=INPUT_NAME)]
 
-    activations = {
-        None: tf.identity,
-        "softmax": tf.nn.softmax,
-        "argmax": lambda logits: tf.argmax(logits, axis=-1, output_type=tf.int32),
-    }
-
     @tf.function(input_signature=signature)
     def predict(image):
         values = network(tf.transpose(image, (0, 2, 3, 1)) if channels_first else image, training=False)
         results = {}
         for output in outputs:
-            value = activations[output.activation](values if output.key is None else values[output.key])
+            value = output.applied(values if output.key is None else values[output.key])
             if channels_first and len(value.shape) == 4:
                 value = tf.transpose(value, (0, 3, 1, 2))
             results[output.name] = tf.identity(value, name=output.name)

@@ -6,7 +6,7 @@ import numpy as np
 
 from auxzoo.data import ImageSet
 from auxzoo.metric_names import is_main, is_share
-from auxzoo.scores import Scores
+from auxzoo.scores import Scores, batch_size_of
 
 from .runtime import open_file
 
@@ -59,7 +59,7 @@ class Trials:
         runner, images = open_file(self.path, threads=2), self.subset.images
         scores = Scores(images, self.subset.preprocessing) if self.subset.has_truth else None
         outputs, differences, done = {}, {}, 0
-        for batch, _ in images.batches(self.subset.preprocessing, 250 if images.is_labelled else 8):
+        for batch, _ in images.batches(self.subset.preprocessing, batch_size_of(images)):
             received = runner.predict(batch.numpy())
             if scores is not None:
                 scores.update(received, done)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from auxzoo.errors import UserError
+from auxzoo.errors import UserError, first_line
 
 IMAGENET = "imagenet"
 
@@ -33,7 +33,7 @@ def load_mobilenet_v2(network, weights, alpha):
     try:
         network.load_weights(Path(weights).expanduser())
     except (ValueError, KeyError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error, longest=200)
         raise UserError(
-            f"`weights` must be a file of a MobileNetV2 {alpha} without head. Received: `{weights}`: {reason[:200]}"
+            f"`weights` must be a file of a MobileNetV2 {alpha} without head. Received: `{weights}`: {reason}"
         ) from None

@@ -6,7 +6,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from auxzoo.errors import UserError
+from auxzoo.errors import UserError, first_line
 from auxzoo.files import read_json, sha256, write_json, written_aside
 
 SHELF = Path(__file__).parent / "published"
@@ -193,8 +193,7 @@ def load_keras_file(path):
     except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         # Keras puts the whole network's configuration before what is wrong, and the layer's behind it.
         reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config")[0]
-        reason = (reason.strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"`{path}` cannot be loaded: {reason}") from None
+        raise UserError(f"`{path}` cannot be loaded: {first_line(error, reason)}") from None
 
 
 def save_entry(network, folder, name):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import auxzoo
 from auxzoo.auxiliary import attach, switches
-from auxzoo.auxiliary.drawing import draw_structure, plot_gates
+from auxzoo.auxiliary.drawing import draw_structure, parse_series, plot_gates, series_name
 from auxzoo.files import numbered_folder, write_json
 from auxzoo.machine import processor_name
 
@@ -149,10 +149,10 @@ class _GateHistory(keras.callbacks.Callback):
 def gate_probabilities(network):
     """Returns series name -> probability of every link and operation of a super-network, 0 to 1."""
     gates, choices = switches(network)
-    values = {f"link {gate.link[0]} <- {gate.link[1]}": gate.probability_open() for gate in gates}
+    values = {series_name("link", *gate.link): gate.probability_open() for gate in gates}
     for choice in choices:
         for operation, value in zip(choice.operations, choice.probabilities(), strict=True):
-            values[f"operation {choice.node} {operation}"] = value
+            values[series_name("operation", choice.node, operation)] = value
     return {name: round(float(value), 5) for name, value in values.items()}
 
 
@@ -180,9 +180,7 @@ def _search_by_gradient(case, folder, callbacks, progress, verbose):
             rates=recipe.optimization.rates(network),
         )
     run_progress = read_progress(state_file)
-    history = {
-        name: values for name, values in run_progress.history.items() if name.startswith(("link ", "operation "))
-    }
+    history = {name: values for name, values in run_progress.history.items() if parse_series(name)}
     plot_gates(history, folder / GATES_PICTURE, title=recipe.name, warm_up=recipe.search.warm_up * recipe.epochs)
     operations = {
         choice.node: choice.operations[int(keras.ops.argmax(choice.logits))] for choice in trainer.gates.choices

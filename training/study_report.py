@@ -4,14 +4,10 @@ import itertools
 import statistics
 from pathlib import Path
 
-from scipy import stats
-
 from auxzoo.errors import UserError
 from auxzoo.figures import fixed_style, save_figure
 from auxzoo.metric_names import in_words, is_error, is_share
-from auxzoo.metrics import relative_improvement
-
-CONFIDENCE = 0.95
+from auxzoo.metrics import paired_interval, relative_improvement
 
 
 def summarize(study, records, costs, metric="accuracy"):
@@ -189,15 +185,6 @@ def improvements(study, records):
         mean, half_width = paired_interval(of_seeds)
         found.append({**improvement.model_dump(), "improvement": mean, "half_width": half_width})
     return found
-
-
-def paired_interval(differences):
-    """Returns the mean of differences and the half-width of its 95 % interval (Student's t); `None` of one alone."""
-    mean = statistics.fmean(differences)
-    if len(differences) < 2:
-        return mean, None
-    error = statistics.stdev(differences) / len(differences) ** 0.5
-    return mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
 
 
 def _mean(values):

@@ -4,7 +4,6 @@ import itertools
 import math
 import re
 
-from auxzoo.errors import UserError
 from auxzoo.figures import LONGEST_TITLE, checked_path, fixed_style, one_line, save_figure, text_width
 
 SUFFIXES = (".png", ".svg")
@@ -47,108 +46,59 @@ def draw_structure(structure, path, title=None):
         `Path` of the picture.
 
     Raises:
-        UserError: if `structure` is not a structure, `path` has another suffix or cannot be written, or `title` is no
-            text.
+        UserError: if `path` has another suffix or cannot be written.
 
     Example:
         >>> structure = Structure.default(auxzoo.load("mobilenet_v2_050_cifar10"))
         >>> draw_structure(structure, "structure.svg", title="The auxiliary to begin with")
         PosixPath('structure.svg')
     """
-    from auxzoo.auxiliary.structure import Structure  # here: it imports Keras, which gates are drawn without
-
     path = checked_path(path, SUFFIXES)
-    _check_title(title)
-    if not isinstance(structure, Structure):
-        raise UserError(f"`structure` must be a Structure. Received: {type(structure).__name__}")
     with fixed_style():
         save_figure(_structure_figure(structure, title), path, RESOLUTION)
     return path
 
 
-def plot_gates(history, path, title=None, warm_up=None):
+def series_name(kind, node, label):
+    """Returns what the probabilities of a node's `"link"`, to the tap `label`, or `"operation"` are called."""
+    return f"link {node} <- {label}" if kind == "link" else f"operation {node} {label}"
+
+
+def parse_series(name):
+    """Returns what `series_name` made a name of: kind, node and label; `None` of another."""
+    match = re.fullmatch(r"(link) (\S+) <- (.+)|(operation) (\S+) (.+)", name, re.DOTALL)
+    return match and tuple(group for group in match.groups() if group is not None)
+
+
+def plot_gates(history, path, title=None, warm_up=0):
     """Draws how the gates of a search moved: a panel of links and a panel of operations for every node.
 
     Args:
-        history: `dict` of the name of a series to its `list` of `float` from 0 to 1, one per epoch. A series is named
-            `"link NODE <- TAP"` (probability that the link is open) or `"operation NODE OPERATION"` (probability of
-            that operation).
+        history: `dict` of the name of a series, as of `series_name`, to its `list` of `float` from 0 to 1, one per
+            epoch: the probability that the link is open, or that of the operation.
         path: `str` or `Path` of the picture, which ends in `.png` or `.svg`; a file that exists is replaced.
         title: `str` to stand above it, or `None`.
-        warm_up: `float`, epochs in the beginning that are shaded, because the gates were fixed; or `None`.
+        warm_up: `float`, epochs in the beginning that are shaded, because the gates were fixed.
 
     Returns:
         `Path` of the picture.
 
     Raises:
-        UserError: if `history` is empty or holds another name, other lengths or another value, `path` has another
-            suffix or cannot be written, `title` is no text, or `warm_up` is below 0.
+        UserError: if `path` has another suffix or cannot be written.
 
     Example:
         >>> history = {"link stage1 <- stem": [0.8, 0.4], "operation stage1 identity": [0.5, 0.9]}
         >>> plot_gates(history, "gates.png", warm_up=1)
         PosixPath('gates.png')
     """
-    path = checked_path(path, SUFFIXES)
-    _check_title(title)
-    panels, epochs = _checked_history(history)
-    if warm_up is not None and not (_is_number(warm_up) and warm_up >= 0):
-        raise UserError(f"`warm_up` must be a number of epochs, 0 or more, or None. Received: warm_up={warm_up!r}")
-    with fixed_style():
-        save_figure(_gates_figure(panels, epochs, title, warm_up or 0), path, RESOLUTION)
-    return path
-
-
-# Checks
-
-
-def _check_title(title):
-    if not isinstance(title, str | None):
-        raise UserError(f"`title` must be text or None. Received: title={title!r}")
-
-
-def _is_number(value):
-    """Whether `value` is a finite number; NumPy's are, truth values are not."""
-    if isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except (TypeError, OverflowError):
-        return False
-
-
-def _checked_history(history):
-    """Returns the series as `{node: {"link": {tap: values}, "operation": {operation: values}}}`, and their length."""
-    if not isinstance(history, dict) or not history:
-        received = "{}" if history == {} else type(history).__name__
-        raise UserError(f"`history` must be a dictionary of at least one series. Received: {received}")
-    panels, lengths = {}, {}
+    path, panels = checked_path(path, SUFFIXES), {}
     for name, values in history.items():
-        match = isinstance(name, str) and re.fullmatch(r"(link) (\S+) <- (.+)|(operation) (\S+) (.+)", name, re.DOTALL)
-        if not match:
-            raise UserError(
-                f"`history` must name a series 'link NODE <- TAP' or 'operation NODE OPERATION'. Received: {name!r}"
-            )
-        try:
-            values = list(values)
-        except TypeError:
-            raise UserError(f"`history` must hold lists of numbers. Received: {name!r}: {values!r}") from None
-        for epoch, value in enumerate(values, start=1):
-            if not (_is_number(value) and 0 <= value <= 1):
-                raise UserError(
-                    f"`history` must hold numbers from 0 to 1. Received: {value!r} in epoch {epoch} of {name!r}"
-                )
-        lengths[name] = len(values)
-        kind, node, label = (group for group in match.groups() if group is not None)
-        panels.setdefault(node, {"link": {}, "operation": {}})[kind][label] = [float(value) for value in values]
-    first = next(iter(lengths))
-    for name, length in lengths.items():
-        if not length or length != lengths[first]:
-            raise UserError(
-                f"`history` must hold as many epochs in every series, 1 or more. "
-                f"Received: {lengths[first]} in {first!r}, {length} in {name!r}"
-            )
-    return panels, lengths[first]
+        kind, node, label = parse_series(name)
+        panels.setdefault(node, {"link": {}, "operation": {}})[kind][label] = values
+    epochs = len(next(iter(history.values())))
+    with fixed_style():
+        save_figure(_gates_figure(panels, epochs, title, warm_up), path, RESOLUTION)
+    return path
 
 
 # What both pictures need

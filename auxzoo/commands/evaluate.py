@@ -52,7 +52,7 @@ def _evaluate(arguments):
         raise UserError(f"`--pictures` must end in .png. Received: {arguments.pictures!r}")
     load_tensorflow()
     from auxzoo import models
-    from auxzoo.export.measurement import evaluate_file
+    from auxzoo.export.measurement import evaluate_opened
     from auxzoo.pictures import MOST_PHOTOGRAPHS
     from auxzoo.prediction import draw_some, open_predictor, predictor_of
     from auxzoo.training.evaluation import evaluate
@@ -78,9 +78,7 @@ def _evaluate(arguments):
     tell_other_classes(description, images)  # what is called as the network's classes has their numbers by now
     details = description.is_classifier
     if is_file:
-        result = evaluate_file(
-            *(arguments.name, images, description.preprocessing), timeout=arguments.timeout, details=details
-        )
+        result = evaluate_opened(predictor, images, description.preprocessing, details=details)
     else:
         result = evaluate(network, images, details=details)
     if not arguments.json and description.is_classifier:

@@ -4,11 +4,11 @@ import math
 import textwrap
 
 from auxzoo.commands.common import make_table, print_table
+from auxzoo.export.target_checks import KINDS
 
 _LONGEST = 200  # characters of a name
 _MOST_ROWS = 500  # of a table; a file that is made for it has a hundred thousand
 _LABELS = 12  # of a task
-_KINDS = {"tflite": "TFLite", "onnx": "ONNX"}
 
 
 def add_arguments(parser):
@@ -64,7 +64,7 @@ def _summary(found):
     opset = "".join(f", operator set {version}" for domain, version in found["opsets"].items() if not domain)
     made_by = f", made by {_plain(found['made_by']).rstrip('.')!r}" if found["made_by"] else ""
     return (
-        f"{found['file']}: {_KINDS[found['kind']]} version {found['version']}{opset}{made_by}\n"
+        f"{found['file']}: {KINDS[found['kind']]} version {found['version']}{opset}{made_by}\n"
         f"{found['bytes'] / 1000:,.1f} kB, {found['parameters']:,} parameters\nSHA-256 {found['sha256']}"
     )
 
@@ -200,7 +200,7 @@ def _print_target(found, name):
     from auxzoo.export.targets import TARGETS
 
     target = TARGETS[name]
-    violations = found["targets"].get(name, [f"file: {_KINDS[found['kind']]}, must be {_KINDS[target.kind]}"])
+    violations = found["targets"].get(name, [f"file: {KINDS[found['kind']]}, must be {KINDS[target.kind]}"])
     if violations:
         print(_wrapped(f"{found['file']} does not fit {name} ({target.title}):"))
         print("\n".join(_hanging(_plain(violation)) for violation in violations))

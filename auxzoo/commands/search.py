@@ -82,14 +82,15 @@ def _table_of_nodes(structure):
 
 def _table_of_links(structure, metrics):
     """What the gates and the perturbation say of every candidate; a link's worth is that of its last round."""
+    from auxzoo.auxiliary.drawing import parse_series
+
     kept = {(node.name, tap) for node in structure.nodes for tap in node.links}
     worths = {(one["node"], one["tap"]): one["worth"] for round in metrics["found"]["link_worths"] for one in round}
     caption = "Worth: what the held-out loss of the compact network gains by the link, in thousandths"
     table = make_table("Candidate links", "node", "tap", "gate open %>", "worth>", "kept", caption=caption)
     for name, values in metrics["found"]["gate_history"].items():
-        kind, _, link = name.partition(" ")
+        kind, node, tap = parse_series(name)
         if kind == "link":
-            node, tap = link.split(" <- ")
             worth = worths.get((node, tap))
             table.add_row(
                 *(node, tap, f"{100 * values[-1]:.0f}", "" if worth is None else f"{1000 * worth:+.2f}"),

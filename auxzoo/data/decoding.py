@@ -15,6 +15,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from auxzoo import errors
+
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # Suffix of a picture that is not read -> its format. Such a file is a broken picture: it must not be lost unseen.
 UNREAD = {
@@ -105,8 +107,7 @@ def first_line(error):
     """Returns the first line of what an error says."""
     # TensorFlow names the operation before and behind what is wrong.
     text = re.sub(r"\{\{[^}]*\}\}|\[Op:\w+\]", "", getattr(error, "message", None) or str(error))
-    lines = text.strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return errors.first_line(error, text, longest=200)
 
 
 def in_order(function, count, threads=None):

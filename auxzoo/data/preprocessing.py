@@ -58,18 +58,23 @@ def check_padding(height, width, preprocessing, picture=None):
         )
 
 
-def without_padding(output, size, preprocessing):
-    """Returns the part of a prediction that belongs to the picture, not to what was put round it.
+def at_picture_size(prediction, size, preprocessing):
+    """Returns a dense prediction at the size of the picture, without what was put round that.
 
     Args:
-        output: array `[rows, columns, ...]` at the size of the network's input.
+        prediction: array at the size of the network's input: numbers `[rows, columns, channels]`, resized bilinearly,
+            or classes `[rows, columns]`, of which the nearest are taken.
         size: `(height, width)` of the picture.
         preprocessing: `auxzoo.models.Preprocessing`.
     """
-    if preprocessing.fit != "pad":
-        return output
-    above, left = (preprocessing.height - size[0]) // 2, (preprocessing.width - size[1]) // 2
-    return output[above : above + size[0], left : left + size[1]]
+    if preprocessing.fit == "pad":
+        above, left = (preprocessing.height - size[0]) // 2, (preprocessing.width - size[1]) // 2
+        prediction = prediction[above : above + size[0], left : left + size[1]]
+    if prediction.shape[:2] == size:
+        return prediction
+    if prediction.ndim == 2:
+        return tf.image.resize(prediction[..., None], size, method="nearest").numpy()[..., 0]
+    return tf.image.resize(prediction, size, method="bilinear").numpy()
 
 
 def _resized(images, size):

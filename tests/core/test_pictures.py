@@ -210,58 +210,19 @@ def draw_overlays(draw):
 
 class TestOverlay:
     @PROPERTY
-    @given(drawn=draw_overlays(), opacity=st.floats(0, 1))
-    def test_void_pixels_stay_and_others_come_nearer_to_their_colour(self, drawn, opacity):
+    @given(drawn=draw_overlays())
+    def test_void_pixels_stay_and_others_come_nearer_to_their_colour(self, drawn):
         photograph, classes, task = drawn
         before = photograph.copy()
-        result = overlay(photograph, classes, task, opacity)
+        result = overlay(photograph, classes, task)
         assert result.dtype == np.uint8
         assert result.shape == photograph.shape
         np.testing.assert_array_equal(photograph, before)
         is_void = classes == VOID
         np.testing.assert_array_equal(result[is_void], photograph[is_void])
         wanted = colours_of(task)[classes[~is_void]].astype(float)
-        blended = (1 - opacity) * photograph[~is_void] + opacity * wanted
+        blended = (1 - pictures.OPACITY) * photograph[~is_void] + pictures.OPACITY * wanted
         assert (np.abs(result[~is_void] - blended) <= 0.501).all()
-
-    @PROPERTY
-    @given(drawn=draw_overlays())
-    def test_the_ends_are_the_photograph_and_the_colours(self, drawn):
-        photograph, classes, task = drawn
-        np.testing.assert_array_equal(overlay(photograph, classes, task, opacity=0), photograph)
-        shown = classes != VOID
-        np.testing.assert_array_equal(
-            overlay(photograph, classes, task, opacity=1)[shown], colours_of(task)[classes[shown]]
-        )
-
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"photograph": PHOTOGRAPH / 255}, r"`photograph` must be uint8 \[rows, columns, 3\]. Received: float64"),
-            ({"photograph": PHOTOGRAPH[..., 0]}, r"`photograph` must be uint8 .* of shape \(20, 30\)"),
-            ({"photograph": PHOTOGRAPH[..., :1]}, r"`photograph` must be uint8 .* of shape \(20, 30, 1\)"),
-            ({"photograph": PHOTOGRAPH[:0]}, r"`photograph` must be uint8 .* of shape \(0, 30, 3\)"),
-            ({"photograph": [[[1, 2, 3]], [[1, 2]]]}, "`photograph` must be an array. Received: "),
-            ({"photograph": None}, "`photograph` must be uint8 .* Received: object"),
-            ({"classes": classes_of()[1:]}, r"`classes` must be integers \[20, 30\].* of shape \(19, 30\)"),
-            ({"classes": classes_of()[..., None]}, r"`classes` must be integers \[20, 30\].* of shape \(20, 30, 1\)"),
-            ({"classes": classes_of() * 1.0}, r"`classes` must be integers \[20, 30\].* Received: float64"),
-            ({"classes": classes_of() == 0}, r"`classes` must be integers \[20, 30\].* Received: bool"),
-            ({"classes": classes_of() + 2}, "`classes` must be 0 to 2, or 255 where there is none. Received: 3, 150"),
-            ({"classes": classes_of() - 1}, "`classes` must be 0 to 2, or 255 where there is none. Received: -1, 450"),
-            ({"classes": classes_of() + 256}, "`classes` must be 0 to 2, or 255 where there is none. Received: 256"),
-            ({"task": HEIGHT}, "`task` must be a Task that is a segmentation. Received: 'height', a regression"),
-            ({"opacity": 1.01}, "`opacity` must be a number from 0 to 1. Received: opacity=1.01"),
-            ({"opacity": -0.1}, "`opacity` must be a number from 0 to 1. Received: opacity=-0.1"),
-            ({"opacity": NAN}, "`opacity` must be a number from 0 to 1. Received: opacity=nan"),
-            ({"opacity": True}, "`opacity` must be a number from 0 to 1. Received: opacity=True"),
-            ({"opacity": "1"}, "`opacity` must be a number from 0 to 1. Received: opacity='1'"),
-        ],
-    )
-    def test_a_mistake_is_told(self, changes, message):
-        arguments = {"photograph": PHOTOGRAPH, "classes": classes_of(), "task": SURFACE} | changes
-        with pytest.raises(UserError, match=message):
-            overlay(**arguments)
 
 
 class TestSizes:
@@ -385,28 +346,6 @@ class TestBoth:
             with pytest.raises(UserError, match=rf"`path` cannot be written: .+ Received: path='{path}'"):
                 draw(path)
         assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "folder.png"]
-
-    @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS)
-    @pytest.mark.parametrize("title", [3, None])
-    def test_a_title_that_is_no_text_is_told(self, draw, title, tmp_path):
-        with pytest.raises(UserError, match=f"`title` must be text. Received: title={title}"):
-            draw(tmp_path / "picture.png", title=title)
-
-    @pytest.mark.parametrize(
-        ("tasks", "message"),
-        [
-            ([], r"`tasks` must be a list of Task, 1 or more. Received: tasks=\[\]"),
-            (HEIGHT, "`tasks` must be a list of Task, 1 or more. Received: tasks=Task"),
-            (["height"], r"`tasks` must be a list of Task, 1 or more. Received: tasks=\['height'\]"),
-            ([HEIGHT, HEIGHT], "`tasks` must have a name each. Received: height, height"),
-        ],
-    )
-    def test_tasks_that_are_none_are_told(self, tasks, message, tmp_path):
-        with pytest.raises(UserError, match=message):
-            draw_prediction(tmp_path / "picture.png", PHOTOGRAPH, {"height": heights_of()}, tasks)
-        with pytest.raises(UserError, match=message):
-            draw_contact_sheet(tmp_path / "picture.png", [PHOTOGRAPH], [{}], [{"height": heights_of()}], tasks)
-        assert list(tmp_path.iterdir()) == []
 
     def test_more_than_a_picture_holds_is_told(self, tmp_path):
         tasks = [Task(f"task{place}", "regression") for place in range(80)]
@@ -611,24 +550,8 @@ class TestPrediction:
         for start in ("pet_of", "surface_of", "height_of", "two lines  two lines", "in metres above"):
             assert sum(text.startswith(start) and "…" in text for text in texts(figure)) == 1
 
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"photograph": PHOTOGRAPH * 1.0}, r"`photograph` must be uint8 \[rows, columns, 3\]. Received: float64"),
-            ({"photograph": PHOTOGRAPH[None]}, r"`photograph` must be uint8 .* of shape \(1, 20, 30, 3\)"),
-            ({"predictions": None}, "`predictions` must be a dict of the tasks pet, surface, height. Received: None"),
-            ({"predictions": {"pet": [1, 2]}}, r"dict of the tasks pet, surface, height. Received: \['pet'\]"),
-            ({"predictions": PREDICTIONS | {"cat": 3}}, "dict of the tasks pet, surface, height. Received: .*'cat'"),
-        ],
-    )
-    def test_a_mistake_is_told(self, changes, message, tmp_path):
-        arguments = {"photograph": PHOTOGRAPH, "predictions": PREDICTIONS, "tasks": TASKS} | changes
-        with pytest.raises(UserError, match=message):
-            draw_prediction(tmp_path / "picture.png", **arguments)
-        assert list(tmp_path.iterdir()) == []
 
-
-# What is wrong with a prediction; each is told by both functions, with the name of the argument before it.
+# What is wrong with a prediction, or with a truth; both functions tell it, with the name of the argument before it.
 MISTAKES = [
     ("pet", [1.0, 2.0], r"of task 'pet' must be logits \[6\]. Received: float64 of shape \(2,\)"),
     ("pet", [[1.0] * 6], r"of task 'pet' must be logits \[6\]. Received: float64 of shape \(1, 6\)"),
@@ -643,7 +566,6 @@ MISTAKES = [
     ("surface", classes_of() * 1.0, r"of task 'surface' must be integers \[20, 30\].* Received: float64"),
     ("surface", classes_of().T, r"of task 'surface' must be integers \[20, 30\].* of shape \(30, 20\)"),
     ("surface", classes_of() + 2, "of task 'surface' must be 0 to 2, or 255 where there is none. Received: 3"),
-    ("surface", [[1], [1, 2]], "of task 'surface' must be an array. Received: "),
     ("height", heights_of()[:-1], r"of task 'height' must be numbers \[20, 30\].* of shape \(19, 30\)"),
     ("height", heights_of()[..., None], r"of task 'height' must be numbers \[20, 30\].* of shape \(20, 30, 1\)"),
     ("height", heights_of() * 1j, r"of task 'height' must be numbers \[20, 30\].* Received: complex128"),
@@ -660,11 +582,8 @@ def test_a_wrong_prediction_is_told(name, values, message, tmp_path):
         draw_prediction(tmp_path / "picture.png", PHOTOGRAPH, wrong, TASKS)
     with pytest.raises(UserError, match=rf"^`predictions\[1\]` {message}"):
         draw_contact_sheet(tmp_path / "picture.png", [PHOTOGRAPH] * 2, [{}, {}], [PREDICTIONS, wrong], TASKS)
-    if name != "pet":
-        with pytest.raises(UserError, match=rf"^`truths\[0\]` {message}"):
-            draw_contact_sheet(
-                tmp_path / "picture.png", [PHOTOGRAPH] * 2, [{name: values}, {}], [PREDICTIONS] * 2, TASKS
-            )
+    with pytest.raises(UserError, match=rf"^`truths\[0\]` {message}"):
+        draw_contact_sheet(tmp_path / "picture.png", [PHOTOGRAPH] * 2, [{name: values}, {}], [PREDICTIONS] * 2, TASKS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -766,7 +685,6 @@ class TestContactSheet:
             ({"pet": 1}, {"dog": "darkgreen"}),
             ({"pet": np.uint8(1)}, {"dog": "darkgreen"}),
             ({"pet": 2}, {"dog": "firebrick", "(is hen $1)": "firebrick"}),
-            ({"pet": -1}, {"dog": pictures.TEXT, "(no truth)": pictures.TEXT}),
             ({}, {"dog": pictures.TEXT, "(no truth)": pictures.TEXT}),
         ],
     )
@@ -842,51 +760,3 @@ class TestContactSheet:
             check_texts_keep_apart(figure)
             assert max(box.x1 - box.x0 for _, box in text_boxes(figure)) > 3 * 120  # of the cells
             assert max(box.x1 for _, box in text_boxes(figure)) < figure.canvas.get_width_height()[0] - 20
-
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"photographs": []}, "`photographs` must be 1 to 100. Received: 0"),
-            ({"photographs": [PHOTOGRAPH] * 101}, "`photographs` must be 1 to 100. Received: 101"),
-            ({"photographs": {}}, "`photographs` must be a list, one a photograph. Received: dict"),
-            ({"photographs": [PHOTOGRAPH, PHOTOGRAPH * 1.0]}, r"`photographs\[1\]` must be uint8 .* Received: float64"),
-            ({"photographs": PHOTOGRAPH}, r"`truths` must be 20, one a photograph. Received: 2"),
-            ({"truths": [TRUTHS]}, "`truths` must be 2, one a photograph. Received: 1"),
-            ({"truths": TRUTHS}, "`truths` must be a list, one a photograph. Received: dict"),
-            ({"truths": [{}, None]}, r"`truths\[1\]` must be a dict of some of the tasks pet, surface, height.* None"),
-            ({"truths": [{"cat": 1}, {}]}, r"`truths\[0\]` must be a dict of some of the tasks .*\['cat'\]"),
-            ({"truths": [{}, {"pet": 6}]}, r"`truths\[1\]` of task 'pet' must be .* 0 to 5, or -1 .* Received: 6"),
-            ({"truths": [{}, {"pet": -2}]}, r"`truths\[1\]` of task 'pet' must be .* 0 to 5, or -1 .* Received: -2"),
-            ({"truths": [{}, {"pet": 1.0}]}, r"`truths\[1\]` of task 'pet' must be a whole number.* Received: 1.0"),
-            ({"truths": [{}, {"pet": True}]}, r"`truths\[1\]` of task 'pet' must be a whole number.* Received: True"),
-            ({"truths": [{}, {"pet": [1]}]}, r"`truths\[1\]` of task 'pet' must be a .* Received: shape \(1,\)"),
-            ({"truths": [{}, {"pet": None}]}, r"`truths\[1\]` of task 'pet' must be a whole number.* Received: None"),
-            ({"predictions": [PREDICTIONS]}, "`predictions` must be 2, one a photograph. Received: 1"),
-            (
-                {"predictions": [PREDICTIONS, {}]},
-                r"`predictions\[1\]` must be a dict of the tasks pet, .* Received: \[\]",
-            ),
-            ({"predictions": PREDICTIONS}, "`predictions` must be a list, one a photograph. Received: dict"),
-            ({"columns": 0}, "`columns` must be 1 to 2, or None. Received: columns=0"),
-            ({"columns": 3}, "`columns` must be 1 to 2, or None. Received: columns=3"),
-            ({"columns": 1.0}, "`columns` must be 1 to 2, or None. Received: columns=1.0"),
-            ({"columns": True}, "`columns` must be 1 to 2, or None. Received: columns=True"),
-        ],
-    )
-    def test_a_mistake_is_told(self, changes, message, tmp_path):
-        arguments = {
-            "photographs": [PHOTOGRAPH] * 2,
-            "truths": [TRUTHS] * 2,
-            "predictions": [PREDICTIONS] * 2,
-            "tasks": TASKS,
-        }
-        with pytest.raises(UserError, match=message):
-            draw_contact_sheet(tmp_path / "picture.png", **(arguments | changes))
-        assert list(tmp_path.iterdir()) == []
-
-    def test_more_columns_than_a_picture_holds_are_told(self, tmp_path):
-        predictions = [{"surface": classes_of(), "height": heights_of()}] * 20
-        with pytest.raises(UserError, match="`columns` must be 1 to 8, or None. Received: columns=9"):
-            draw_contact_sheet(
-                tmp_path / "a.png", [PHOTOGRAPH] * 20, [{}] * 20, predictions, [SURFACE, HEIGHT], columns=9
-            )

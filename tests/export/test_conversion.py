@@ -27,6 +27,7 @@ from auxzoo.export import (
 )
 from auxzoo.export.apart import FileApart
 from auxzoo.export.conversion import Conversion, convert
+from auxzoo.export.model_file import read_model_file
 from auxzoo.export.outputs import outputs_of
 from auxzoo.export.record import keras_reference
 
@@ -143,8 +144,8 @@ def test_classes_that_are_others_than_keras_are_refused(share, is_refused):
 def test_a_file_that_kills_the_runtime_is_refused_and_the_others_are_written(tiny, tmp_path, monkeypatch):
     class Killed(FileApart):
         def time_runs(self, runs, warm_up):
-            if self._child.path.suffix == ".onnx":
-                self._child._child.kill()
+            if self.path.suffix == ".onnx":
+                self._child.kill()
             return super().time_runs(runs, warm_up)
 
     monkeypatch.setattr(record, "FileApart", Killed)
@@ -359,7 +360,7 @@ class TestNetworksOfOtherKinds:
         """tf2onnx makes transpositions of maps of one pixel reshapes, of which some stay."""
         network = models.MobileNetV2((32, 32, 3), 0.35, num_classes=3)
         self.check(make_random(network), tmp_path, (32, 32, 3))
-        operators = open_file(tmp_path / "net.onnx").operators()
+        operators = read_model_file(tmp_path / "net.onnx").operator_counts()
         assert "Reshape" not in operators
         assert operators["Transpose"] == 1  # of the image
         assert operators["Conv"] == sum("Conv" in type(layer).__name__ for layer in network.layers)

@@ -26,6 +26,7 @@ import auxzoo
 from auxzoo.child_process import ChildFailed, run_module
 from auxzoo.command_line import main
 from auxzoo.files import read_json, write_json
+from auxzoo.metrics import paired_interval
 from auxzoo.training import read_recipe, study_runner
 from auxzoo.training.run import build_compact
 from auxzoo.training.run_folder import claim_folder
@@ -37,7 +38,6 @@ from auxzoo.training.study_report import (
     header,
     improvement_lines,
     improvements,
-    paired_interval,
     plot,
     summarize,
     table_rows,
