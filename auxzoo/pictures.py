@@ -115,7 +115,7 @@ def draw_prediction(path, photograph, predictions, tasks, title=""):
         PosixPath('prediction.png')
     """
     path = checked_path(path, (".png",))
-    predictions = _checked("`predictions`", predictions, tasks, photograph)
+    predictions = checked_predictions("`predictions`", predictions, tasks, photograph)
     with fixed_style():
         save_figure(_prediction_figure(photograph, predictions, tasks, title), path, RESOLUTION)
     return path
@@ -156,7 +156,7 @@ def draw_contact_sheet(path, photographs, truths, predictions, tasks, title="", 
     """
     path = checked_path(path, (".png",))
     truths, predictions = (
-        [_checked(f"`{name}[{place}]`", one, tasks, photographs[place]) for place, one in enumerate(values)]
+        [checked_predictions(f"`{name}[{place}]`", one, tasks, photographs[place]) for place, one in enumerate(values)]
         for name, values in (("truths", truths), ("predictions", predictions))
     )
     block = _Block.of(photographs, tasks)
@@ -173,8 +173,18 @@ def _class_count(task):
     return len(task.labels) or len(task.colours) or VOID
 
 
-def _checked(where, values, tasks, photograph):
-    """Returns the predictions or truths of one photograph as arrays that fit it: a foreign file may give anything."""
+def checked_predictions(where, values, tasks, photograph):
+    """Returns the predictions or truths of one photograph as arrays that fit it: a foreign file may give anything.
+
+    Args:
+        where: `str`, what messages call them.
+        values: `dict` of task name to what `draw_prediction` takes.
+        tasks: tuple of `Task`.
+        photograph: uint8 `[rows, columns, 3]`.
+
+    Raises:
+        UserError: if one is of another shape or type, no class, or not finite.
+    """
     found = {}
     for task in tasks:
         if task.name not in values:

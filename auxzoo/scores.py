@@ -13,7 +13,7 @@ TOP = 5
 
 
 def scores_of(predict, images, preprocessing, details=False):
-    """Returns what predictions for a whole set of images are worth: the result of `Scores`, whose other arguments are.
+    """Returns what predictions for a whole set of images are worth, the result of `Scores`.
 
     Args:
         predict: function of float32 images `[batch, height, width, 3]`, preprocessed, a tensor, to predictions.

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from auxzoo.checks import is_real
-from auxzoo.errors import UserError, first_line
+from auxzoo.errors import LONGEST_REASON, UserError, first_line
 
 from .model_file import check_size
 
@@ -118,7 +118,7 @@ class Apart:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no word of it")
-        return f"the runtime's process ended with exit code {code}: {last}"
+        return f"the runtime's process ended with exit code {code}: {last[:LONGEST_REASON]}"
 
     def close(self):
         """Ends the child."""

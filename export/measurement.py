@@ -37,7 +37,7 @@ def evaluate_file(path, images, preprocessing, timeout=SECONDS, details=False):
 
 
 def evaluate_opened(file, images, preprocessing, details=False):
-    """Measures a file that is opened: as `evaluate_file`, of what `open_file` returned, or of a `FileApart`."""
+    """Measures a file that is opened: as `evaluate_file`, of anything with a `predict` of images."""
     scores = scores_of(file.predict, images, preprocessing, details)
     return {"images": images.size, **scores, "source": images.name}
 

@@ -70,7 +70,9 @@ def last_activation(history):
     if type(operation).__name__ in ("Softmax", "Sigmoid", "LogSoftmax", "LogSigmoid"):  # layers, or bare operations
         return type(operation).__name__
     activation = getattr(operation, "activation", keras.activations.linear)
-    return None if activation is keras.activations.linear else activation.__name__
+    if activation is keras.activations.linear:
+        return None
+    return getattr(activation, "__name__", type(activation).__name__)  # it may be a layer
 
 
 def compact_output(network):

@@ -175,8 +175,8 @@ def open_data(recipe):
     that no mask of the training images shows.
 
     Raises:
-        UserError: if they cannot be opened, there are fewer than two classes, or fewer images than the recipe wants, or
-            two have a picture in common.
+        UserError: if they cannot be opened, there are fewer than two classes, or masks that show one alone, or fewer
+            images than the recipe wants, or two have a picture in common.
     """
     data = recipe.data
     train_images = data.open(data.train_split)
@@ -186,7 +186,9 @@ def open_data(recipe):
             f"with {', '.join(train_images.labels)} alone"
         )
     if data.validation_split is None:
-        whole, count = train_images, data.validation_count or -(-train_images.size // 5)
+        whole, count = train_images, data.validation_count or max(train_images.size // 5, 1)
+        if whole.size < 2:
+            raise UserError(f"`data.source` must have 2 training images or more. Received: {whole.name}, with 1")
         _check_count("validation_count", count, whole.size - 1)
         train_images, validation_images = whole.split(count, seed=data.validation_seed)
         _warn_of_lost_classes(whole, train_images, f"a lower `data.validation_count` than {count}")
@@ -202,7 +204,7 @@ def open_data(recipe):
             f"`batch_size` must be at most the number of training images, {train_images.size}. "
             f"Received: batch_size={recipe.batch_size}"
         )
-    _check_masks(train_images)
+    _check_masks(train_images, recipe.network.tasks)
     test_images = data.open(data.test_split) if data.test_split else None
     parts = {"train_split": train_images, "validation_split": validation_images, "test_split": test_images}
     for (one, images), (other, others) in itertools.combinations(parts.items(), 2):
@@ -230,10 +232,15 @@ def _count_classes(images):
     return np.bincount(images.classes, minlength=len(images.labels))
 
 
-def _check_masks(images):
-    """Warns of classes of masks of which no pixel is trained on, and refuses masks that show one class alone."""
+def _check_masks(images, names):
+    """Warns of classes of masks of which no pixel is trained on, and refuses masks that show one class alone.
+
+    Args:
+        images: `ImageSet` that is trained on.
+        names: of the tasks that are trained, all if `None`.
+    """
     for task in images.tasks:
-        if task.kind != "segmentation":
+        if task.kind != "segmentation" or (names is not None and task.name not in names):
             continue
         counts = sum(np.bincount(np.ravel(mask), minlength=VOID + 1) for mask in images.targets[task.name])
         seen = [label for label, count in zip(task.labels, counts, strict=False) if count]
@@ -245,7 +252,7 @@ def _check_masks(images):
             )
         missing = [label for label in task.labels if label not in seen]
         if seen and missing:
-            logging.warning("No pixel of the training images is %s, of %s.", _first_of(missing), task.name)
+            logging.warning("No pixel of the training images is %s, of %s.", _in_words(missing), task.name)
 
 
 def _lines_of_classes(images):
@@ -263,10 +270,11 @@ def _warn_of_lost_classes(whole, part, remedy):
     is_lost = (_count_classes(whole) > 0) & (_count_classes(part) == 0)
     lost = [label for label, lost in zip(whole.labels, is_lost, strict=True) if lost]
     if lost:
-        logging.warning("No picture is left to train on of the classes %s: give %s.", _first_of(lost), remedy)
+        logging.warning("No picture is left to train on of the classes %s: give %s.", _in_words(lost), remedy)
 
 
-def _first_of(labels):
+def _in_words(labels):
+    """Returns the first of some names, and how many more there are."""
     more = f" and {len(labels) - _MOST_LOST_TOLD} more" if len(labels) > _MOST_LOST_TOLD else ""
     return f"{', '.join(labels[:_MOST_LOST_TOLD])}{more}"
 

@@ -53,6 +53,17 @@ def quantization_of(arguments):
     }
 
 
+def check_network(name, files="a .keras file"):
+    """Raises a `UserError`, before TensorFlow is loaded, if there is no network of a name; `files` says what else."""
+    from auxzoo.errors import UserError
+    from auxzoo.models import zoo
+
+    if not name.endswith(".keras") and not Path(name).is_dir() and name not in zoo.read_index():
+        raise UserError(
+            f"`name` must be one of {', '.join(zoo.read_index())}, a folder of one, or {files}. Received: {name!r}"
+        )
+
+
 def check_network_or_file(arguments):
     """Tells whether `name` is a TFLite or ONNX file, before TensorFlow is loaded, which takes seconds.
 
@@ -61,16 +72,12 @@ def check_network_or_file(arguments):
     """
     from auxzoo.errors import UserError
     from auxzoo.export.apart import Apart
-    from auxzoo.models import zoo
 
-    is_file, path = arguments.name.endswith((".tflite", ".onnx")), Path(arguments.name)
+    is_file = arguments.name.endswith((".tflite", ".onnx"))
     if is_file:
-        Apart.check(path)
-    elif path.suffix != ".keras" and not path.is_dir() and arguments.name not in zoo.read_index():
-        raise UserError(
-            f"`name` must be one of {', '.join(zoo.read_index())}, a folder of one, or a .keras, .tflite or .onnx "
-            f"file. Received: {arguments.name!r}"
-        )
+        Apart.check(Path(arguments.name))
+    else:
+        check_network(arguments.name, "a .keras, .tflite or .onnx file")
     if arguments.network and not is_file:
         raise UserError(f"`--network` may be given only with a .tflite or .onnx file. Received: {arguments.name!r}")
     return is_file

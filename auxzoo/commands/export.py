@@ -2,6 +2,7 @@
 
 from auxzoo.commands.common import (
     add_quantization_arguments,
+    check_network,
     load_tensorflow,
     make_table,
     print_table,
@@ -85,6 +86,7 @@ def run(arguments):
     )
     needs_calibration = any(FORMATS[form].needs_calibration for form in formats)
     needs_images = needs_calibration or not arguments.no_accuracy
+    check_network(arguments.name)
     if needs_images:
         check_data(arguments, arguments.name, "; --no-accuracy with --formats tflite_float32,onnx needs none")
     load_tensorflow()

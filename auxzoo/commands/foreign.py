@@ -126,8 +126,7 @@ def _check_logits(network, count, name):
     activation = last_activation(network.outputs[0]._keras_history)
     if activation is not None and "sigmoid" in activation.lower():
         print(
-            f"Warning: {name} ends in a {activation}; it is taken for a network of which one class an image is right, "
-            "and its outputs for logits.",
+            f"Warning: {name} ends in a {activation}; its outputs are taken for logits, of which one class is right.",
             file=sys.stderr,
         )
 

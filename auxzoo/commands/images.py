@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from auxzoo.commands.common import add_reading_arguments
-from auxzoo.models.zoo import RECIPE_FILE
+from auxzoo.errors import UserError
+from auxzoo.models import zoo
 
 
 def add_data_arguments(parser):
@@ -29,10 +30,11 @@ def check_data(arguments, name, hint=""):
         name: of the network; `None` of a file that tells of itself.
         hint: `str`, how to do without images.
     """
-    from auxzoo.errors import UserError
-
     if arguments.data is None and arguments.recipe is None and _own_recipe(name) is None:
-        raise UserError(f"`--data` must be sample, tfds:NAME or folder:PATH. Received: none{hint}")
+        raise UserError(
+            "`--data` must be sample, tfds:NAME or folder:PATH, unless a run's folder or --recipe names images. "
+            f"Received: none{hint}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,6 @@ class ChosenImages:
             split: its name; that of the recipe if `None`, which is `"train"` or `"test"` where there is no recipe.
         """
         from auxzoo.data import open_images
-        from auxzoo.errors import UserError
 
         split = self.splits[part] if split is None else split
         if split is None:
@@ -82,19 +83,17 @@ def choose_images(arguments, name, description):
     Raises:
         UserError: if no images are named, or the network is no classifier and there is no recipe.
     """
-    from auxzoo.errors import UserError
-    from auxzoo.models import zoo
     from auxzoo.training.recipe import read_recipe
 
     check_data(arguments, name)
     path = _own_recipe(name) if arguments.recipe is None else arguments.recipe
     if path is None and name in zoo.read_index():
-        path = zoo.entry_folder(name) / RECIPE_FILE
+        path = zoo.entry_folder(name) / zoo.RECIPE_FILE
     data = None if path is None else read_recipe(path).data
     if data is None and description.tasks and not description.is_classifier:
         raise UserError(f"`--recipe` must name one whose data have the truth for {description.kinds}. Received: none")
     source = data.source if arguments.data is None else arguments.data
-    is_same = data is not None and data.source == source
+    is_same = data is not None and _place(data.source) == _place(source)
     has_targets = data is not None and (is_same or arguments.recipe is not None or not description.is_classifier)
     return ChosenImages(
         source,
@@ -108,11 +107,17 @@ def choose_images(arguments, name, description):
     )
 
 
+def _place(source):
+    """Returns a source such that those of one folder are equal, however its path is written."""
+    kind, _, path = source.partition(":")
+    return Path(path).expanduser().resolve() if kind == "folder" else source
+
+
 def _own_recipe(name):
     """Returns the recipe in a run's folder, `None` where there is none."""
     if name is None:
         return None
-    path = Path(name) / RECIPE_FILE
+    path = Path(name) / zoo.RECIPE_FILE
     return path if path.is_file() else None
 
 
@@ -146,4 +151,4 @@ def tell_other_classes(description, images):
             )
         else:
             continue
-        print(f"Warning: {problem}; is `--data` right?", file=sys.stderr)
+        print(f"Warning: {problem}; are these the images that are meant?", file=sys.stderr)

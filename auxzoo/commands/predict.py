@@ -6,6 +6,7 @@ import sys
 
 from auxzoo.commands.common import add_file_arguments, check_network_or_file, load_tensorflow, percent
 from auxzoo.commands.foreign import add_foreign_arguments, check_none_given, load_described
+from auxzoo.errors import UserError
 
 _MOST_CLASSES = 5  # that are told of
 
@@ -19,7 +20,11 @@ def add_arguments(parser):
     parser.add_argument("--to", metavar="DIR", help="folder of the pictures (default: a new one in predicted/)")
     parser.add_argument("--overwrite", action="store_true", help="replace pictures of the same names")
     parser.add_argument("--no-pictures", action="store_true", help="tell what is predicted, and draw nothing")
-    parser.add_argument("--json", action="store_true", help="print what is predicted as JSON, and nothing else")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON and nothing else: of every photograph five classes with shares, or a range",
+    )
 
 
 def run(arguments):
@@ -37,13 +42,16 @@ def _predict(arguments):
 
     from auxzoo.files import numbered_folder
 
+    if arguments.no_pictures and (arguments.to or arguments.overwrite):
+        raise UserError("`--to` and `--overwrite` may be given only where pictures are drawn. Received: --no-pictures")
     is_file = check_network_or_file(arguments)
     if is_file:
         check_none_given(arguments)
     load_tensorflow()
     from auxzoo.data import read_image
+    from auxzoo.data.decoding import printable
     from auxzoo.data.preprocessing import check_padding
-    from auxzoo.pictures import draw_prediction
+    from auxzoo.pictures import checked_predictions, draw_prediction
     from auxzoo.prediction import open_predictor, predictor_of
 
     if is_file:
@@ -64,11 +72,11 @@ def _predict(arguments):
     tasks, found = predictor.description.tasks, []
     for path, file in zip(paths, files, strict=True):
         photograph = read_image(path)  # again: many of them need not fit into memory together
-        predictions = predictor(photograph)
+        predictions = checked_predictions("`predictions`", predictor(photograph), tasks, photograph)
         if file is not None:
             draw_prediction(file, photograph, predictions, tasks, title=path.name)
         summaries = {task.name: _summary(task, predictions[task.name]) for task in tasks}
-        found.append({"image": str(path), **summaries})
+        found.append({"image": printable(path), "predictions": summaries})
         if not arguments.json:
             said = "; ".join(_said(task, summaries[task.name]) for task in tasks)
             print(f"{path.name if names.count(path.name) == 1 else path}: {said}", flush=True)
@@ -79,8 +87,6 @@ def _predict(arguments):
 
 def _check_files(files, paths, overwrite):
     """Raises a `UserError` where a picture would be written over a photograph, or over what is there already."""
-    from auxzoo.errors import UserError
-
     for file in files:
         if not file.exists():
             continue
@@ -102,13 +108,15 @@ def _different(names):
 
 
 def _summary(task, prediction):
-    """Returns what is predicted for one task: a class, the shares of the likeliest or largest, or a range."""
+    """Returns what is predicted for one task: the classes that are likeliest or largest, with shares, or a range."""
     import numpy as np
 
     if task.kind == "regression":
-        return {"lowest": float(prediction.min()), "highest": float(prediction.max()), "unit": task.unit}
+        numbers = prediction[~np.isnan(prediction)]
+        lowest, highest = (float(numbers.min()), float(numbers.max())) if numbers.size else (None, None)
+        return {"lowest": lowest, "highest": highest, "unit": task.unit}
     if prediction.ndim == 0:
-        return _label(task, prediction)
+        return [{"class": _label(task, prediction)}]
     if task.kind == "segmentation":
         classes, counts = np.unique(prediction, return_counts=True)
         shares = counts / prediction.size
@@ -121,11 +129,11 @@ def _summary(task, prediction):
 
 def _said(task, summary):
     """Returns a summary in words."""
-    if isinstance(summary, str):
-        return summary
     if task.kind == "regression":
+        if summary["lowest"] is None:
+            return f"{task.name} nowhere"
         return f"{task.name} {summary['lowest']:.4g} to {summary['highest']:.4g} {task.unit}".rstrip()
-    return ", ".join(f"{one['class']} {percent(one['share'])} %" for one in summary)
+    return ", ".join(f"{one['class']} {percent(one['share'])} %" if "share" in one else one["class"] for one in summary)
 
 
 def _label(task, number):

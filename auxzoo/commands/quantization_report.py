@@ -2,6 +2,7 @@
 
 from auxzoo.commands.common import (
     add_quantization_arguments,
+    check_network,
     load_tensorflow,
     make_table,
     print_table,
@@ -35,6 +36,7 @@ def run(arguments):
 
     if arguments.rows < 1:
         raise UserError(f"`--rows` must be 1 or more. Received: {arguments.rows}")
+    check_network(arguments.name)
     check_data(arguments, arguments.name)
     load_tensorflow()
     from auxzoo import models

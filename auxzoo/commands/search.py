@@ -46,8 +46,8 @@ def run(arguments):
     )
     compute = settings.get("compute")
     if isinstance(compute, dict) and compute.get("compilation", "auto") == "auto":
-        compute["compilation"] = "graph"  # `search` does not time XLA
-    measured = choose_onednn(settings, arguments)
+        compute = {**compute, "compilation": "graph"}  # `search` does not time XLA
+    measured = choose_onednn({**settings, "compute": compute}, arguments)
 
     load_tensorflow()
     from auxzoo.auxiliary import Structure

@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from auxzoo import errors
+from auxzoo.errors import first_line
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # Suffix of a picture that is not read -> its format. Such a file is a broken picture: it must not be lost unseen.
@@ -87,7 +87,7 @@ def read(record):
         with tf.device("CPU:0"):
             return (decode_turned if is_path else decode)(tf.constant(encoded))
     except tf.errors.OpError as error:
-        raise OSError(_too_large(encoded) or first_line(error)) from None
+        raise OSError(_too_large(encoded) or reason_of(error)) from None
 
 
 def encoded_in(path):
@@ -103,11 +103,11 @@ def printable(name):
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def first_line(error):
+def reason_of(error):
     """Returns the first line of what an error says."""
     # TensorFlow names the operation before and behind what is wrong.
     text = re.sub(r"\{\{[^}]*\}\}|\[Op:\w+\]", "", getattr(error, "message", None) or str(error))
-    return errors.first_line(error, text, longest=200)
+    return first_line(error, text, longest=200)
 
 
 def in_order(function, count, threads=None):
@@ -142,7 +142,7 @@ def _decoded_by_pillow(encoded):
             raise OSError(_not_read("HEIC or AVIF")) from None
         raise OSError("it is none of JPEG, PNG, GIF, BMP, WebP, TIFF, or damaged") from None
     except Exception as error:  # of a damaged file Pillow raises whatever it was that it stumbled over
-        raise OSError(first_line(error)) from None
+        raise OSError(reason_of(error)) from None
 
 
 def _not_read(what):

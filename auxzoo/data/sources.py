@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import PIL.Image
 import PIL.ImageOps
 import tensorflow as tf
 
-from auxzoo.data.decoding import SUFFIXES, UNREAD, first_line, in_order, printable, read
+from auxzoo.data.decoding import SUFFIXES, UNREAD, in_order, printable, read, reason_of
 from auxzoo.data.image_set import LARGEST_DECODED_BYTES, ImageSet
 from auxzoo.data.sample_files import read_sample
 from auxzoo.data.targets import Target, has_truth
@@ -23,6 +24,7 @@ from auxzoo.tasks import Task
 
 TRUTH_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".npy")
 PICTURES_FOLDER = "images"
+_SPLIT_WORDS = {"train", "training", "test", "testing", "val", "valid", "validation"}
 # Of a folder without `train` and `test` folders: how much of it is the test split, and what all of it is called.
 FOLDER_TEST_SHARE = 0.2
 WHOLE = "all"
@@ -131,7 +133,7 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
         builder = tfds.builder(name, data_dir=data_dir)
     except Exception as error:  # of a version that is not there, or damaged files, it raises what its readers do
         raise UserError(
-            f"`tfds:{name}` is neither known to tensorflow_datasets nor prepared in `{directory}`: {first_line(error)}"
+            f"`tfds:{name}` is neither known to tensorflow_datasets nor prepared in `{directory}`: {reason_of(error)}"
         ) from None
     if not builder.is_prepared():
         if not download:
@@ -143,7 +145,7 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
         except Exception as error:  # the set's own script may raise anything: no network, package or disk, a checksum
             raise UserError(
                 f"`tfds:{name}` could not be fetched and prepared in `{directory}`: "
-                f"{type(error).__name__}: {first_line(error)}"
+                f"{type(error).__name__}: {reason_of(error)}"
             ) from error
     base, numbers = _slice_of(name, split, builder.info.splits)
     features = dict(builder.info.features or {})
@@ -178,7 +180,7 @@ def _open_tfds(name, split, data_dir, skip_broken, download, targets):
         }
     except (tf.errors.OpError, OSError) as error:
         raise UserError(
-            f"`tfds:{name}` in `{directory}` is damaged, its split {split!r} cannot be read: {first_line(error)}. "
+            f"`tfds:{name}` in `{directory}` is damaged, its split {split!r} cannot be read: {reason_of(error)}. "
             "Prepare it again."
         ) from None
     indices = list(examples)
@@ -367,7 +369,7 @@ def _read_truth(path):
                 return values // _SPREAD[stored[:3]]
             return values.astype(np.uint8) if values.dtype == bool else values
     except Exception as error:  # of a damaged file the readers raise whatever it was that they stumbled over
-        raise OSError(f"`{path}`: {first_line(error)}") from None
+        raise OSError(f"`{path}`: {reason_of(error)}") from None
 
 
 def _palette(paths):
@@ -544,18 +546,17 @@ def _is_divided(folder):
 
 def _check_not_splits(folder):
     """Raises a `UserError` where folders of classes are called like splits, and hold folders alone, as splits do."""
-    of_folders = [
-        entry.name.casefold()
+    found = [
+        printable(entry.name)
         for entry in _entries_of(folder)
-        if entry.is_dir() and not any(_is_picture(path) for path in _entries_of(entry))
+        if entry.is_dir()
+        and _SPLIT_WORDS & set(re.split(r"[^a-z]+", entry.name.casefold()))
+        and not any(_is_picture(path) for path in _entries_of(entry))
     ]
-    has_train, has_test, has_validation = (
-        any(part in name for name in of_folders) for part in ("train", "test", "val")
-    )
-    if has_train and (has_test or has_validation):
+    if len(found) > 1:
         raise UserError(
             f"`{printable(folder)}` must hold `train` and `test`, called so, or a folder a class. "
-            f"Received: {_told(_folders_in(folder))}, which hold folders and no pictures"
+            f"Received: {_told(found)}, which hold folders and no pictures"
         )
 
 
@@ -619,7 +620,7 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source, ind
             picture = read(records[place]).numpy()
             truths = [truth_of(target, place) for target in targets]
         except OSError as error:
-            return None, None, first_line(error)
+            return None, None, reason_of(error)
         where = f"{name}: {names[place]}"
         truths = [_read(target, truth, picture, where) for target, truth in zip(targets, truths, strict=True)]
         if is_labelled and truths[0] == MISSING_CLASS:

@@ -504,6 +504,11 @@ class TestFolder:
         with pytest.raises(auxzoo.UserError, match=f"must hold `train` and `test`, called so.*Received: .*{names[0]}"):
             open_images(f"folder:{folder.parent / 'both'}", "train")
 
+    def test_classes_of_folders_that_are_called_nearly_like_splits_are_classes(self, folder):
+        for name, other in (("cat", "train_station"), ("dog", "valley")):
+            shutil.copytree(folder / name, folder.parent / "both" / other / "2026")
+        assert open_images(f"folder:{folder.parent / 'both'}", "all").labels == ("train_station", "valley")
+
     def test_classes_that_are_called_like_splits_are_classes(self, folder):
         (folder / "cat").rename(folder / "test")
         (folder / "dog").rename(folder / "trainers")
@@ -838,7 +843,8 @@ class TestTensorFlowDatasets:
         target, classes = Target(auxzoo.Task("label", "classification", ("a", "b"))), np.array([0, -1])
         with pytest.raises(auxzoo.UserError, match="tfds:digits/test: image 1 must have a class. Received: -1"):
             make_image_set(
-                "tfds:digits/test", [picture] * 2, ["image 0", "image 1"], [target], lambda _, at: classes[at], 0
+                *("tfds:digits/test", [picture] * 2, ["image 0", "image 1"], [target], lambda _, at: classes[at]),
+                *(False, "tfds:digits/test", [0, 1]),
             )
 
     def test_splits_are_sources_of_their_own(self, shared_data):

@@ -175,10 +175,17 @@ def test_what_is_predicted_goes_out_as_json(command, work):
     found = json.loads(outcome.output)
     assert [one["image"] for one in found] == list(arguments[2:])
     for one, line in zip(found, told.output.splitlines(), strict=True):
-        shares = ", ".join(f"{part['class']} {100 * part['share']:.2f} %" for part in one["surface"])
-        numbers = "height {lowest:.4g} to {highest:.4g} {unit}".format(**one["height"])
+        surface, height = one["predictions"]["surface"], one["predictions"]["height"]
+        shares = ", ".join(f"{part['class']} {100 * part['share']:.2f} %" for part in surface)
+        numbers = "height {lowest:.4g} to {highest:.4g} {unit}".format(**height)
         assert line == f"{one['image'].rpartition('/')[2]}: {shares}; {numbers}"
-        assert sum(part["share"] for part in one["surface"]) == pytest.approx(1)
+        assert sum(part["share"] for part in surface) == pytest.approx(1)
+    outcome = command(*arguments, "--json", "--to", "drawn_too")
+    assert json.loads(outcome.output) == found
+    assert "The pictures are in drawn_too" in outcome.error
+    outcome = command(*arguments, "--no-pictures", "--to", "drawn_too")
+    assert (outcome.code, outcome.output) == (2, "")
+    assert "`--to` and `--overwrite` may be given only where pictures are drawn" in outcome.error
 
 
 def inputs_of(work, number):

@@ -117,7 +117,7 @@ class TestExport:
             "100",
         ]
 
-    @pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+    @pytest.mark.parametrize("activation", ["sigmoid", "relu", keras.layers.ReLU(name="inside")])
     def test_an_end_that_is_no_logits(self, command, work, pictures, activation):
         network = classifier("none")
         outputs = keras.layers.Activation(activation, name="end")(network.output)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import re
 import signal
@@ -354,7 +355,8 @@ def described(tiny, tmp_path_factory):
 @pytest.mark.parametrize(
     ("command", "suffix", "count"),
     [
-        *[("predict", suffix, 40) for suffix in (".tflite", ".onnx")],
+        *[("predict", suffix, 20) for suffix in (".tflite", ".onnx")],
+        *[("predict --json", suffix, 20) for suffix in (".tflite", ".onnx")],
         *[("evaluate", suffix, 40) for suffix in (".tflite", ".onnx")],
         ("bench-page", ".onnx", 40),
         *[("benchmark", suffix, 10) for suffix in (".tflite", ".onnx")],
@@ -373,11 +375,13 @@ def test_commands_end_well_or_with_a_reason_on_mutated_files(described, tmp_path
         (tmp_path / "runtime" / "dist" / name).write_text("code")
     arguments = {
         "predict": [picture, "--to", tmp_path / "drawn", "--overwrite"],
+        "predict --json": [picture, "--json", "--no-pictures"],
         "evaluate": ["--data", f"folder:{data}"],
         "bench-page": ["--runtime-from", tmp_path / "runtime", "--to", tmp_path / "page", "--overwrite"],
         "benchmark": ["--threads", "1", "--rounds", "1", "--runs", "2", "--warm-up", "1", "--no-profile"],
         "inspect": [],
     }[command]
+    command, _, option = command.partition(" ")
     for _ in range(count):
         path.write_bytes(mutated(content, generator))
         began = time.monotonic()
@@ -385,6 +389,8 @@ def test_commands_end_well_or_with_a_reason_on_mutated_files(described, tmp_path
         assert time.monotonic() - began < 30  # eight seconds, and a process that starts on a busy machine
         told = capsys.readouterr()
         assert codes[-1] in (0, 2), told
+        if option and codes[-1] == 0:
+            json.loads(told.out, parse_constant=pytest.fail)
         assert (codes[-1] == 2) == any(line.startswith(f"auxzoo {command}: ") for line in told.err.splitlines()), told
     assert {*codes} == {0, 2}
 
