@@ -8,7 +8,6 @@ import pydantic
 import yaml
 
 from auxzoo.data import Augmentation, Target, open_images
-from auxzoo.errors import UserError
 from auxzoo.tasks import Task
 
 from .objective import Objective
@@ -128,10 +127,10 @@ class DataSettings(Settings):
     @pydantic.field_validator("augmentation")
     @classmethod
     def _known_augmentation(cls, value):
-        try:
-            Augmentation(**value)
-        except TypeError as error:
-            raise ValueError(str(error)) from None
+        known = [field.name for field in dataclasses.fields(Augmentation)]
+        if not set(value) <= set(known):
+            raise ValueError(f"may have {', '.join(known)}")
+        Augmentation(**value)
         return value
 
 
@@ -141,12 +140,13 @@ def make_target(name, fields):
     Raises:
         ValueError: if a field is unknown or not allowed.
     """
-    of_task = {field.name for field in dataclasses.fields(Task)}
-    try:
-        task = Task(name, **{key: value for key, value in fields.items() if key in of_task})
-        return Target(task, **{key: value for key, value in fields.items() if key not in of_task})
-    except (TypeError, UserError) as error:
-        raise ValueError(str(error)) from None
+    of_task = [field.name for field in dataclasses.fields(Task) if field.name != "name"]
+    of_target = [field.name for field in dataclasses.fields(Target) if field.name != "task"]
+    if "kind" not in fields or not set(fields) <= {*of_task, *of_target}:
+        optional = ", ".join(key for key in (*of_task, *of_target) if key != "kind")
+        raise ValueError(f"{name!r} must have `kind`, and may have {optional}")
+    task = Task(name, **{key: fields[key] for key in of_task if key in fields})
+    return Target(task, **{key: fields[key] for key in of_target if key in fields})
 
 
 class AuxiliarySettings(Settings):

@@ -135,7 +135,10 @@ class TestBadInput:
             ("compute.threads=0", "`compute.threads`: .* Received: 0"),
             ("data.validation_count=0", "`data.validation_count`: .* Received: 0"),
             ("data.augmentation={shift: -1}", "`data.augmentation`: .*`shift` must be 0 pixels or more"),
-            ("data.augmentation={turn: 90}", "`data.augmentation`: .*turn"),
+            (
+                "data.augmentation={turn: 90}",
+                r"`data.augmentation`: .*may have flip, .*colour\. Received: {'turn': 90}",
+            ),
             ("data=sample", "`data`: .* Received: 'sample'"),
             ("data.test_split=train", "`data`: .*`test_split` must be another split than that of training"),
         ],

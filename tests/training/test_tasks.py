@@ -1478,9 +1478,9 @@ class TestRecipe:
     @pytest.mark.parametrize(
         ("target", "message"),
         [
-            ({"labels": ["a"]}, "`data.targets`: .*'kind'"),
+            ({"labels": ["a"]}, r"`data.targets`: .*'surface' must have `kind`, and may have labels, .*void.*'labels'"),
             ({"kind": "depth"}, "`data.targets`: .*`kind` of task 'surface' must be one of .*'depth'"),
-            ({"kind": "segmentation", "color": [1, 2, 3]}, "`data.targets`: .*'color'"),
+            ({"kind": "segmentation", "color": [1, 2, 3]}, "`data.targets`: .*may have labels, .*'color'"),
             ({"kind": "regression", "scale": 0}, "`data.targets`: .*`scale` of task 'surface' must be above 0"),
             ({"kind": "regression", "void": [3]}, "`data.targets`: .*`void` may be set only of a segmentation"),
             ({"kind": "segmentation", "void": 3}, "`data.targets`: .*`void` of 'surface' must be a list"),
