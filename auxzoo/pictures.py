@@ -32,7 +32,6 @@ NO_NUMBER = "#9E9E9E"  # is not in the colour map
 COLOUR_MAP = "viridis"
 TEXT_SIZE, TITLE_SIZE, TICK_SIZE = 8, 12, 7  # in points
 HIGHEST, LONGEST_LEGEND = 5, 30
-MOST_PHOTOGRAPHS = 100
 OPACITY = 0.55  # of the colours of classes
 
 

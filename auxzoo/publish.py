@@ -276,6 +276,8 @@ if __name__ == "__main__":
     given = parser.parse_args()
     if len(given.runs) != (0 if given.renew else 2):
         parser.error(f"give two runs, or --renew NAME. Received: {given.runs}, --renew {given.renew}")
+    if given.data_dir and not given.renew:
+        parser.error(f"--data-dir may be given only with --renew. Received: --data-dir {given.data_dir}")
     load_tensorflow()
     try:
         if given.renew:

@@ -169,7 +169,7 @@ def _explanation(records):
     parity, accuracy, latency = (records[0][key] for key in ("parity", "accuracy", "latency"))
     measured = "Accuracy was not measured. "
     if accuracy is not None:
-        keras = ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in main_figures(records[0]["keras_scores"]))
+        keras = ", ".join(f"{in_words(name)} {text}" for name, text in main_figures(records[0]["keras_scores"]))
         measured = (
             f"Measured on {accuracy['images']:,} images of {accuracy['source']}, each figure on the very file; the "
             f"change is from the Keras network ({keras}), of shares in points. "

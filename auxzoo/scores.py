@@ -17,6 +17,10 @@ def scores_of(predict, images, preprocessing, details=False):
 
     Args:
         predict: function of float32 images `[batch, height, width, 3]`, preprocessed, a tensor, to predictions.
+        images, preprocessing, details: as of `Scores`.
+
+    Raises:
+        UserError: as of `Scores`, or if a prediction is of another shape than one of its task.
     """
     scores, done = Scores(images, preprocessing, details), 0
     for batch, _ in images.batches(preprocessing, batch_size_of(images)):
@@ -26,7 +30,7 @@ def scores_of(predict, images, preprocessing, details=False):
 
 
 def batch_size_of(images):
-    """Returns how many images are predicted at a time: logits at every pixel of many would not fit in memory."""
+    """Returns how many images are predicted at a time: values at every pixel of many would not fit in memory."""
     return 250 if images.is_labelled else 8
 
 
@@ -190,5 +194,10 @@ def _of_task(task, outputs):
         raise UserError(
             f"The prediction for {task.name!r}, a {task.kind}, must be {' or '.join(shapes.values())}. "
             f"Received: shape {output.shape}"
+        )
+    if output.ndim == max(shapes) and task.kind != "regression" and output.shape[-1] < len(task.labels):
+        raise UserError(
+            f"The prediction for {task.name!r} must be of the images' {len(task.labels)} classes. "
+            f"Received: {output.shape[-1]}"
         )
     return output

@@ -8,7 +8,7 @@ from auxzoo.errors import UserError
 
 from .calibration import COUNT, sample_apart
 from .checks import exportable
-from .fitting import fitting_description, fitting_images
+from .fitting import fitting_description, images_for_outputs
 from .formats import FORMATS, OPSET, choose_formats
 from .metadata import metadata_of
 from .onnx_options import OnnxOptions
@@ -211,7 +211,7 @@ def export_files(
     onnx = onnx or OnnxOptions(opset)
     description = fitting_description(model, description)
     outputs = outputs_of(model, activation, description)
-    measured = None if evaluation is None else fitting_images(model, outputs, evaluation)
+    measured = None if evaluation is None else images_for_outputs(model, outputs, evaluation)
     outputs = _with_labels(outputs, measured)
     metadata = metadata_of(
         model, outputs, description, name=name, source=source, licence=licence, embedded=embed_preprocessing
@@ -236,7 +236,7 @@ def export_files(
         if max_drop is not None:
             calibration, tuning = tuning_part(calibration, tuning_count)
             tuning = sample_apart(tuning, tuning.size, [] if evaluation is None else [evaluation])
-            tuning = fitting_images(model, outputs, tuning, "calibration")
+            tuning = images_for_outputs(model, outputs, tuning, "calibration")
             if tuning is None or all(task.kind == "regression" for task in tuning.tasks):
                 raise UserError("`max_drop` may be given only for a network with classes, and images with their truth.")
             search = Search(checked_drop(max_drop), Subset(tuning, metadata.preprocessing))

@@ -24,7 +24,7 @@ def check_size(model, preprocessing):
         raise UserError(f"`description` must make images of shape {wanted}, the network's input. Received: {size}")
 
 
-def fitting_images(model, outputs, images, argument="evaluation"):
+def images_for_outputs(model, outputs, images, argument="evaluation"):
     """Returns the images with truth for the tasks of the outputs alone, in their order; `None` if a backbone has none.
 
     They are called as the outputs are. `argument` is what messages call the images.

@@ -13,7 +13,7 @@ from auxzoo.files import move_together, temporary_folder, write_json
 from .calibration import COUNT, choose_calibration
 from .checks import exportable
 from .conversion import Conversion, run_converter, take_over
-from .fitting import fitting_description, fitting_images
+from .fitting import fitting_description, images_for_outputs
 from .folding import fold_batch_normalization
 from .formats import FORMATS
 from .layer_operators import layers_by_operator
@@ -85,7 +85,7 @@ def quantization_report(
     network, name = fold_batch_normalization(model), name or model.name
     quantization.check(network, [_FORMAT])
     calibration, measured = tuning_part(images, _COUNTS[images.is_labelled] if count is None else count, "count")
-    fitting = fitting_images(model, outputs, measured, "images")
+    fitting = images_for_outputs(model, outputs, measured, "images")
     subset = Subset(measured if fitting is None else fitting, preprocessing, fitting is not None)
     chosen, manifest = choose_calibration(
         calibration, model.input_shape[1:], preprocessing, calibration_count, apart_from=[measured]

@@ -291,6 +291,12 @@ def check_same(given, description, path, argument):
         raise UserError(
             f"`{argument}` must be as `{path}` tells of itself, or be left out: {wanted}. Received: {received}"
         )
+    for task, own in zip(given.tasks, description.tasks, strict=True):
+        if task.labels and own.labels and task.labels != own.labels:
+            raise UserError(
+                f"`{argument}` must have the classes of `{path}` in their order, or be left out: "
+                f"{', '.join(own.labels[:10])}. Received: {', '.join(task.labels[:10])}"
+            )
 
 
 def check_fits(given, tensors, path, argument):

@@ -61,9 +61,13 @@ class TFLiteFile:
         with _readable(path):
             self._input_name, self._outputs = self._named(outputs)
         _check_single_image(path, self._input["shape"].tolist())
+        if self._input["dtype"] != np.float32 and not self._input["quantization"][0]:
+            raise UserError(
+                f"`{path}` must take float32 images, or integers with a scale. "
+                f"Received: an input of {np.dtype(self._input['dtype']).name} without one"
+            )
+        read_model_file(path)  # damaged names show here, not when a record is written
         with _readable(path):
-            # Damaged names show here, not when a record is written.
-            read_model_file(path)
             self.tensors()
 
     def _named(self, outputs):

@@ -40,7 +40,7 @@ class Export:
         manifest: what records tell of these images, or `None`.
         search: `Search` for layers that stay float, or `None`.
         evaluation: `ImageSet` for parity, or `None`.
-        measured: the same with truth for the outputs, what `fitting_images` returned, or `None`.
+        measured: the same with truth for the outputs, what `images_for_outputs` returned, or `None`.
         target: name among `TARGETS` that all files must fit, or `None`.
         progress: called with a line of text before each step, or `None`.
     """

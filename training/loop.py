@@ -24,7 +24,7 @@ from .compute import check_precision
 from .normalization import warn_of_slow_statistics
 from .objective import Objective
 from .optimization import Optimization
-from .outputs import by_task, check_same_classes, compact_output, fitting_images, number_of_classes, tasks_of
+from .outputs import by_task, check_same_classes, compact_output, fitting_images, number_of_classes, trainable_tasks_of
 from .run_state import Progress, read_progress, restore_run_state
 from .task_losses import has_any_truth
 from .trainer import Trainer
@@ -225,7 +225,7 @@ class _Data:
     """What a run reads, of either kind, checked against the network before the first step."""
 
     def __init__(self, network, train, validation, batch_size, augmentation, description, seed):
-        self.tasks = tasks_of(network)
+        self.tasks = trainable_tasks_of(network)
         self.augmentation, self.seed = augmentation, seed
         self.preprocessing = None
         if isinstance(train, ImageSet) or isinstance(validation, ImageSet):

@@ -24,7 +24,7 @@ def tasks_of(network):
         tuple of `Task`.
 
     Raises:
-        UserError: if an output is not logits, or numbers at every pixel.
+        UserError: if an output is not of such a shape.
 
     Example:
         >>> [task.kind for task in tasks_of(auxzoo.load("resnet18_025_cifar10"))]
@@ -48,14 +48,26 @@ def tasks_of(network):
                 "numbers [batch, rows, columns, 1] for a regression; give it a head with `num_classes=...`. "
                 f"Received: {network.name!r} with output {output}"
             )
-        activation = last_activation(output._keras_history)
-        if activation is not None:
+        tasks.append(task)
+    return tuple(tasks)
+
+
+def trainable_tasks_of(network):
+    """Returns the tasks of a network as `tasks_of` does, if its classes have logits, as the losses want them.
+
+    Raises:
+        UserError: as of `tasks_of`, or if there is a soft-max or the like at the end.
+    """
+    tasks = tasks_of(network)
+    outputs = by_task(tasks, compact_output(network))
+    for task in tasks:
+        activation = last_activation(outputs[task.name]._keras_history)
+        if activation is not None and task.kind != "regression":
             raise UserError(
                 "`network` must have logits as output, without soft-max: build it with classifier_activation=None "
                 f"or the like. Received: {network.name!r} with activation {activation}"
             )
-        tasks.append(task)
-    return tuple(tasks)
+    return tasks
 
 
 def last_activation(history):
@@ -151,7 +163,8 @@ def fitting_images(network, images, argument):
         UserError: as of `ImageSet.for_tasks`.
     """
     tasks = tasks_of(network)
-    classes = {task.name: number_of_classes(network, task) for task in tasks if task.kind != "regression"}
+    outputs = by_task(tasks, compact_output(network))
+    classes = {task.name: outputs[task.name].shape[-1] for task in tasks if task.kind != "regression"}
     return images.for_tasks(tasks, classes, network.name, argument)
 
 

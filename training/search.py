@@ -80,11 +80,13 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
             structure, found, cost = _search_by_gradient(case, folder, callbacks, progress, verbose)
         else:
             structure, found, cost = METHODS[recipe.search.method](case, folder, progress)
+        public = recipe.public()  # a structure goes out with the weights that it was trained with
+        parts = {"train": case.train, "gates": case.gates}
         provenance = {
             "made_by": "auxzoo search",
-            "recipe": recipe.record(),
+            "recipe": public.record(),
             "space": case.space.to_dict(),
-            "data": {name: images.manifest() for name, images in (("train", case.train), ("gates", case.gates))},
+            "data": {name: part.manifest() | {"source": public.data.source} for name, part in parts.items()},
             "pretrained_sha256": case.checksums.get("pretrained"),
             "found": found,
             "cost": cost,

@@ -16,6 +16,7 @@ from auxzoo.machine import processor_name
 from auxzoo.metric_names import in_words, main_figures
 
 from .compute import ONEDNN_VARIABLE
+from .recipe import AuxiliarySettings
 from .run_folder import LOCK_FILE, METRICS_FILE, RUN_STATE_FILE, lock
 from .run_state import read_progress
 from .study import completed_settings, make_record, read_record
@@ -118,11 +119,12 @@ def _trained(run, folder, keep):
         write_json(job_file, job)
     metrics_file = work / "run" / METRICS_FILE
     if not metrics_file.exists():
-        settings = run.recipe.model_dump(mode="json")
+        recipe = run.recipe
         if run.structure is not None:
             run.structure.save(work / "structure.json")
-            settings["auxiliary"] = {"structure": str((work / "structure.json").resolve())}
-        (work / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+            auxiliary = AuxiliarySettings(structure=str((work / "structure.json").resolve()))
+            recipe = recipe.model_copy(update={"auxiliary": auxiliary})
+        recipe.save(work / "recipe.yaml")
         arguments = ["train", str(work / "recipe.yaml"), "--to", str(work / "run"), "--verbose", "2"]
         run_module("auxzoo.command_line", work, arguments=arguments)
     record = make_record(run, read_json(metrics_file))

@@ -10,7 +10,7 @@ from auxzoo.metric_names import MAIN_METRICS, metric_name
 
 from ..models.names import is_joint
 from .normalization import fused_normalization
-from .outputs import by_task, compact_prediction, measured_outputs, number_of_classes, tasks_of
+from .outputs import by_task, compact_prediction, measured_outputs, number_of_classes, trainable_tasks_of
 from .task_losses import amount_of_truth, task_metric, update_metric
 
 
@@ -48,7 +48,7 @@ class Trainer(keras.Model):
         self.network = network
         self.objective = objective
         self.total_steps = total_steps
-        self.tasks = tasks = tasks_of(network)
+        self.tasks = tasks = trainable_tasks_of(network)
         self.uncertainty = None
         if objective.task_weighting == "uncertainty":
             self.uncertainty = keras.Variable(np.zeros(len(tasks), "float32"), name="uncertainty")

@@ -1,13 +1,12 @@
 """What several commands share: arguments, tables, and getting TensorFlow quietly."""
 
-import json
 import os
 import re
 import sys
 from pathlib import Path
 
 from auxzoo.machine import quiet_stderr
-from auxzoo.metric_names import main_figures
+from auxzoo.metric_names import in_words, main_figures
 
 _WIDTH = 100  # columns of a table that goes to a pipe or a log
 _NARROWEST = 12  # of a column whose words are folded
@@ -94,7 +93,9 @@ def as_override(key, value):
 
     A text such as a path is quoted: YAML would take `2024` for a number, and what follows ` #` for a comment.
     """
-    return [] if value is None else [f"{key}={json.dumps(value)}"]
+    import yaml
+
+    return [] if value is None else [f"{key}={yaml.safe_dump(value)}"]
 
 
 def add_run_arguments(parser, what):
@@ -288,7 +289,7 @@ def record_columns(records):
     """Returns the names of the columns of `record_rows`."""
     made = [record for record in records if "refused" not in record]
     scores = made[0]["accuracy"] or {"accuracy": None}
-    names = "accuracy %" if "accuracy" in scores else ", ".join(name for name, _ in main_figures(scores))
+    names = "accuracy %" if "accuracy" in scores else ", ".join(in_words(name) for name, _ in main_figures(scores))
     return ("file", "kB>", f"{names}>", "largest difference>", "latency ms>")
 
 

@@ -17,6 +17,7 @@ from auxzoo.commands.images import add_data_arguments, check_data, choose_images
 from auxzoo.metric_names import as_text, metric_name
 
 _MOST_CLASSES = 50  # rows of a table
+_MOST_PHOTOGRAPHS = 100  # of a sheet
 
 
 def add_arguments(parser):
@@ -50,16 +51,15 @@ def _evaluate(arguments):
     check_data(arguments, arguments.network if is_file else arguments.name)
     if arguments.pictures and not arguments.pictures.endswith(".png"):
         raise UserError(f"`--pictures` must end in .png. Received: {arguments.pictures!r}")
+    if arguments.pictures and not 1 <= arguments.count <= _MOST_PHOTOGRAPHS:
+        raise UserError(f"`--count` must be 1 to {_MOST_PHOTOGRAPHS}. Received: {arguments.count}")
     load_tensorflow()
     from auxzoo import models
     from auxzoo.export.measurement import evaluate_opened
-    from auxzoo.pictures import MOST_PHOTOGRAPHS
     from auxzoo.prediction import draw_some, open_predictor, predictor_of
     from auxzoo.training.evaluation import evaluate
     from auxzoo.training.outputs import fitting_images
 
-    if arguments.pictures and not 1 <= arguments.count <= MOST_PHOTOGRAPHS:
-        raise UserError(f"`--count` must be 1 to {MOST_PHOTOGRAPHS}. Received: {arguments.count}")
     # A broken file is told before any image is read.
     if is_file:
         predictor, name = open_predictor(arguments.name, arguments.network, arguments.timeout), arguments.network
@@ -75,7 +75,7 @@ def _evaluate(arguments):
         images = fitting_images(network, images, "--data")
     else:
         images = images.for_tasks(description.tasks, predictor.classes, arguments.name, "--data")
-    tell_other_classes(description, images)  # what is called as the network's classes has their numbers by now
+    tell_other_classes(description, images)
     details = description.is_classifier
     if is_file:
         result = evaluate_opened(predictor, images, description.preprocessing, details=details)

@@ -12,7 +12,7 @@ from auxzoo.commands.common import (
 )
 from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
 from auxzoo.commands.images import add_data_arguments, check_data, choose_images, tell_other_classes
-from auxzoo.metric_names import main_figures
+from auxzoo.metric_names import in_words, main_figures
 
 
 def add_arguments(parser):
@@ -135,7 +135,7 @@ def run(arguments):
         print(f"Every file fits {arguments.target}; `auxzoo inspect --target {arguments.target}` cites the documents.")
     if made[0]["keras_scores"] is not None:
         figures = list(main_figures(made[0]["keras_scores"]))
-        keras = ", ".join(f"{measure} {text}" if len(figures) > 1 else text for measure, text in figures)
+        keras = ", ".join(f"{in_words(measure)} {text}" if len(figures) > 1 else text for measure, text in figures)
         print(f"Keras network: {keras}. Every figure is of the file itself; its record lies beside it.")
     conversion = made[0]["conversion"]
     print(

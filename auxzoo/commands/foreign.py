@@ -155,10 +155,11 @@ def _without_softmax(network, name):
     last, is_nested = network.outputs[0]._keras_history.operation, False
     while isinstance(last, keras.Model):
         last, is_nested = last.outputs[0]._keras_history.operation, True
-    if getattr(last, "activation", None) is keras.activations.softmax:
+    activation = getattr(last, "activation", None)
+    if activation is keras.activations.softmax or isinstance(activation, keras.layers.Softmax):
         last.activation = keras.activations.linear
         return network, True
-    if not isinstance(last, keras.layers.Softmax):
+    if type(last).__name__ != "Softmax":  # a layer, or the bare operation
         return network, False
     if is_nested:
         raise UserError(

@@ -58,6 +58,9 @@ class ChosenImages:
         Args:
             part: `"train"` or `"test"`, what it is for.
             split: its name; that of the recipe if `None`, which is `"train"` or `"test"` where there is no recipe.
+
+        Raises:
+            UserError: if the recipe names none, or as of `open_images`.
         """
         from auxzoo.data import open_images
 

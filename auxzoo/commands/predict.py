@@ -72,14 +72,17 @@ def _predict(arguments):
     tasks, found = predictor.description.tasks, []
     for path, file in zip(paths, files, strict=True):
         photograph = read_image(path)  # again: many of them need not fit into memory together
-        predictions = checked_predictions("`predictions`", predictor(photograph), tasks, photograph)
+        predictions = checked_predictions(
+            f"The predictions for `{printable(path)}`", predictor(photograph), tasks, photograph
+        )
         if file is not None:
             draw_prediction(file, photograph, predictions, tasks, title=path.name)
         summaries = {task.name: _summary(task, predictions[task.name]) for task in tasks}
         found.append({"image": printable(path), "predictions": summaries})
         if not arguments.json:
             said = "; ".join(_said(task, summaries[task.name]) for task in tasks)
-            print(f"{path.name if names.count(path.name) == 1 else path}: {said}", flush=True)
+            name = path.name if names.count(path.name) == 1 else path
+            print(f"{printable(name)}: {said}", flush=True)
     if not arguments.no_pictures:
         print(f"The pictures are in {folder}")
     return found

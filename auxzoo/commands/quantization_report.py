@@ -10,7 +10,7 @@ from auxzoo.commands.common import (
 )
 from auxzoo.commands.foreign import add_foreign_arguments, load_exportable
 from auxzoo.commands.images import add_data_arguments, check_data, choose_images, tell_other_classes
-from auxzoo.metric_names import is_share, main_figures
+from auxzoo.metric_names import in_words, is_share, main_figures
 
 
 def add_arguments(parser):
@@ -63,7 +63,7 @@ def run(arguments):
     table = make_table(
         f"{name}: the {len(rows)} of {len(report['layers'])} layers that cost most in int8, {images} images",
         *["layer", "weights>", "kB more in float>", "error saved>", "error alone>"],
-        *[f"{score.replace('_', ' ')}{' %' * is_share(score)} in float>" for score in scores],
+        *[f"{in_words(score)}{' %' * is_share(score)} in float>" for score in scores],
         caption="Errors of the outputs against float32, in % of their standard deviation; saved where the layer alone "
         "stays float32, and made where it alone is int8.",
     )
@@ -83,4 +83,7 @@ def run(arguments):
 
 def _score(measured):
     figures = list(main_figures(measured["scores"] or {}))
-    return ", ".join(f"{score} {text}" if len(figures) > 1 else text for score, text in figures) or "not measured"
+    return (
+        ", ".join(f"{in_words(score)} {text}" if len(figures) > 1 else text for score, text in figures)
+        or "not measured"
+    )

@@ -304,7 +304,7 @@ def _open_pairs(folder, split, skip_broken, targets):
         _labelled(target, read_labels(folder / f"{target.source}.txt"), _palette(files[target.source]))
         for target in targets
     ]
-    name, places = f"folder:{folder}/{split}", np.arange(len(paths))
+    name, places = f"folder:{printable(folder)}/{split}", np.arange(len(paths))
     if not divided:
         names = [f"{PICTURES_FOLDER}/{path.name}" for path in paths]
         name, places = _part_of_undivided(folder, split, names, np.zeros(len(names), np.int64))
@@ -426,7 +426,7 @@ def _open_folder(folder, split, skip_broken):
     paths = [path for label in labels for path in pictures[label]]
     names = [f"{label}/{path.relative_to(folders[label]).as_posix()}" for label in labels for path in pictures[label]]
     classes = np.repeat(np.arange(len(labels)), [len(of_class) for of_class in pictures.values()])
-    name, places = f"folder:{folder}/{split}", np.arange(len(paths))
+    name, places = f"folder:{printable(folder)}/{split}", np.arange(len(paths))
     if not divided:
         name, places = _part_of_undivided(folder, split, names, classes)
     return _image_set(
@@ -468,10 +468,10 @@ def _part_of_undivided(folder, split, names, classes):
         classes: whole numbers, one a picture.
     """
     if split == WHOLE:
-        return f"folder:{folder}", np.arange(len(names))
+        return f"folder:{printable(folder)}", np.arange(len(names))
     if len(names) < 2:
         raise UserError(f"folder:{folder} must hold at least 2 pictures, to be divided. Received: {len(names)}")
-    return f"folder:{folder} ({split})", np.flatnonzero(_are_test(names, classes) == (split == "test"))
+    return f"folder:{printable(folder)} ({split})", np.flatnonzero(_are_test(names, classes) == (split == "test"))
 
 
 def _are_test(names, classes):

@@ -333,7 +333,8 @@ class TestSearch:
 
     def test_every_argument_reaches_the_recipe(self, command, searched, work_folder):
         outcome = command(
-            *("search", "tiny.yaml", "--to", "found", "--data-dir", "my #sets", "--method", "halving", "--links", "4"),
+            *("search", "tiny.yaml", "--to", "found", "--data-dir", "my #säts 🐈", "--method", "halving"),
+            *("--links", "4"),
             *("--step-cost", "1.5", "--set", "search.every=3", "--skip-broken", "--download", "--overwrite"),
             *("--verbose", "2"),
         )
@@ -342,7 +343,7 @@ class TestSearch:
         options = call.recipe.search
         assert (options.method, options.links, options.step_cost, options.every) == ("halving", 4, 1.5, 3)
         data = call.recipe.data
-        assert (data.data_dir, data.skip_broken, data.download) == ("my #sets", True, True)  # a path, not YAML
+        assert (data.data_dir, data.skip_broken, data.download) == ("my #säts 🐈", True, True)  # a path, not YAML
         assert (str(call.folder), call.overwrite, call.verbose, call.measured) == ("found", True, 2, None)
 
     def test_the_structure_and_every_link_are_told(self, command, searched, work_folder):

@@ -397,6 +397,17 @@ class TestFolder:
         with pytest.raises(auxzoo.UserError, match=r"`\\xff.png` is not a readable picture: \\xff.png; No such file"):
             read_image(name)
 
+    @pytest.mark.parametrize("split", ["all", "test"])
+    @pytest.mark.parametrize("is_divided", [False, True])
+    def test_a_set_in_a_folder_whose_name_is_no_text_can_be_told(self, folder, tmp_path, split, is_divided):
+        split, place = ("train", "\\xe9/train") if is_divided else (split, "\\xe9")
+        named = tmp_path / os.fsdecode(b"\xe9")
+        named.mkdir()
+        folder.rename(named / "train") if is_divided else folder.rename(named)
+        images = open_images(f"folder:{named}", split)
+        assert images.name.startswith(f"folder:{tmp_path}/{place}")
+        assert images.manifest()["source"].encode()
+
     def test_a_class_whose_name_is_no_text_is_named(self, folder):
         (folder / "dog").rename(folder / os.fsdecode(b"\xff"))
         with pytest.raises(auxzoo.UserError, match=r"pictures/\\xff` must have a name in UTF-8"):

@@ -1,6 +1,7 @@
 """The commands on a network with masks and heights: train, evaluate, export, predict, as a user types them."""
 
 import json
+import os
 import re
 import shutil
 
@@ -164,6 +165,18 @@ def test_photographs_are_predicted_by_networks_and_files(command, work, exported
         assert [told.get(label, 0.0) for label in LABELS] == pytest.approx(list(shares), abs=near)
         lowest, highest = map(float, re.search(r"height (\S+) to (\S+) m$", line).groups())
         assert [lowest, highest] == pytest.approx([heights.min(), heights.max()], abs=near * float(heights.max()))
+
+
+def test_a_photograph_whose_name_is_no_text_is_told(command, work, monkeypatch):
+    photograph = os.fsdecode(b"caf\xe9.png")
+    shutil.copy("tiles/test/images/0.png", photograph)
+    outcome = command("predict", "run", photograph, "--to", "named")
+    assert outcome.code == 0, outcome.error
+    assert outcome.output.startswith("caf\\xe9.png: ")
+    monkeypatch.setattr(Predictor, "__call__", lambda self, photograph: {"surface": np.full(photograph.shape[:2], 99)})
+    outcome = command("predict", "run", photograph, "--no-pictures")
+    assert outcome.code == 2
+    assert "The predictions for `caf\\xe9.png` of task 'surface' must be 0 to 2, or 255" in outcome.error
 
 
 def test_what_is_predicted_goes_out_as_json(command, work):

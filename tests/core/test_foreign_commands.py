@@ -15,7 +15,7 @@ from auxzoo.prediction import open_predictor
 LABELS = ["red", "green", "blue"]
 
 
-ENDS = ["none", "activation", "layer", "named", "sequential", "nested"]
+ENDS = ["none", "activation", "inside", "layer", "named", "operation", "sequential", "nested"]
 
 
 def classifier(end):
@@ -33,8 +33,11 @@ def classifier(end):
         return keras.Model(inputs, network(inputs), name="wrapped")
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
-    logits = keras.layers.Dense(3, activation="softmax" if end == "activation" else None, name="classes")
+    activation = {"activation": "softmax", "inside": keras.layers.Softmax()}.get(end)
+    logits = keras.layers.Dense(3, activation=activation, name="classes")
     outputs = logits(x)
+    if end == "operation":
+        outputs = keras.ops.softmax(outputs)
     if end == "layer":
         outputs = keras.layers.Softmax(name="probabilities")(outputs)
     if end == "named":
@@ -127,6 +130,9 @@ class TestExport:
         assert outcome.code == 0, outcome.error
         assert ("Warning: colours.keras ends in a sigmoid" in outcome.error) == (activation == "sigmoid")
         assert "colours_int8.tflite, 12 images" in (work / "files" / "colours.html").read_text("utf-8")
+        outcome = command("evaluate", "colours.keras", *arguments[:4])
+        assert outcome.code == 0, outcome.error
+        assert "% of 12 images" in outcome.output
 
     def test_files_that_lose_more_than_was_asked_for_are_told(self, command, work, pictures, capsys):
         from auxzoo.commands.export import _tell_larger_drops

@@ -27,11 +27,11 @@ PUBLIC = {
     "auxzoo.metrics": ("Accuracy", "ConfusionMatrix", "Regression", "Segmentation", "relative_improvement"),
     "auxzoo.models": (
         *("DeepLabLite", "MobileNetV2", "MultiTask", "ResNet18", "Description", "Preprocessing"),
-        *("describe", "load", "load_keras_file", "measure_costs"),
+        *("describe", "described", "load", "load_keras_file", "measure_costs"),
     ),
     "auxzoo.training": (
         *("Objective", "Optimization", "Recipe", "Trainer", "TrainingDiverged"),
-        *("evaluate", "fit", "read_recipe", "train"),
+        *("evaluate", "fit", "read_recipe", "set_threads", "train"),
     ),
 }
 

@@ -267,6 +267,7 @@ def test_a_large_loss_of_int8_wants_a_reason(finished_runs, tmp_path, monkeypatc
         (["one", "other"], "`recipe` must be a YAML file"),
         (["one"], "give two runs, or --renew NAME"),
         (["one", "other", "--renew", "tiny"], "give two runs, or --renew NAME"),
+        (["one", "other", "--data-dir", "sets"], "--data-dir may be given only with --renew. Received: "),
         (["--renew", "tiny"], "index.json` does not exist"),
     ],
 )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import auxzoo
 from auxzoo.data import ImageSet
 from auxzoo.models import Preprocessing
 from auxzoo.scores import Scores
@@ -59,6 +60,11 @@ def test_of_classes_alone_the_likeliest_are_not_told(guessed):
     found = score(LABELS, classes, predicted, details=True)
     assert found["accuracy_of_classes"]["a"] == ((predicted == 0) & (classes == 0)).sum() / 7
     assert found["mistakes_of_classes"]["a"]["another class"] == (classes[:6] == 0).sum()
+
+
+def test_logits_of_fewer_classes_than_the_images_have_are_refused():
+    with pytest.raises(auxzoo.UserError, match="prediction for 'classification' must be of the images' 7 classes. .*5"):
+        score(LABELS, [0, 4], np.eye(5)[[0, 1]], details=True)
 
 
 def test_of_few_classes_all_are_among_the_likeliest():

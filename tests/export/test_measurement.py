@@ -11,7 +11,7 @@ from auxzoo.data import ImageSet
 from auxzoo.errors import UserError
 from auxzoo.export import evaluate_file, measurement, open_file
 from auxzoo.export.apart import FileApart
-from auxzoo.export.fitting import fitting_images
+from auxzoo.export.fitting import images_for_outputs
 from auxzoo.export.measurement import measure_latency, measure_parity
 from auxzoo.export.outputs import outputs_of
 from auxzoo.models import Description, Preprocessing, described
@@ -69,7 +69,7 @@ def test_classes_are_found_by_their_names(labels, expected):
     images = ImageSet.from_targets(
         np.zeros((4, 4, 6, 3), "uint8"), [task, number], {"sort": classes, "number": np.zeros((4, 4, 6))}
     ).with_tasks({"sort": "sort"})
-    fitted = fitting_images(network, outputs_of(network), images)
+    fitted = images_for_outputs(network, outputs_of(network), images)
     (numbers,) = fitted.targets.values()
     assert numbers.tolist() == expected
 
@@ -84,7 +84,7 @@ def test_one_task_is_taken_from_images_of_several_by_its_name():
     images = ImageSet.from_targets(
         np.zeros((2, 4, 6, 3), "uint8"), tasks, {"number": np.zeros((2, 4, 6)), "surface": masks}
     )
-    fitted = fitting_images(network, outputs_of(network), images)
+    fitted = images_for_outputs(network, outputs_of(network), images)
     assert list(fitted.targets) == [task.name for task in fitted.tasks] == ["logits"]
     np.testing.assert_array_equal(fitted.targets["logits"], np.where(masks == 0, 2, 0))
 
@@ -139,7 +139,7 @@ def test_latency_is_measured_on_every_kind_of_file(tiny, form):
 class TestBadInput:
     def test_images_of_more_classes_than_logits(self, tiny):
         images = ImageSet.from_arrays(np.zeros((2, 4, 6, 3), "uint8"), np.array([0, 3]), ("a", "b", "c", "d"))
-        with pytest.raises(UserError, match="`classes` must be 0 to 2. Received: 0 to 3"):
+        with pytest.raises(UserError, match="must be of the images' 4 classes. Received: 3"):
             evaluate_file(tiny.files["onnx"], images, tiny.preprocessing)
 
     def test_preprocessing_of_another_network(self, tiny):

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import importlib.util
 import io
 import json
@@ -399,6 +400,10 @@ def test_a_user_may_not_contradict_the_file(tmp_path):
     assert open_predictor(str(plain), name).description == open_predictor(str(plain)).description
     with pytest.raises(UserError, match="`--network` must be as .*raw.onnx` tells of itself, or be left out: .*scale"):
         open_predictor(str(raw), name)  # pixels would be scaled twice
+    (task,) = network.description.tasks
+    other = dataclasses.replace(network.description, tasks=(dataclasses.replace(task, labels=("b", "a", "c")),))
+    with pytest.raises(UserError, match="have the classes of .*plain.onnx` in their order, .*: a, b, c. .*: b, a, c"):
+        network_facts(plain, other)
     with pytest.raises(UserError, match="`description` must be as .*raw.onnx` tells of itself"):
         network_facts(raw, models.describe(network))
     assert network_facts(plain, models.describe(network)) == network_facts(plain)

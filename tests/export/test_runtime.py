@@ -40,8 +40,8 @@ def onnx_file(path, shape, kind=TensorProto.FLOAT, inputs=1, operator="Relu", do
     return path
 
 
-def tflite_file(path, function, *shapes, select_operators=False):
-    signature = [tf.TensorSpec(shape, tf.float32, name=f"input{number}") for number, shape in enumerate(shapes)]
+def tflite_file(path, function, *shapes, kind=tf.float32, select_operators=False):
+    signature = [tf.TensorSpec(shape, kind, name=f"input{number}") for number, shape in enumerate(shapes)]
     concrete = tf.function(function, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     if select_operators:
@@ -166,6 +166,14 @@ class TestForeignFiles:
         with pytest.raises(UserError, match=r"flex.tflite` cannot be run: "):
             open_file(path)
         assert capfd.readouterr() == ("", "")
+
+    def test_tflite_that_takes_integers_without_a_scale(self, tmp_path):
+        def scale(pixels):
+            return tf.cast(pixels, tf.float32) / 255
+
+        path = tflite_file(tmp_path / "raw.tflite", scale, (1, 2, 2, 3), kind=tf.uint8)
+        with pytest.raises(UserError, match="must take float32 images, or integers with a scale. .*input of uint8"):
+            open_file(path)
 
     def test_tflite_without_a_signature(self, tmp_path):
         file = open_file(tflite_file(tmp_path / "plain.tflite", lambda one: one * 2, (1, 2, 2, 3)))

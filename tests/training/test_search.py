@@ -368,6 +368,9 @@ class TestGradientSearch:
         assert structure.nodes[0].links
         provenance = structure.provenance
         assert provenance["recipe"]["seed"] == recipe.seed
+        parent, name = recipe.data.source.removeprefix("folder:").rsplit("/", 1)
+        assert provenance["recipe"]["data"]["source"] == provenance["data"]["gates"]["source"] == f"folder:{name}"
+        assert parent not in json.dumps(provenance)
         assert provenance["space"]["nodes"][0]["links"] == ["stem", "stage1"]
         cost = provenance["cost"]
         assert cost["steps"] == 2 * recipe.epochs + cost["perturbation_steps"]  # 24 images in batches of 12

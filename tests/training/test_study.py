@@ -457,6 +457,19 @@ class TestGoingOn:
         assert (run_folder / "run_state.npz").read_text() == "half of it"
         assert read_recipe(run_folder / "recipe.yaml").data.data_dir == "there"
 
+    def test_numbers_and_names_reach_a_run_as_they_are(self, write_study, carry_out, children, folder):
+        targets = {
+            "surface": {"kind": "segmentation", "labels": ["🐈", "2024"]},
+            "height": {"kind": "regression", "factor": 1e-5},
+        }
+        children.killed_after = "plain-seed0"
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(
+                write_study(metrics=["surface_mean_iou"]),
+                [f"data.targets={yaml.safe_dump(targets, default_flow_style=True)}"],
+            )
+        assert read_recipe(folder / "runs" / "plain-seed0" / "recipe.yaml").data.targets == targets
+
     def test_what_a_kill_left_beside_a_record_is_removed(self, write_study, carry_out, children, folder):
         path = write_study()
         carry_out(path)

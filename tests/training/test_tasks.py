@@ -43,7 +43,7 @@ from auxzoo.training.class_weights import with_class_weights
 from auxzoo.training.evaluation import evaluate
 from auxzoo.training.loop import RUN_STATE_FILE
 from auxzoo.training.noise import noise_batch
-from auxzoo.training.outputs import fitting_images, main_metric, tasks_of
+from auxzoo.training.outputs import fitting_images, main_metric, tasks_of, trainable_tasks_of
 from auxzoo.training.perturbation import Perturbation
 from auxzoo.training.recipe import Recipe
 from auxzoo.training.run import build_compact, open_data
@@ -624,7 +624,7 @@ class TestTasksOf:
             "two": keras.layers.Conv2D(4, 1, activation="softmax")(inputs),
         }
         with pytest.raises(auxzoo.UserError, match="without soft-max.*'mixed' with activation softmax"):
-            tasks_of(keras.Model(inputs, heads, name="mixed"))
+            trainable_tasks_of(keras.Model(inputs, heads, name="mixed"))
 
     def test_soft_max_is_found_wherever_it_is(self):
         inputs = keras.Input((8, 8, 3))
@@ -633,7 +633,13 @@ class TestTasksOf:
         activated = keras.layers.Activation("softmax")(logits)
         for outputs in (inner.output, inner(inputs), keras.ops.softmax(logits), activated):
             with pytest.raises(auxzoo.UserError, match="(?i)without soft-max.*with activation softmax"):
-                tasks_of(keras.Model(inputs, outputs))
+                trainable_tasks_of(keras.Model(inputs, outputs))
+
+    def test_numbers_may_have_an_activation(self):
+        inputs = keras.Input((8, 8, 3))
+        description = models.Description((), exact(HEIGHT).description.preprocessing, (HEIGHT,))
+        network = described(inputs, keras.layers.Conv2D(1, 1, activation="relu")(inputs), description, "above_0")
+        assert trainable_tasks_of(network) == (HEIGHT,)
 
     @pytest.mark.parametrize(
         ("tasks", "expected"),
