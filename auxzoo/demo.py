@@ -8,7 +8,7 @@ import keras
 
 from auxzoo import models
 from auxzoo.auxiliary import Structure, attach
-from auxzoo.commands.common import keras_verbosity, make_table, percent, print_table, record_rows
+from auxzoo.commands.common import keras_verbosity, make_table, percent, print_step, print_table, record_rows
 from auxzoo.data import Augmentation, open_images
 from auxzoo.errors import UserError
 from auxzoo.export import export_files, open_file
@@ -74,7 +74,7 @@ def run_demo(folder=None):
         calibration=train,
         evaluation=test,
         name="fashion_mnist",
-        progress=lambda line: print(f"  {line} ...", flush=True),
+        progress=print_step,
     )
     write_export_report(folder / "fashion_mnist.html", compact, records, folder, test)
     file = folder / "fashion_mnist_int8.tflite"

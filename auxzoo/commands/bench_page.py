@@ -1,6 +1,6 @@
 """`auxzoo bench-page FILE`."""
 
-from auxzoo.commands.common import add_file_arguments
+from auxzoo.commands.common import add_file_arguments, load_tensorflow, print_step
 
 _PORT = 8765
 
@@ -28,7 +28,6 @@ def run(arguments):
     """Writes a page that measures an ONNX file in a browser, and serves it."""
     from pathlib import Path
 
-    from auxzoo.commands.common import load_tensorflow
     from auxzoo.errors import UserError
     from auxzoo.export.bench_page import FACTS_FILE, check_path, write_page
     from auxzoo.export.page_server import LOCAL, PageServer
@@ -48,7 +47,7 @@ def run(arguments):
         _description(arguments.network),
         arguments.runtime_from,
         arguments.overwrite,
-        progress=lambda line: print(f"  {line} ...", flush=True),
+        progress=print_step,
         timeout=arguments.timeout,
     )
     if not read_json(folder / FACTS_FILE)["tasks"]:

@@ -1,6 +1,6 @@
 """`auxzoo benchmark FILE...`."""
 
-from auxzoo.commands.common import make_table, print_table
+from auxzoo.commands.common import make_table, print_step, print_table
 
 _OPERATORS = 8
 
@@ -44,7 +44,7 @@ def run(arguments):
         warm_up=arguments.warm_up,
         timeout=arguments.timeout,
         profile=not arguments.no_profile,
-        progress=lambda line: print(f"  {line} ...", flush=True),
+        progress=print_step,
     )
     names = [Path(entry["file"]).name for entry in result["files"]]
     if len(set(names)) < len(names):

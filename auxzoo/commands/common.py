@@ -88,6 +88,11 @@ def load_tensorflow():
         import tensorflow  # noqa: F401  (imported for its effect: everything after finds it loaded)
 
 
+def print_step(line):
+    """Tells what is being done, at once: the `progress` of functions that take long."""
+    print(f"  {line} ...", flush=True)
+
+
 def as_override(key, value):
     """Returns a list of one `KEY=VALUE` for `read_settings`, none if `value` is `None`.
 

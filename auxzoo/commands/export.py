@@ -5,6 +5,7 @@ from auxzoo.commands.common import (
     check_network,
     load_tensorflow,
     make_table,
+    print_step,
     print_table,
     quantization_of,
     record_columns,
@@ -120,7 +121,7 @@ def run(arguments):
         licence=arguments.licence or zoo.licence_of(arguments.name),
         embed_preprocessing=arguments.embed_preprocessing,
         onnx=onnx,
-        progress=_tell,
+        progress=print_step,
         max_drop=arguments.max_drop,
         tuning_count=arguments.tuning_count,
         **quantization_of(arguments),
@@ -158,13 +159,9 @@ def run(arguments):
     for record in refused:
         print(f"{record['file']} was refused: {record['refused']}")
     report.unlink(missing_ok=True)  # an older one would tell of other files, should this be cut off
-    write_export_report(report, network, records, folder, evaluation, _tell)
+    write_export_report(report, network, records, folder, evaluation, print_step)
     print(f"All of it{'' if evaluation is None else ', with predictions,'} is in {report}")
     return 1 if refused else 0
-
-
-def _tell(line):
-    print(f"  {line} ...", flush=True)
 
 
 def _tell_larger_drops(records, max_drop):

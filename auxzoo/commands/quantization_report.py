@@ -5,6 +5,7 @@ from auxzoo.commands.common import (
     check_network,
     load_tensorflow,
     make_table,
+    print_step,
     print_table,
     quantization_of,
 )
@@ -53,7 +54,7 @@ def run(arguments):
         images,
         name=name,
         count=arguments.count,
-        progress=lambda line: print(f"  {line} ...", flush=True),
+        progress=print_step,
         **quantization_of(arguments),
     )
     whole = report["int8"]
