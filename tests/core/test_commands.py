@@ -799,7 +799,7 @@ def test_help_names_all_that_may_be_chosen(command):
 @pytest.mark.parametrize("arguments", [["evaluate"], ["predict", "picture.png"], ["bench-page"]], ids=" ".join)
 def test_a_wrong_name_is_told_before_tensorflow_is_loaded(command, work_folder, arguments, name, monkeypatch):
     """Which takes seconds."""
-    for module in ("evaluate", "predict", "common"):
+    for module in ("evaluate", "predict", "bench_page"):
         monkeypatch.setattr(f"auxzoo.commands.{module}.load_tensorflow", lambda: pytest.fail("TensorFlow is loaded"))
     (work_folder / "empty.onnx").touch()
     (work_folder / "pictures.zip").write_bytes(b"PK")
