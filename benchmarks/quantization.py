@@ -1,4 +1,4 @@
-"""What the engines and calibration methods make of one network: accuracy and size side by side.
+"""What the engines and calibration methods make of one classifier: accuracy and size side by side.
 
 python benchmarks/quantization.py mobilenet_v2_050_cifar10 --data tfds:cifar10_jpeg --data-dir DIR --json FILE
 """
@@ -14,7 +14,7 @@ from auxzoo.files import write_json
 
 def main():
     """Measures every pair, prints it and writes it where that is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a published network, a folder of one, or a .keras file")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     add_data_arguments(parser)

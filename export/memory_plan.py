@@ -31,7 +31,8 @@ def plan_memory(model_file):
     """Finds the most that the activations of a file take at one time.
 
     Operators run in the file's order. An activation lives from the operator that makes it to the last one that reads
-    it; inputs from the beginning, outputs to the end; constants are not counted. Left out is what a runtime adds:
+    it; inputs from the beginning, outputs to the end (of a branch or loop what nothing in it reads); constants are not
+    counted. Left out is what a runtime adds:
     alignment, gaps between tensors of different lifetimes, scratch buffers of its kernels, its own structures; and what
     it saves by computing in place. So the figure is neither a bound of the whole process nor that of an arena: it
     compares files, and shows whether one can fit at all. Measured beside it, tflite-micro's arena for activations took
@@ -59,7 +60,7 @@ def plan_memory(model_file):
     for place, operator in enumerate(model_file.operators):
         operators[operator.graph].append(place)
     peak, at, alive = _peak(model_file, operators[0], sizes[0], model_file.inputs, model_file.outputs)
-    inner = [_peak(model_file, operators[graph], sizes[graph], (), ())[0] for graph in sizes if graph != 0]
+    inner = [_peak(model_file, operators[graph], sizes[graph], (), None)[0] for graph in sizes if graph != 0]
     return MemoryPlan(
         peak_bytes=peak + sum(inner),
         operator=at,
@@ -83,8 +84,14 @@ def _unpacked(model_file):
 
 
 def _peak(model_file, operators, sizes, inputs, outputs):
-    """Returns the peak of one graph in bytes, the operator that runs then, and the places that live then."""
+    """Returns the peak of one graph in bytes, the operator that runs then, and the places that live then.
+
+    Its outputs are what nothing in it reads, if they are `None`.
+    """
     births, deaths = {}, {}
+    if outputs is None:
+        is_read = {place for operator in operators for place in model_file.operators[operator].inputs}
+        outputs = [place for place in sizes if place not in is_read]
     for step, place in enumerate(operators):
         operator = model_file.operators[place]
         for read in operator.inputs:

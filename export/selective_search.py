@@ -113,13 +113,11 @@ def find_float_layers(search, quantizer, form, kept, folder):
 
 def _least_count(meets, largest):
     """Returns the least count that meets the limit, as far as doubling and halving finds it, or `None`."""
-    count = 1
-    while count < largest and not meets(count):
-        count *= 2
-    count = min(count, largest)
-    if largest == 0 or not meets(count):
+    low, high = 0, min(1, largest)  # low does not meet it, or is 0
+    while high < largest and not meets(high):
+        low, high = high, min(2 * high, largest)
+    if largest == 0 or not meets(high):
         return None
-    low, high = count // 2, count  # low does not meet it, or is 0
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if meets(middle) else (middle, high)

@@ -109,6 +109,12 @@ def calls_of(model):
     return [call for depth in sorted(graph._nodes_by_depth, reverse=True) for call in graph._nodes_by_depth[depth]]
 
 
+def tensor_of(model, layer_name):
+    """Returns what a layer gives in a model, by its first call there: a symbolic tensor, or a list of several."""
+    call = next(call for call in calls_of(model) if call.operation.name == layer_name)
+    return call.output_tensors[0] if len(call.output_tensors) == 1 else call.output_tensors
+
+
 def _layer_costs(layer, calls):
     macs = [_macs(layer, call) for call in calls]
     return LayerCosts(

@@ -147,6 +147,11 @@ def described(inputs, outputs, description, name):
     return network
 
 
+def is_described(model):
+    """Returns whether a model carries a description: a network of ours does, but not what Keras made a clone of."""
+    return isinstance(getattr(model, "description", None), Description)
+
+
 def describe(model):
     """Returns the `Description` that one of our networks carries.
 
@@ -162,15 +167,14 @@ def describe(model):
         >>> [tap for tap, layer in auxzoo.describe(network).taps]
         ['stem', 'stage1', 'stage2', 'stage3', 'stage4']
     """
-    description = getattr(model, "description", None)
-    if not isinstance(description, Description):
+    if not is_described(model):
         raise UserError(
             f"`model` must be a network that carries a description (one made by auxzoo). "
             f"Received: {getattr(model, 'name', model)!r}; for others the functions that need one take "
             "`description=auxzoo.models.Description(...)` or what `auxzoo.models.described` returns, and the export "
             "commands --preprocessing."
         )
-    return description
+    return model.description
 
 
 def trunk_layers(model, description=None):

@@ -6,6 +6,7 @@ from auxzoo.errors import UserError
 from auxzoo.tasks import checked_tasks
 
 from .arguments import check_choice, check_count, check_name, layer_name_of
+from .costs import tensor_of
 from .description import describe, described
 from .heads import CHANNELS, classification_head, dense_head, pyramid
 from .names import branch_tap
@@ -76,7 +77,7 @@ def with_heads(backbone, tasks, channels, low_level, name):
     check_name(name)
     size = backbone.input_shape[1:3]
     # The last tap, not the output: MobileNetV2's 1280 channels are for its classifier only (arXiv:1801.04381, 6.3).
-    features = backbone.get_layer(description.taps[-1][1]).output
+    features = tensor_of(backbone, description.taps[-1][1])
     outputs, taps = {}, {}
     for task, classes in tasks.items():
         prefix = f"{task.name}_" if len(tasks) > 1 else ""
@@ -100,13 +101,13 @@ def with_heads(backbone, tasks, channels, low_level, name):
     except UserError:  # a ValueError too
         raise
     except ValueError as error:  # such as tasks `x` and `x_aspp_image`
-        raise UserError(f"`tasks` must have names of which no two layers become one: {error}") from None
+        raise UserError(f"`backbone` and `tasks` must have names of which no two layers become one: {error}") from None
 
 
 def _low_level_features(backbone, features):
     """Returns the features of the last tap that has more rows and columns than `features`."""
     for _, layer in reversed(describe(backbone).taps):
-        tensor = backbone.get_layer(layer).output
+        tensor = tensor_of(backbone, layer)
         if tensor.shape[1] > features.shape[1] and tensor.shape[2] > features.shape[2]:
             return tensor
     raise UserError(

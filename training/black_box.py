@@ -46,7 +46,7 @@ def search_by_halving(case, folder, progress):
     structures = [_affordable(case, generator, progress) for _ in range(settings.candidates)]
     for place, (count, epochs) in enumerate(halving_rounds(settings, case.recipe.epochs), 1):
         structures = structures[:count]
-        progress(f"Round {place} of {settings.rounds}: {count} structures, {epochs} epochs each")
+        progress(f"Round {place} of {settings.rounds}: {count} structures, epochs of each: {epochs}")
         scores = [scorer.score(structure, epochs) for structure in structures]
         if place > 1 and max(scores) == -math.inf:
             progress("None of them converged: the best of the round before is taken.")
@@ -176,7 +176,7 @@ class _Scorer:
             )
         shutil.rmtree(work, ignore_errors=True)
         self.records.append(record)
-        self.progress(f"  candidate {number}: {described(record)} after {epochs} epochs")
+        self.progress(f"  candidate {number}: {described(record)} after epoch {epochs}")
         return self._rank(record)
 
     def _rank(self, record):

@@ -1,9 +1,9 @@
 """Whether a training step is faster compiled by XLA, by measurement.
 
-On processors XLA made steps of dense convolutions 1.5 times faster and of depthwise convolutions four times
-slower; nothing but a measurement tells. It runs in a child process, on a copy: weights, optimiser, batch-norm
-statistics and seeds of the caller stay untouched, and oneDNN, which must be set before TensorFlow is
-imported, can be tried there too.
+On processors XLA made some steps a little faster and those of depthwise convolutions five to eight times slower
+(`benchmarks/training_step.json`); nothing but a measurement tells. It runs in a child process, on a copy: weights,
+optimiser, batch-norm statistics and seeds of the caller stay untouched, and oneDNN, which must be set before TensorFlow
+is imported, can be tried there too.
 """
 
 import importlib

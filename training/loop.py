@@ -110,6 +110,7 @@ def fit(
     optimization = optimization or Optimization()
     if compilation not in ("auto", "xla", "graph"):
         raise UserError(f'`compilation` must be "auto", "xla" or "graph". Received: compilation={compilation!r}')
+    callbacks = callbacks or ()
     if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
         raise UserError(
             "`callbacks` must not have BackupAndRestore, which does not keep all that a run goes on with; `folder=...` "

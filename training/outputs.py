@@ -6,7 +6,7 @@ from auxzoo.errors import UserError
 from auxzoo.metric_names import MAIN_METRICS, is_error
 from auxzoo.tasks import Task
 
-from ..models.description import Network
+from ..models.description import is_described
 from ..models.names import COMPACT_OUTPUT, auxiliary_outputs, is_joint
 
 # Rank of an output -> kind of the task of a network that carries no description.
@@ -31,8 +31,7 @@ def tasks_of(network):
         ['classification']
     """
     outputs = compact_output(network)
-    is_described = isinstance(network, Network)
-    described = network.description.tasks if is_described else ()
+    described = network.description.tasks if is_described(network) else ()
     if not isinstance(outputs, dict):
         outputs = {described[0].name if len(described) == 1 else None: outputs}
     known = {task.name: task for task in described}
@@ -40,7 +39,7 @@ def tasks_of(network):
     for name, output in outputs.items():
         shape = getattr(output, "shape", ())
         task = known.get(name)
-        if not is_described and len(shape) in _KINDS:
+        if not is_described(network) and len(shape) in _KINDS:
             task = Task(name or _KINDS[len(shape)], _KINDS[len(shape)])
         if task is None or len(shape) != (4 if task.is_dense else 2) or (task.kind == "regression" and shape[-1] != 1):
             raise UserError(

@@ -199,8 +199,8 @@ def choose_links(perturbation, links, budget, space, progress=print):
         progress: function of a line of text.
 
     Returns:
-        `(links, rounds)`: list of pairs `(node, tap)`, worthiest first, and a list of `dict` of link to worth, one a
-        round.
+        `(links, rounds)`: pairs `(node, tap)`, the one that must stay and then the worthiest first, and a list of
+        `dict` of link to worth, one a round.
     """
     links, rounds = list(links), []
     while len(links) > budget or not rounds:

@@ -195,6 +195,7 @@ class Study:
             if structure is not None:
                 attach(compact, structure)
             tasks = compact.description.tasks
+            self._check_classes(tasks)
             check_weighted_tasks(recipe.own_objective, [task.name for task in tasks])
         except UserError as error:
             raise UserError(f"{source} is not right: {error}") from None
@@ -208,6 +209,13 @@ class Study:
         if recipe.data.targets and len(tasks) == 1:  # arms with several tasks have them under these names
             metrics += [f"{tasks[0].name}_{metric}" for metric in metrics]
         return runs, metrics
+
+    def _check_classes(self, tasks):
+        """Refuses classes of `iou_classes` that an arm's masks have not, where the recipe names those."""
+        labels = {label for task in tasks if task.kind == "segmentation" for label in task.labels}
+        for label in self.settings.iou_classes or ():
+            if labels and label not in labels:
+                raise UserError(f"`iou_classes` must be among {', '.join(sorted(labels))}. Received: {label!r}")
 
     def _check_metrics(self, known, source):
         """Refuses metrics and improvements that no arm can have; `known` are the metrics of each."""
@@ -260,16 +268,15 @@ def read_record(path, run):
     if not Path(path).exists():
         return None
     record = read_json(path)
-    structure = None if run.structure is None else run.structure.to_dict()
+    # How a structure came to be does not change what was trained.
+    structure = None if run.structure is None else run.structure.to_dict(with_provenance=False)
     for name, value in (("settings", run.settings), ("structure", structure)):
         received = record.get(name) if isinstance(record, dict) else None
-        if name == "settings":
-            received = completed_settings(received)
-        # How a structure came to be does not change what was trained.
-        if _without_provenance(received) != _without_provenance(value):
+        received = completed_settings(received) if name == "settings" else _without_provenance(received)
+        if received != value:
             raise UserError(
-                f"`{path}` is the record of other {name} than arm {run.arm!r} has now"
-                f"{_difference(received, value)}. Delete it to run the arm again, or give the arm another name."
+                f"`{path}` is the record of other {name} than arm {run.arm!r} has now{_difference(received, value)}. "
+                "Delete it to run the arm again, or give the arm another name."
             )
     return record
 

@@ -4,6 +4,7 @@ import itertools
 import statistics
 from pathlib import Path
 
+from auxzoo.checks import is_real
 from auxzoo.errors import UserError
 from auxzoo.figures import fixed_style, save_figure
 from auxzoo.metric_names import in_words, is_error, is_share
@@ -75,7 +76,7 @@ def summarize(study, records, costs, metric="accuracy"):
             {
                 "arm": arm,
                 "seeds": list(of_arm),
-                "values": [round(value, 3) for value in values[arm].values()],
+                "values": [round(value, 3) if is_share(metric) else value for value in values[arm].values()],
                 "mean": means[arm],
                 "joint_mean": _mean([value_of(record, "joint_") for record in of_arm.values()]),
                 "auxiliary_mean": _mean([value_of(record, "auxiliary_") for record in of_arm.values()]),
@@ -192,8 +193,8 @@ def _mean(values):
 
 
 def _search_seconds(structure):
-    provenance = (structure or {}).get("provenance") or {}
-    return provenance.get("cost", {}).get("seconds")
+    cost = ((structure or {}).get("provenance") or {}).get("cost")
+    return cost["seconds"] if isinstance(cost, dict) and is_real(cost.get("seconds")) else None
 
 
 def header(metric):
@@ -208,18 +209,18 @@ def table_rows(summary):
     `difference` is against the best baseline, in points, with its 95 % interval; `step` is the time of a step against
     the first baseline's; `minutes` are those of a whole run, without validation, and with `+` those of the search.
     """
-    rows = []
+    rows, is_in_points = [], is_share(summary["metric"])
     for row in summary["arms"]:
         difference = "best plain" if row["arm"] == summary["best_baseline"] else ""
         if row["difference"] is not None:
-            difference = _with_interval(row)
+            difference = _with_interval(row["difference"], row["half_width"], is_in_points)
         search = "" if row["search_seconds"] is None else f" + {row['search_seconds'] / 60:.0f}"
         rows.append(
             (
                 row["arm"],
                 str(len(row["seeds"])),
-                f"{row['mean']:.2f}",
-                "" if row["joint_mean"] is None else f"{row['joint_mean']:.2f}",
+                f"{row['mean']:{_digits(is_in_points)}}",
+                "" if row["joint_mean"] is None else f"{row['joint_mean']:{_digits(is_in_points)}}",
                 difference,
                 f"{row['step_cost']:.2f}",
                 f"{row['training_seconds'] / 60:.1f}{search}",
@@ -237,13 +238,19 @@ def comparison_lines(summary):
             side = f"the mean of {', '.join(row['against'])}"
             # How far others of their kind may lie from these, no seed tells.
             over = "" if row["half_width"] is None else " over the seeds, for these arms"
-        lines.append(f"{row['arm']} against {side}: {_with_interval(row)}{over}")
+        told = _with_interval(row["difference"], row["half_width"], is_share(summary["metric"]))
+        lines.append(f"{row['arm']} against {side}: {told}{over}")
     return lines
 
 
-def _with_interval(row):
-    interval = "" if row["half_width"] is None else f" ± {row['half_width']:.2f}"
-    return f"{row['difference']:+.2f}{interval}"
+def _digits(is_in_points):
+    """Returns the format of a figure: points and per cent have two decimals, other units four digits."""
+    return ".2f" if is_in_points else ",.4g"
+
+
+def _with_interval(difference, half_width, is_in_points):
+    digits = _digits(is_in_points)
+    return f"{difference:+{digits}}" + ("" if half_width is None else f" ± {half_width:{digits}}")
 
 
 def caption(study, summary):
@@ -266,8 +273,7 @@ def improvement_lines(found):
     """Returns a sentence for every relative improvement."""
     return [
         f"{row['arm']} against {', '.join(sorted(set(row['against'].values())))}, mean relative improvement over "
-        f"{', '.join(row['against'])}: {row['improvement']:+.2f} %"
-        + ("" if row["half_width"] is None else f" ± {row['half_width']:.2f}")
+        f"{', '.join(row['against'])}: {_with_interval(row['improvement'], row['half_width'], True)} %"
         for row in found
     ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from auxzoo.child_process import ChildFailed, run_module
 from auxzoo.errors import UserError
-from auxzoo.files import read_json, temporary_folder, write_json
+from auxzoo.files import read_json, temporary_folder, write_json, written_aside
 from auxzoo.machine import processor_name
 from auxzoo.metric_names import in_words, main_figures
 
@@ -85,6 +85,7 @@ def _carry_out_missing(study, folder, processes, progress):
                         progress(f"{run.name} failed")
                         failures.append(f"{run.name}: {error}")
                     else:
+                        progress(f"{run.name} failed: {error}; what still runs is waited for")
                         raise error
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -132,7 +133,8 @@ def _trained(run, folder, keep):
         kept = folder / NETWORKS_FOLDER / run.name
         shutil.rmtree(kept, ignore_errors=True)  # of a run whose record was deleted since
         # And not moved: cut off here, the run is not done again.
-        shutil.copytree(work / "run", kept, ignore=shutil.ignore_patterns(LOCK_FILE))
+        with written_aside(kept) as temporary:
+            shutil.copytree(work / "run", temporary, ignore=shutil.ignore_patterns(LOCK_FILE))
     write_json(_record_file(folder, run), record)
     shutil.rmtree(work)
     return record

@@ -5,10 +5,10 @@ import keras
 from auxzoo.auxiliary.gates import LinkGate, OperationChoice
 from auxzoo.auxiliary.operations import OPERATIONS, convolution, normalization
 from auxzoo.auxiliary.search_space import SearchSpace
-from auxzoo.auxiliary.structure import tap_tensor
+from auxzoo.auxiliary.structure import Structure, tap_tensor
 from auxzoo.errors import UserError
 
-from ..models.description import Network, described
+from ..models.description import described, is_described
 from ..models.heads import classification_head, dense_head, strides_between, upsampled
 from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX, COMPACT_OUTPUT, is_joint
 
@@ -33,8 +33,8 @@ def attach(compact, structure):
         compact network's description if there is one.
 
     Raises:
-        UserError: if `compact` is not functional, has no head, is a joint network, or lacks a tap of the structure, or
-            a node reads what has fewer rows or columns, and not by powers of two.
+        UserError: if `structure` is none, or if `compact` is not functional, has no head, is a joint network, or lacks
+            a tap of the structure, or a node reads what has fewer rows or columns, and not by powers of two.
 
     Source: arXiv:1909.02214 (an auxiliary over the hidden layers, removed at inference); the nodes are those of
     arXiv:1903.11236 with an operation of their own.
@@ -46,6 +46,11 @@ def attach(compact, structure):
         ['compact', 'auxiliary_stage1', 'auxiliary_stage2', 'auxiliary_stage3', 'auxiliary_stage4']
     """
     _check_compact(compact)
+    if not isinstance(structure, (Structure, SearchSpace)):
+        raise UserError(
+            "`structure` must be a Structure or a SearchSpace; Structure.read reads a file. "
+            f"Received: structure={structure!r}"
+        )
     taps = {
         tap: tap_tensor(compact, tap, layer)
         for tap, layer in structure.taps
@@ -83,7 +88,7 @@ def detach(joint):
 
 def _functional(model, outputs, name):
     inputs = model.input
-    if isinstance(model, Network):
+    if is_described(model):
         return described(inputs, outputs, model.description, name)
     return keras.Model(inputs=inputs, outputs=outputs, name=name)
 
@@ -98,7 +103,7 @@ def _check_compact(compact):
         )
     if any(layer.name.startswith(AUXILIARY_PREFIX) for layer in compact.layers):
         raise UserError(f"`compact` has an auxiliary already; detach it first. Received: {compact.name!r}")
-    if isinstance(compact, Network) and not compact.description.tasks:
+    if is_described(compact) and not compact.description.tasks:
         raise UserError(f"`compact` must have a head; give it one with `num_classes=...`. Received: {compact.name!r}")
     outputs = list(compact.output.values()) if isinstance(compact.output, dict) else [compact.output]
     for output in outputs:
@@ -220,5 +225,5 @@ def _head(features, compact, task, prefix):
 
 def _scale(compact, task):
     """Returns the scale of a compact network's task, 1 of a network that carries no description."""
-    tasks = compact.description.tasks if isinstance(compact, Network) else ()
+    tasks = compact.description.tasks if is_described(compact) else ()
     return {None if len(tasks) == 1 else known.name: known.scale for known in tasks}.get(task, 1.0)

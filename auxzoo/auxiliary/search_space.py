@@ -72,6 +72,8 @@ class SearchSpace:
     tasks = "shared"  # no field: a gate belongs to one node, whose links serve every task
 
     def __post_init__(self):
+        if not isinstance(self.relaxation, Relaxation):
+            raise UserError(f"`relaxation` must be a Relaxation. Received: relaxation={self.relaxation!r}")
         object.__setattr__(self, "nodes", tuple(self.nodes))
         # Checked as the structure in which every link is open.
         object.__setattr__(self, "taps", self.structure(self.links).taps)

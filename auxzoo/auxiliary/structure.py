@@ -14,8 +14,8 @@ from auxzoo.checks import is_real, is_whole
 from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
-from ..models.costs import calls_of, measure_costs
-from ..models.description import Description
+from ..models.costs import measure_costs, tensor_of
+from ..models.description import is_described
 from ..models.names import branch_tap
 
 # Of the JSON file; another number means a file that this version cannot read.
@@ -294,15 +294,15 @@ def tap_pairs(model, taps=None):
     Raises:
         UserError: if `taps` is missing for a model without a description, or names an unknown tap.
     """
-    description = getattr(model, "description", None)
-    known = dict(description.taps) if isinstance(description, Description) else {}
+    known = dict(model.description.taps) if is_described(model) else {}
     if taps is None:
         if not known:
             raise UserError(
                 f"`taps` must name layers of {getattr(model, 'name', model)!r}, which carries no description. "
                 "Received: taps=None"
             )
-        own = {branch_tap(task.name) for task in description.tasks} if len(description.tasks) > 1 else ()
+        tasks = model.description.tasks
+        own = {branch_tap(task.name) for task in tasks} if len(tasks) > 1 else ()
         return tuple((tap, layer) for tap, layer in known.items() if tap not in own)
     if isinstance(taps, str) or not all(isinstance(tap, str) for tap in taps):
         raise UserError(f"`taps` must be a list of names. Received: taps={taps!r}")
@@ -323,9 +323,7 @@ def tap_tensor(model, tap, layer_name):
         UserError: if the layer is unknown, or its output is not one feature map of a fixed size.
     """
     _check_layer(model, layer_name, f"Tap {tap!r} must be a layer")
-    # Not the layer's own `output`: that is of its first call, which may have been in another model.
-    call = next(call for call in calls_of(model) if call.operation.name == layer_name)
-    tensor = call.output_tensors[0] if len(call.output_tensors) == 1 else call.output_tensors
+    tensor = tensor_of(model, layer_name)
     shape = getattr(tensor, "shape", ())
     if len(shape) != 4 or None in shape[1:]:
         raise UserError(

@@ -61,9 +61,9 @@ def check_none_given(arguments):
 
 
 def _tells_of_itself(network, arguments):
-    from auxzoo.models.description import Description
+    from auxzoo.models.description import is_described
 
-    if not isinstance(getattr(network, "description", None), Description):
+    if not is_described(network):
         return False
     check_none_given(arguments)
     return True

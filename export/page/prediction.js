@@ -3,6 +3,7 @@
 import { margins, resize, sizeShown } from "./picture.js";
 
 const OPACITY = 0.55;
+const VOID = 255; // where a mask tells no class
 
 const numbersOf = (tensor) => (tensor.data instanceof BigInt64Array ? Float32Array.from(tensor.data, Number) : tensor.data);
 
@@ -72,6 +73,9 @@ function segmentation(task, tensor, picture, facts, node) {
   const image = context.getImageData(0, 0, width, height);
   const counts = new Array(task.colours.length).fill(0);
   classes.forEach((index, place) => {
+    image.data[place * 4 + 3] = 255; // a picture may be transparent, what is predicted is not
+    if (index === VOID) return;
+    if (index >= counts.length) throw new Error(`The file gives class ${index}, of ${counts.length}.`);
     counts[index] += 1;
     for (let channel = 0; channel < 3; channel += 1) {
       const below = image.data[place * 4 + channel];
@@ -104,7 +108,7 @@ function regression(task, tensor, picture, facts, node) {
   const steps = task.colour_map.length;
   values.forEach((value, place) => {
     const step = high > low ? Math.min(steps - 1, Math.floor(((value - low) / (high - low)) * steps)) : 0;
-    image.data.set(Number.isFinite(value) ? task.colour_map[step] : task.no_number, place * 4);
+    image.data.set([...(Number.isFinite(value) ? task.colour_map[step] : task.no_number), 255], place * 4);
   });
   context.putImageData(image, 0, 0);
   const unit = task.unit ? ` ${task.unit}` : "";

@@ -376,6 +376,12 @@ class TestBadInput:
         functional = keras.Model(sequential.inputs, sequential.outputs[0])
         assert auxzoo.attach(functional, structure).output["auxiliary"].shape == (None, 2)
 
+    def test_the_name_of_a_structure_is_none(self, network):
+        with pytest.raises(auxzoo.UserError, match="`structure` must be a Structure .*; Structure.read reads a file"):
+            auxzoo.attach(network, "structure.json")
+        with pytest.raises(auxzoo.UserError, match="`relaxation` must be a Relaxation. Received: relaxation='sigmoid'"):
+            SearchSpace.default(network, relaxation="sigmoid")
+
     def test_no_functional_model(self, network):
         with pytest.raises(auxzoo.UserError, match="`compact` must be a functional"):
             auxzoo.attach("resnet18", Structure.default(network))

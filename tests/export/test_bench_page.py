@@ -108,6 +108,18 @@ def write_network(path, tasks=TASKS, channels_last=True, activation=None, seed=3
     return path
 
 
+def write_classes(path, classes):
+    """Writes an ONNX file that gives the same classes of every picture, int64 `[1, rows, columns]`."""
+    constant = numpy_helper.from_array(classes[None].astype("int64"))
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, HEIGHT, WIDTH, 3])
+    output = helper.make_tensor_value_info("surface", TensorProto.INT64, [1, HEIGHT, WIDTH])
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], ["surface"], value=constant)], "graph", [image], [output]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
 def described(tasks=TASKS, **changes):
     offset, scale = (-0.5, -1.0, 0.25), (1 / 100, 1 / 127.5, 1 / 200)
     return models.Description((), models.Preprocessing(HEIGHT, WIDTH, scale=scale, offset=offset, **changes), tasks)
@@ -519,6 +531,36 @@ class TestInTheBrowser:
         legend = page.ask("[...document.querySelectorAll('.legend li')].map((item) => item.textContent)")
         assert len(legend) == len(np.unique(classes))
         assert page.ask("document.querySelectorAll('.legend b').length") == 0, "a label became part of the page"
+
+    @pytest.mark.parametrize("wrong", [4, -1])
+    def test_pixels_without_a_class_are_left_as_they_are_and_a_class_that_there_is_not_is_told(
+        self, serve, photographs, tmp_path, wrong
+    ):
+        classes = np.repeat(np.arange(WIDTH)[None] % 4, HEIGHT, axis=0)
+        classes[:10] = 255
+        page = serve(write_classes(tmp_path / "net.onnx", classes), described(TASKS[1:2]))
+        (surface,) = page.predict(photographs[0])
+        assert np.array_equal(np.reshape(surface["classes"], (HEIGHT, WIDTH)), classes)
+        drawn = page.ask(
+            "Array.from([...document.querySelectorAll('.task canvas')][0].getContext('2d')"
+            f".getImageData(0, 0, {WIDTH}, {HEIGHT}).data)"
+        )
+        drawn = np.reshape(drawn, (HEIGHT, WIDTH, 4))
+        wanted = auxzoo.pictures.overlay(read_image(photographs[0]), classes.astype("uint8"), TASKS[1])
+        assert np.abs(drawn[..., :3] - wanted.astype(int)).max() <= 1
+        classes[-1, -1] = wrong
+        page = serve(write_classes(tmp_path / "wrong.onnx", classes), described(TASKS[1:2]))
+        assert page.predict(photographs[0]) is None
+        assert f"The file gives class {wrong % 2**16}, of 4." in page.text("problem")
+
+    def test_what_is_predicted_of_a_transparent_picture_is_seen(self, serve, tmp_path):
+        page = serve(write_network(tmp_path / "net.onnx"), described())
+        Image.new("RGBA", (WIDTH, HEIGHT), (200, 100, 50, 0)).save(tmp_path / "clear.png")
+        assert page.predict(tmp_path / "clear.png") is not None
+        canvases = "[...document.querySelectorAll('.task canvas[role=img]')]"
+        pixels = f"canvas.getContext('2d').getImageData(0, 0, {WIDTH}, {HEIGHT}).data"
+        opaque = f"{canvases}.map((canvas) => {pixels}.every((value, place) => place % 4 < 3 || value === 255))"
+        assert page.ask(opaque) == [True, True]
 
     @pytest.mark.parametrize("activation", ["softmax", "argmax"])
     def test_channels_first_and_files_that_give_probabilities_or_classes(

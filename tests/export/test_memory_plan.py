@@ -56,6 +56,12 @@ class TestByHand:
         operators = [Operator("WHILE", 1, (0,), (1,)), Operator("OP", 1, (2,), (3,), graph=1)]
         assert plan_memory(file_of(tensors, operators, [0], [1])).peak_bytes == 30 + 107
 
+    def test_what_nothing_in_a_branch_reads_is_its_output(self):
+        tensors = [tensor(1), tensor(1), *(tensor(size, graph=1) for size in (10, 100, 40, 5))]
+        inner = [((2,), (3,)), ((2,), (4,)), ((4,), (5,))]  # 3 is made first, and stays
+        operators = [Operator("IF", 1, (0,), (1,)), *(Operator("OP", 1, *one, graph=1) for one in inner)]
+        assert plan_memory(file_of(tensors, operators, [0], [1])).peak_bytes == 2 + 150
+
     def test_no_operator_at_all(self):
         plan = plan_memory(file_of([tensor(10)], [], [0], [0]))
         assert (plan.peak_bytes, plan.operator, plan.tensors) == (10, None, (0,))

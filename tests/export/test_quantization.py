@@ -242,7 +242,10 @@ class TestRanges:
     @given(st.integers(0, 70), st.integers(1, 64))
     def test_least_count_of_layers(self, least, largest):
         expected = max(least, 1) if least <= largest else None
-        assert _least_count(lambda count: count >= least, largest) == expected
+        asked = []
+        assert _least_count(lambda count: asked.append(count) or count >= least, largest) == expected
+        for place, count in enumerate(asked):  # what failed is not tried again, nor less
+            assert count > max((one for one in asked[:place] if one < least), default=0)
 
 
 class TestSearch:

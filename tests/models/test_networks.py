@@ -1,6 +1,7 @@
 """The common test case of all compact networks: one method a promise; a network's test is only its arguments."""
 
 import json
+from collections import Counter
 from typing import get_args
 
 import keras
@@ -12,6 +13,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import auxzoo
 from auxzoo import models
+from auxzoo.models.costs import calls_of
 from auxzoo.models.heads import dense_head
 from auxzoo.models.mobilenet_v2 import ALPHAS
 from auxzoo.tasks import Kind
@@ -281,6 +283,15 @@ class TestDescribed:
         description = self.describe((("fine", "block_2_add"), ("coarse", "block_12_add")))
         backbone = models.described(trunk.input, trunk.output, description, "backbone")
         assert models.DeepLabLite(backbone, num_classes=3).output.shape == (None, 64, 64, 3)
+
+    def test_of_a_sequential_model_that_grew_every_layer_is_called_once(self):
+        model = keras.Sequential([keras.Input((64, 64, 3))])
+        for name in ("one", "two", "three", "four"):
+            model.add(keras.layers.Conv2D(4, 3, strides=2, padding="same", name=name))
+        description = self.describe((("fine", "three"), ("coarse", "four")))
+        backbone = models.described(model.inputs[0], model.outputs[0], description, "backbone")
+        network = models.DeepLabLite(backbone, num_classes=3)
+        assert max(Counter(call.operation.name for call in calls_of(network)).values()) == 1
 
     def test_without_taps_take_none(self, trunk):
         backbone = models.described(trunk.input, trunk.output, self.describe(()), "backbone")

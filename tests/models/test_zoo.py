@@ -15,6 +15,7 @@ from auxzoo import models
 from auxzoo.auxiliary import SearchSpace
 from auxzoo.files import read_json, write_json
 from auxzoo.models import zoo
+from auxzoo.training.outputs import tasks_of
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,9 @@ class TestKerasFile:
         loaded = auxzoo.load(tmp_path / "clone.keras")
         assert loaded.description is None
         assert loaded.output.shape == network.output.shape
+        structure = auxzoo.Structure.default(loaded, ["stage2_block2_relu2"])
+        assert auxzoo.detach(auxzoo.attach(loaded, structure)).output.shape == network.output.shape
+        assert [task.kind for task in tasks_of(loaded)] == ["classification"]
 
     @pytest.mark.parametrize("arguments", [{"num_classes": 3}, {"labels": ("a",)}, {"preprocessing_fit": "pad"}])
     def test_takes_no_other_argument(self, arguments):

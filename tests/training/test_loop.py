@@ -191,7 +191,9 @@ def test_keras_callbacks_work(images, tmp_path):
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
         keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
     ]
-    history = fit(compact_network(), images, images, epochs=5, batch_size=32, callbacks=callbacks, verbose=0)
+    options = {"epochs": 5, "batch_size": 32, "verbose": 0}
+    assert len(fit(compact_network(), images, images, callbacks=None, **options)["loss"]) == 5
+    history = fit(compact_network(), images, images, callbacks=callbacks, **options)
     assert len(history["loss"]) == 2, "early stopping did not stop"
     assert list((tmp_path / "board").rglob("events.*"))
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3

@@ -536,11 +536,11 @@ class TestGoingOn:
         carry_out(path)
         before, _ = files_in(folder), children.take()
         structure = read_json(path.parent / "structures" / "default.json")
-        structure["nodes"][0]["channels"] += 1
+        structure["supervision"] = "both"
+        structure["provenance"] = {"made_by": "hand", "history": [0.5]}  # is not what differs
         write_json(path.parent / "structures" / "default.json", structure)
-        with pytest.raises(
-            auxzoo.UserError, match="hierarchical-seed0.json` is the record of other structure than arm"
-        ):
+        message = "hierarchical-seed0.json` is the record of other structure than arm .*`supervision` was .*'both'"
+        with pytest.raises(auxzoo.UserError, match=message):
             carry_out(path)
         assert children.take() == []
         assert files_in(folder) == before
@@ -1054,6 +1054,12 @@ class TestSummary:
         assert found.rows["hierarchical"]["search_seconds"] == 1234.5
         assert table_rows(found.summary)[-1][header("accuracy").index("minutes")] == "0.1 + 21"
 
+    @pytest.mark.parametrize("cost", ["2 hours", {"seconds": "many"}, {}, None])
+    def test_what_a_structure_by_hand_says_of_its_cost_may_be_anything(self, report, cost):
+        for record in report.records[6:]:
+            record["structure"] = {"provenance": {"cost": cost}}
+        assert Report(report.study, report.records).rows["hierarchical"]["search_seconds"] is None
+
     def test_other_predictions_are_told_where_there_are_any(self, report):
         heads = {"joint_accuracy": 0.75, "auxiliary_accuracy": 0.25}
         records = report.records[:6] + [made_up_record("hierarchical", seed, 0.5, **heads) for seed in (0, 1, 2)]
@@ -1194,6 +1200,22 @@ class TestSeveralMetrics:
         records = [record_of(arm, seed, one) for arm in self.ERRORS for seed, one in self.ERRORS[arm].items()]
         return study, summarize(study, records, {"short": 1.0, "long": 2.0, "deep": 3.0}, RMSE)
 
+    def test_small_numbers_keep_their_digits(self, tmp_path):
+        relative = "height_absolute_relative_error"
+        scores = {"height": {0: {relative: 0.12341}, 1: {relative: 0.12351}}}
+        scores["both"] = {0: {relative: 0.12007}, 1: {relative: 0.12013}}
+        changes = {
+            "baselines": ["height"],
+            "metrics": [relative],
+            "comparisons": [{"arm": "both", "against": ["height"]}],
+        }
+        summary, rows = summary_of(relative, scores, **changes)
+        write_markdown(tmp_path / "results.md", several_study(scores, **changes), [summary])
+        told = (tmp_path / "results.md").read_text()
+        assert "| 0.1235 |" in told
+        assert told.count("-0.00336 ± 0.0002541") == 2
+        assert rows["both"]["values"] == [0.12007, 0.12013]
+
     def test_of_errors_the_best_baseline_has_the_lowest_mean(self):
         _, summary = self.errors()
         assert [row["mean"] for row in summary["arms"]] == [110, 106, 97]
@@ -1230,7 +1252,7 @@ class TestSeveralMetrics:
         summary = summarize(study, records, {"plain": 1.0}, metric)
         assert summary["arms"][0]["mean"] == pytest.approx(told)
         assert header(metric)[2] == column
-        assert table_rows(summary)[0][2] == f"{told:.2f}"
+        assert table_rows(summary)[0][2] == (f"{told:.2f}" if column.endswith("%") else f"{told:.4g}")
 
     def test_an_arm_with_one_task_alone_is_found_without_the_name_of_the_task(self):
         summary, rows = summary_of(MIOU)
@@ -1364,7 +1386,7 @@ class TestSeveralMetrics:
         summaries = [summary_of(metric)[0] for metric in (MIOU, RMSE)]
         (line,) = improvement_lines(found)
         assert line.startswith(
-            f"both against height, surface, mean relative improvement over {MIOU}, {RMSE}: +11.25 % ±"
+            f"both against height, surface, mean relative improvement over {MIOU}, {RMSE}: +11.25 ± "
         )
         write_markdown(tmp_path / "results.md", study, summaries, found)
         assert (tmp_path / "results.md").read_text().endswith(f"|\n\n- {line}\n")
@@ -1456,10 +1478,14 @@ class TestSeveralMetrics:
                 {},
                 f"`improvements` must be of metrics that both arms have. Received: '{RMSE}', which 'surface' has not",
             ),
+            ({"iou_classes": ["water", "gras"]}, {}, "`iou_classes` must be among grass, water. Received: 'gras'"),
             ({}, {"objective.task_weights": {"depth": 2.0}}, "`objective.task_weights` must name tasks .*'depth'"),
             ({}, {"objective.class_weights": {"depth": [1.0]}}, "`objective.class_weights` must name .*'depth'"),
         ],
-        ids=["a metric of no baseline", "an improvement of no metric", "a task's weight", "weights of classes"],
+        ids=[
+            *("a metric of no baseline", "an improvement of no metric", "a class", "a task's weight"),
+            "weights of classes",
+        ],
     )
     def test_what_the_end_would_stumble_over_is_told_before(self, write_study, changes, arm, message):
         tasks = self.tasks()
