@@ -6,10 +6,10 @@ optimiser, batch-norm statistics and seeds of the caller stay untouched, and one
 is imported, can be tried there too.
 """
 
+import contextlib
 import importlib
 import json
 import sys
-import time
 from pathlib import Path
 
 from absl import logging
@@ -106,39 +106,31 @@ def _run_child(folder, job, environment):
 
 
 def _measure(folder):
-    """Runs in the child: two steps to warm up, then the fastest of five."""
+    """Runs in the child: steps of both kinds in turn."""
     import keras
 
     from ..models.description import Description
     from .compute import set_threads
-    from .noise import noise_batch, without_frequencies
     from .objective import Objective
     from .optimization import Optimization
-    from .trainer import Trainer
+    from .step_cost import seconds_of_fastest, training_step
 
     job = json.loads((folder / "job.json").read_text())
     if "recipe" in job:
         job = _save_network_of_recipe(job["recipe"], folder)
     else:
         set_threads(job["threads"])
-    rates = {}
-    for compilation in ("graph", "xla"):
-        network = keras.models.load_model(folder / "network.keras", compile=False)
-        optimization = Optimization(**job["optimization"])
-        images, truth = noise_batch(network, job["batch_size"])
-        description = job.get("description")
-        with optimization.frozen(network, None if description is None else Description.from_dict(description)):
-            trainer = Trainer(network, without_frequencies(Objective(**job["objective"])), total_steps=1000)
-            optimizer = optimization.build(1000, trainer.trained_variables)
-            trainer.compile(optimizer=optimizer, jit_compile=compilation == "xla")
-            for _ in range(2):
-                trainer.train_on_batch(images, truth)
-            seconds = []
-            for _ in range(5):
-                start = time.perf_counter()
-                trainer.train_on_batch(images, truth)
-                seconds.append(time.perf_counter() - start)
-        rates[compilation] = round(len(images) / min(seconds), 1)
+    objective, optimization = Objective(**job["objective"]), Optimization(**job["optimization"])
+    description = None if job.get("description") is None else Description.from_dict(job["description"])
+    compilations = ("graph", "xla")
+    with contextlib.ExitStack() as stack:
+        steps = []
+        for compilation in compilations:
+            network = keras.models.load_model(folder / "network.keras", compile=False)
+            stack.enter_context(optimization.frozen(network, description))
+            steps.append(training_step(network, job["batch_size"], objective, optimization, compilation))
+        seconds = seconds_of_fastest(steps, rounds=4, steps=1)
+    rates = {kind: round(job["batch_size"] / one, 1) for kind, one in zip(compilations, seconds, strict=True)}
     (folder / "rates.json").write_text(json.dumps(rates))
 
 

@@ -39,11 +39,14 @@ def seconds_per_step(cases, rounds=None, steps=STEPS):
     with contextlib.ExitStack() as stack:
         for network, recipe in cases:
             stack.enter_context(recipe.optimization.frozen(network))
-        functions = [_step(network, recipe) for network, recipe in cases]
+        functions = [
+            training_step(network, recipe.batch_size, recipe.objective, recipe.optimization, recipe.compute.compilation)
+            for network, recipe in cases
+        ]
         if rounds is None:
-            shortest = min(_fastest(functions, 1, steps))  # the first round traces them
+            shortest = min(seconds_of_fastest(functions, 1, steps))  # the first round traces them
             rounds = min(max(math.ceil(_SECONDS / (shortest * steps)), ROUNDS), _MOST_ROUNDS)
-        return _fastest(functions, rounds, steps)
+        return seconds_of_fastest(functions, rounds, steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,7 @@ def seconds_of_parts(network, batch_size):
     heads = {choice.node: _head(network, choice) for choice in choices}
     heads = {node: head for node, head in heads.items() if head is not None}
     parts = [_link(gate) for gate in gates] + [branch for choice in choices for branch in choice.branches]
-    seconds = iter(_fastest([_pass(part, batch_size) for part in (*parts, *heads.values())]))
+    seconds = iter(seconds_of_fastest([_pass(part, batch_size) for part in (*parts, *heads.values())]))
     links = {gate.link: next(seconds) for gate in gates}
     operations = {choice.node: {name: next(seconds) for name in choice.operations} for choice in choices}
     for node in heads:
@@ -96,8 +99,8 @@ def _head(network, choice):
     return None if predictions is None else keras.Model(choice.output, keras.tree.flatten(predictions))
 
 
-def _fastest(functions, rounds=ROUNDS, steps=STEPS):
-    """Returns the seconds of each function's fastest round."""
+def seconds_of_fastest(functions, rounds=ROUNDS, steps=STEPS):
+    """Returns the seconds a call of each function's fastest round; in every round all are called in turn."""
     fastest = [float("inf")] * len(functions)
     for _ in range(rounds):
         for place, function in enumerate(functions):
@@ -123,10 +126,10 @@ def _pass(part, batch_size):
     return forward_and_backward
 
 
-def _step(network, recipe):
-    """Returns a function that trains the network for a step, on noise."""
-    trainer = Trainer(network, without_frequencies(recipe.objective), total_steps=1000)
-    optimizer = recipe.optimization.build(1000, trainer.trained_variables)
-    trainer.compile(optimizer=optimizer, jit_compile=recipe.compute.compilation == "xla")
-    images, truth = noise_batch(network, recipe.batch_size)
+def training_step(network, batch_size, objective, optimization, compilation):
+    """Returns a function that trains the network for a step, on noise; `compilation` is `"xla"` or another."""
+    trainer = Trainer(network, without_frequencies(objective), total_steps=1000)
+    optimizer = optimization.build(1000, trainer.trained_variables)
+    trainer.compile(optimizer=optimizer, jit_compile=compilation == "xla")
+    images, truth = noise_batch(network, batch_size)
     return lambda: trainer.train_on_batch(images, truth)

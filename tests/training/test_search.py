@@ -728,7 +728,7 @@ def test_parts_are_timed_by_themselves(make_recipe, tmp_path):
 def test_a_node_with_a_head_takes_the_time_of_the_head_too(make_recipe, tmp_path, monkeypatch):
     case = SearchCase(make_recipe("search.supervision=deep"), tmp_path / "step_costs.json")
     timed = []
-    monkeypatch.setattr(step_cost, "_fastest", lambda passes: timed.extend(passes) or [1.0] * len(passes))
+    monkeypatch.setattr(step_cost, "seconds_of_fastest", lambda passes: timed.extend(passes) or [1.0] * len(passes))
     parts = seconds_of_parts(auxzoo.attach(case.compact(), case.space), batch_size=12)
     # An operation, and the head behind it.
     assert parts.operations == {key: {"convolution_1x1": 2.0, "identity": 2.0} for key in ("stage1", "stage2")}
