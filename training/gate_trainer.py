@@ -106,7 +106,7 @@ class Gates:
 
     def _probability_kept(self, node):
         """Returns how likely a node is part of the structure: where nodes read taps alone, one without links is not."""
-        if SUPERVISIONS[self.settings.supervision][0]:
+        if SUPERVISIONS[self.settings.supervision].is_chained:
             return 1.0
         closed = [1.0 - gate.probability_open() for gate in self.links if gate.link[0] == node]
         return 1.0 - tf.reduce_prod(tf.stack(closed))

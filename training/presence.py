@@ -36,7 +36,7 @@ def heads_present(network, supervision):
     gates = {}
 
     def presence():
-        if SUPERVISIONS[supervision][0]:
+        if SUPERVISIONS[supervision].is_chained:
             return None
         closed = {}
         for (node, _), gate in gates.items():

@@ -126,12 +126,12 @@ class SearchSpace:
     @property
     def is_chained(self):
         """As of `Structure`."""
-        return SUPERVISIONS[self.supervision][0]
+        return SUPERVISIONS[self.supervision].is_chained
 
     @property
     def has_head_each(self):
         """As of `Structure`."""
-        return SUPERVISIONS[self.supervision][1]
+        return SUPERVISIONS[self.supervision].has_head_each
 
     @property
     def essential_node(self):

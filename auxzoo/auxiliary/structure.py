@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
@@ -20,8 +21,20 @@ from ..models.names import branch_tap
 
 # Of the JSON file; another number means a file that this version cannot read.
 FORMAT = 1
-# name -> (whether nodes read each other, whether each has a head of its own)
-SUPERVISIONS = {"hierarchical": (True, False), "deep": (False, True), "both": (True, True)}
+
+
+class Supervision(NamedTuple):
+    """Whether a node reads the one before, and whether every node has a head of its own, not the last alone."""
+
+    is_chained: bool
+    has_head_each: bool
+
+
+SUPERVISIONS = {
+    "hierarchical": Supervision(is_chained=True, has_head_each=False),
+    "deep": Supervision(is_chained=False, has_head_each=True),
+    "both": Supervision(is_chained=True, has_head_each=True),
+}
 DEFAULT_SUPERVISION = "deep"  # by training/studies
 TASK_SHARING = ("shared", "separate")
 # A 3x3 convolution in every node, as long as all of the auxiliary's stays within this share of the compact
@@ -146,12 +159,12 @@ class Structure:
     @property
     def is_chained(self):
         """Whether a node reads the one before."""
-        return SUPERVISIONS[self.supervision][0]
+        return SUPERVISIONS[self.supervision].is_chained
 
     @property
     def has_head_each(self):
         """Whether every node has a head of its own, not the last alone."""
-        return SUPERVISIONS[self.supervision][1]
+        return SUPERVISIONS[self.supervision].has_head_each
 
     @classmethod
     def default(cls, model, taps=None, width_multiplier=1.0, supervision=DEFAULT_SUPERVISION, tasks="shared"):
@@ -178,7 +191,7 @@ class Structure:
         shapes = {tap: tap_tensor(model, tap, layer).shape for tap, layer in pairs}
         has_stem = taps is None and len(pairs) > 1
         stages = [tap for tap, _ in pairs][int(has_stem) :]
-        chained = [name for name, (is_chained, _) in SUPERVISIONS.items() if is_chained]
+        chained = [name for name, kind in SUPERVISIONS.items() if kind.is_chained]
         reads_stem = has_stem and supervision in chained
         nodes = [
             Node(
