@@ -3,6 +3,7 @@
 import keras
 
 from .arguments import check_choice, check_input_shape, check_momentum, check_name, finish
+from .layers import convolution, normalization
 
 # Table 1 of the paper, column "18-layer". c: channels at width 1, n: blocks, s: stride of the first of them.
 ROWS = (
@@ -74,8 +75,8 @@ def ResNet18(
     kernel, stem_stride, has_pooling = STEMS[stem]
 
     inputs = keras.Input(input_shape, name="image")
-    x = _convolution(inputs, int(64 * width), kernel, stem_stride, 1, "stem_convolution")
-    x = _normalization(x, batch_normalization_momentum, "stem_normalization")
+    x = convolution(inputs, int(64 * width), kernel, "stem_convolution", stem_stride)
+    x = normalization(x, "stem_normalization", batch_normalization_momentum)
     x = keras.layers.ReLU(name="stem_relu")(x)
     reached_stride = stem_stride
     if has_pooling:
@@ -108,29 +109,12 @@ def _residual_block(x, channels, stride, dilation, momentum, prefix):
     """Two 3x3 convolutions and a shortcut, with the ReLU after the sum (figure 2)."""
     shortcut = x
     if stride != 1 or x.shape[-1] != channels:
-        shortcut = _convolution(x, channels, 1, stride, 1, f"{prefix}_shortcut_convolution")
-        shortcut = _normalization(shortcut, momentum, f"{prefix}_shortcut_normalization")
-    x = _convolution(x, channels, 3, stride, dilation, f"{prefix}_convolution1")
-    x = _normalization(x, momentum, f"{prefix}_normalization1")
+        shortcut = convolution(x, channels, 1, f"{prefix}_shortcut_convolution", stride)
+        shortcut = normalization(shortcut, f"{prefix}_shortcut_normalization", momentum)
+    x = convolution(x, channels, 3, f"{prefix}_convolution1", stride, dilation)
+    x = normalization(x, f"{prefix}_normalization1", momentum)
     x = keras.layers.ReLU(name=f"{prefix}_relu1")(x)
-    x = _convolution(x, channels, 3, 1, dilation, f"{prefix}_convolution2")
-    x = _normalization(x, momentum, f"{prefix}_normalization2")
+    x = convolution(x, channels, 3, f"{prefix}_convolution2", dilation=dilation)
+    x = normalization(x, f"{prefix}_normalization2", momentum)
     x = keras.layers.Add(name=f"{prefix}_add")([shortcut, x])
     return keras.layers.ReLU(name=f"{prefix}_relu2")(x)
-
-
-def _convolution(x, channels, kernel, stride, dilation, name):
-    return keras.layers.Conv2D(
-        channels,
-        kernel,
-        strides=stride,
-        padding="same",
-        dilation_rate=dilation,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
-
-
-def _normalization(x, momentum, name):
-    return keras.layers.BatchNormalization(epsilon=1e-5, momentum=momentum, name=name)(x)

@@ -3,13 +3,14 @@
 import keras
 
 from auxzoo.auxiliary.gates import LinkGate, OperationChoice
-from auxzoo.auxiliary.operations import OPERATIONS, convolution, normalization
+from auxzoo.auxiliary.operations import OPERATIONS
 from auxzoo.auxiliary.search_space import SearchSpace
 from auxzoo.auxiliary.structure import Structure, tap_tensor
 from auxzoo.errors import UserError
 
 from ..models.description import described, is_described
 from ..models.heads import classification_head, dense_head, strides_between, upsampled
+from ..models.layers import convolution, normalization
 from ..models.names import AUXILIARY_OUTPUT, AUXILIARY_PREFIX, COMPACT_OUTPUT, is_joint
 
 JOINT_SUFFIX = "_joint"

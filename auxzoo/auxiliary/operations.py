@@ -2,26 +2,7 @@
 
 import keras
 
-# In a process of a few thousand steps the moving averages of Keras' default, 0.99, lag behind.
-NORMALIZATION_MOMENTUM = 0.9
-
-
-def convolution(x, channels, kernel, name, dilation=1):
-    """Returns `x` after a convolution without bias at stride 1, padding "same"."""
-    return keras.layers.Conv2D(
-        channels,
-        kernel,
-        padding="same",
-        dilation_rate=dilation,
-        use_bias=False,
-        kernel_initializer="he_normal",
-        name=name,
-    )(x)
-
-
-def normalization(x, name):
-    """Returns `x` after batch normalisation."""
-    return keras.layers.BatchNormalization(momentum=NORMALIZATION_MOMENTUM, epsilon=1e-5, name=name)(x)
+from ..models.layers import convolution, normalization
 
 
 def _residual(transform):
