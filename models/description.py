@@ -35,15 +35,9 @@ class Description:
         if not isinstance(self.preprocessing, Preprocessing):
             raise UserError(f"`preprocessing` must be a Preprocessing. Received: preprocessing={self.preprocessing!r}")
         object.__setattr__(self, "tasks", checked_tasks(self.tasks, least=0))
-        if not isinstance(self.taps, (list, tuple)) or not all(
-            _are_names(pair) and len(pair) == 2 for pair in self.taps
-        ):
-            raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={self.taps!r}")
+        object.__setattr__(self, "taps", checked_taps(self.taps))
         if not isinstance(self.trunk, str | None):
             raise UserError(f"`trunk` must be the name of a layer or None. Received: trunk={self.trunk!r}")
-        object.__setattr__(self, "taps", tuple(tuple(pair) for pair in self.taps))
-        if len(dict(self.taps)) != len(self.taps):
-            raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
 
     @property
     def is_classifier(self):
@@ -83,8 +77,21 @@ class Description:
         )
 
 
-def _are_names(value):
-    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+def checked_taps(taps):
+    """Returns taps as a tuple of pairs of names, of the tap and of its layer.
+
+    Raises:
+        UserError: if they are none, or a tap is there twice.
+    """
+    if not isinstance(taps, (list, tuple)) or not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
+        for pair in taps
+    ):
+        raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={taps!r}")
+    names = [tap for tap, _ in taps]
+    if len(set(names)) != len(names):
+        raise UserError(f"`taps` must name every tap once. Received: {names}")
+    return tuple(tuple(pair) for pair in taps)
 
 
 @keras.saving.register_keras_serializable("auxzoo")

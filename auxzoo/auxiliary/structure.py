@@ -16,7 +16,7 @@ from auxzoo.errors import UserError
 from auxzoo.files import read_json, write_json
 
 from ..models.costs import measure_costs, tensor_of
-from ..models.description import is_described
+from ..models.description import checked_taps, is_described
 from ..models.names import branch_tap
 
 # Of the JSON file; another number means a file that this version cannot read.
@@ -124,7 +124,10 @@ class Structure:
     tasks: str = "shared"
 
     def __post_init__(self):
-        object.__setattr__(self, "taps", _checked_taps(self.taps))
+        object.__setattr__(self, "taps", checked_taps(self.taps))
+        for tap, _ in self.taps:
+            if "/" in tap:  # it becomes part of layers' names, where Keras refuses it
+                raise UserError(f"`taps` must have names without `/`. Received: {tap!r}")
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "provenance", _checked_provenance(self.provenance))
         if not isinstance(self.supervision, str) or self.supervision not in SUPERVISIONS:
@@ -134,8 +137,6 @@ class Structure:
         if not isinstance(self.tasks, str) or self.tasks not in TASK_SHARING:
             raise UserError(f"`tasks` must be one of {', '.join(TASK_SHARING)}. Received: tasks={self.tasks!r}")
         known = dict(self.taps)
-        if len(known) != len(self.taps):
-            raise UserError(f"`taps` must name every tap once. Received: {[tap for tap, _ in self.taps]}")
         if not self.nodes:
             raise UserError("`nodes` must hold at least one node. Received: nodes=()")
         for node in self.nodes[:1] if self.is_chained else self.nodes:
@@ -365,20 +366,6 @@ def _has_layer(model, name):
     return any(
         layer.name == name or (isinstance(layer, keras.Model) and _has_layer(layer, name)) for layer in model.layers
     )
-
-
-def _checked_taps(taps):
-    """Returns the taps as a tuple of pairs of names."""
-    try:
-        pairs = tuple(tuple(pair) for pair in taps)
-    except TypeError:
-        pairs = None
-    if pairs is None or not all(len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs):
-        raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={taps!r}")
-    for tap, _ in pairs:
-        if "/" in tap:  # it becomes part of layers' names, where Keras refuses it
-            raise UserError(f"`taps` must have names without `/`. Received: {tap!r}")
-    return pairs
 
 
 def _checked_provenance(provenance):
