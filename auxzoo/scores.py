@@ -197,7 +197,7 @@ def _of_task(task, outputs):
         )
     if output.ndim == max(shapes) and task.kind != "regression" and output.shape[-1] < len(task.labels):
         raise UserError(
-            f"The prediction for {task.name!r} must be of the images' {len(task.labels)} classes. "
+            f"The prediction for {task.name!r} must be of the images' {len(task.labels)} classes at least. "
             f"Received: {output.shape[-1]}"
         )
     return output

@@ -7,6 +7,7 @@ the standard layout of TFLite metadata too (`tflite_metadata_layout`), for other
 
 import hashlib
 import importlib.metadata
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -292,11 +293,12 @@ def check_same(given, description, path, argument):
             f"`{argument}` must be as `{path}` tells of itself, or be left out: {wanted}. Received: {received}"
         )
     for task, own in zip(given.tasks, description.tasks, strict=True):
-        if task.labels and own.labels and task.labels != own.labels:
-            raise UserError(
-                f"`{argument}` must have the classes of `{path}` in their order, or be left out: "
-                f"{', '.join(own.labels[:10])}. Received: {', '.join(task.labels[:10])}"
-            )
+        for number, (label, expected) in enumerate(itertools.zip_longest(task.labels, own.labels)):
+            if task.labels and own.labels and label != expected:
+                raise UserError(
+                    f"`{argument}` must have the classes of `{path}`, or be left out: number {number} of {task.name} "
+                    f"is {expected!r} there. Received: {label!r}"
+                )
 
 
 def check_fits(given, tensors, path, argument):

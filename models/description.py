@@ -78,16 +78,16 @@ class Description:
 
 
 def checked_taps(taps):
-    """Returns taps as a tuple of pairs of names, of the tap and of its layer.
+    """Returns a list of pairs of names, of a tap and of its layer, as a tuple.
 
     Raises:
-        UserError: if they are none, or a tap is there twice.
+        UserError: if it is no such list, or has a tap twice.
     """
     if not isinstance(taps, (list, tuple)) or not all(
         isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
         for pair in taps
     ):
-        raise UserError(f"`taps` must be pairs of names, of the tap and of its layer. Received: taps={taps!r}")
+        raise UserError(f"`taps` must be a list of pairs of names, of a tap and its layer. Received: taps={taps!r}")
     names = [tap for tap, _ in taps]
     if len(set(names)) != len(names):
         raise UserError(f"`taps` must name every tap once. Received: {names}")

@@ -124,12 +124,12 @@ def _measure(folder):
     description = None if job.get("description") is None else Description.from_dict(job["description"])
     compilations = ("graph", "xla")
     with contextlib.ExitStack() as stack:
-        steps = []
+        functions = []
         for compilation in compilations:
             network = keras.models.load_model(folder / "network.keras", compile=False)
             stack.enter_context(optimization.frozen(network, description))
-            steps.append(training_step(network, job["batch_size"], objective, optimization, compilation))
-        seconds = seconds_of_fastest(steps, rounds=4, steps=1)
+            functions.append(training_step(network, job["batch_size"], objective, optimization, compilation))
+        seconds = seconds_of_fastest(functions, rounds=4, steps=1)
     rates = {kind: round(job["batch_size"] / one, 1) for kind, one in zip(compilations, seconds, strict=True)}
     (folder / "rates.json").write_text(json.dumps(rates))
 

@@ -12,7 +12,7 @@ def evaluate(network, images, description=None, batch_size=250, details=False):
     """Measures a compact or joint network on images.
 
     Args:
-        network: functional Keras model with logits, or numbers at every pixel; or a joint network.
+        network: functional Keras model with logits or probabilities, or numbers at every pixel; or a joint network.
         images: `ImageSet` with truth for every task of the network.
         description: `Description` with the preprocessing, for a network that carries none.
         batch_size: `int`; 16 at most for dense tasks.

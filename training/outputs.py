@@ -31,7 +31,8 @@ def tasks_of(network):
         ['classification']
     """
     outputs = compact_output(network)
-    described = network.description.tasks if is_described(network) else ()
+    has_description = is_described(network)
+    described = network.description.tasks if has_description else ()
     if not isinstance(outputs, dict):
         outputs = {described[0].name if len(described) == 1 else None: outputs}
     known = {task.name: task for task in described}
@@ -39,7 +40,7 @@ def tasks_of(network):
     for name, output in outputs.items():
         shape = getattr(output, "shape", ())
         task = known.get(name)
-        if not is_described(network) and len(shape) in _KINDS:
+        if not has_description and len(shape) in _KINDS:
             task = Task(name or _KINDS[len(shape)], _KINDS[len(shape)])
         if task is None or len(shape) != (4 if task.is_dense else 2) or (task.kind == "regression" and shape[-1] != 1):
             raise UserError(

@@ -9,6 +9,7 @@ import tensorflow as tf
 import auxzoo
 from auxzoo.auxiliary import attach, switches
 from auxzoo.auxiliary.drawing import draw_structure, parse_series, plot_gates, series_name
+from auxzoo.data.decoding import printable
 from auxzoo.files import numbered_folder, write_json
 from auxzoo.machine import processor_name
 
@@ -86,7 +87,7 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
             "made_by": "auxzoo search",
             "recipe": public.record(),
             "space": case.space.to_dict(),
-            "data": {name: part.manifest() | {"source": public.data.source} for name, part in parts.items()},
+            "data": {name: _manifest(part, recipe.data.source, public.data.source) for name, part in parts.items()},
             "pretrained_sha256": case.checksums.get("pretrained"),
             "found": found,
             "cost": cost,
@@ -108,6 +109,15 @@ def search(recipe, folder=None, *, overwrite=False, measured=None, callbacks=(),
         # Last: it marks the search as finished.
         write_json(folder / METRICS_FILE, {key: provenance[key] for key in keys})
     return folder
+
+
+def _manifest(images, source, public_source):
+    """Returns the manifest of a set of images without the path of its folder."""
+    manifest = images.manifest()
+    if source.startswith("folder:"):
+        folder = printable(Path(source.removeprefix("folder:")).expanduser())
+        manifest["source"] = manifest["source"].replace(f"folder:{folder}", public_source, 1)
+    return manifest
 
 
 class _Batches:

@@ -195,7 +195,7 @@ class Study:
             if structure is not None:
                 attach(compact, structure)
             tasks = compact.description.tasks
-            self._check_classes(tasks)
+            self._check_classes(recipe.data.all_targets or ())
             check_weighted_tasks(recipe.own_objective, [task.name for task in tasks])
         except UserError as error:
             raise UserError(f"{source} is not right: {error}") from None
@@ -210,12 +210,15 @@ class Study:
             metrics += [f"{tasks[0].name}_{metric}" for metric in metrics]
         return runs, metrics
 
-    def _check_classes(self, tasks):
-        """Refuses classes of `iou_classes` that an arm's masks have not, where the recipe names those."""
-        labels = {label for task in tasks if task.kind == "segmentation" for label in task.labels}
-        for label in self.settings.iou_classes or ():
-            if labels and label not in labels:
-                raise UserError(f"`iou_classes` must be among {', '.join(sorted(labels))}. Received: {label!r}")
+    def _check_classes(self, targets):
+        """Refuses classes of `iou_classes` that the masks to be compared have not, where the recipe names those."""
+        settings = self.settings
+        compared = {*settings.metrics, *(metric for one in settings.improvements for metric in one.against)}
+        for task in (target.task for target in targets):
+            names = {f"{task.name}_iou_of_classes", *["iou_of_classes"] * (len(targets) == 1)}
+            unknown = [label for label in settings.iou_classes or () if label not in task.labels]
+            if task.labels and unknown and names & compared:
+                raise UserError(f"`iou_classes` must be among {', '.join(task.labels)}. Received: {unknown[0]!r}")
 
     def _check_metrics(self, known, source):
         """Refuses metrics and improvements that no arm can have; `known` are the metrics of each."""
@@ -268,11 +271,13 @@ def read_record(path, run):
     if not Path(path).exists():
         return None
     record = read_json(path)
-    # How a structure came to be does not change what was trained.
+    record_of = record if isinstance(record, dict) else {}
     structure = None if run.structure is None else run.structure.to_dict(with_provenance=False)
-    for name, value in (("settings", run.settings), ("structure", structure)):
-        received = record.get(name) if isinstance(record, dict) else None
-        received = completed_settings(received) if name == "settings" else _without_provenance(received)
+    for name, received, value in (
+        ("settings", completed_settings(record_of.get("settings")), run.settings),
+        # How a structure came to be does not change what was trained.
+        ("structure", _without_provenance(record_of.get("structure")), structure),
+    ):
         if received != value:
             raise UserError(
                 f"`{path}` is the record of other {name} than arm {run.arm!r} has now{_difference(received, value)}. "

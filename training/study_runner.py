@@ -131,7 +131,9 @@ def _trained(run, folder, keep):
     record = make_record(run, read_json(metrics_file))
     if keep:
         kept = folder / NETWORKS_FOLDER / run.name
-        shutil.rmtree(kept, ignore_errors=True)  # of a run whose record was deleted since
+        # Of a run whose record was deleted since, or that was cut off while it was copied.
+        for left in (kept, *kept.parent.glob(f".{run.name}.*")):
+            shutil.rmtree(left, ignore_errors=True)
         # And not moved: cut off here, the run is not done again.
         with written_aside(kept) as temporary:
             shutil.copytree(work / "run", temporary, ignore=shutil.ignore_patterns(LOCK_FILE))

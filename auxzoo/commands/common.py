@@ -1,5 +1,6 @@
 """What several commands share: arguments, tables, and getting TensorFlow quietly."""
 
+import math
 import os
 import re
 import sys
@@ -96,11 +97,11 @@ def print_step(line):
 def as_override(key, value):
     """Returns a list of one `KEY=VALUE` for `read_settings`, none if `value` is `None`.
 
-    A text such as a path is quoted: YAML would take `2024` for a number, and what follows ` #` for a comment.
+    A text such as a path is written as YAML, which would take `2024` for a number, and what follows ` #` for a comment.
     """
     import yaml
 
-    return [] if value is None else [f"{key}={yaml.safe_dump(value)}"]
+    return [] if value is None else [f"{key}={yaml.safe_dump(value, width=math.inf)}"]
 
 
 def add_run_arguments(parser, what):

@@ -156,18 +156,23 @@ def _without_softmax(network, name):
     while isinstance(last, keras.Model):
         last, is_nested = last.outputs[0]._keras_history.operation, True
     activation = getattr(last, "activation", None)
-    if activation is keras.activations.softmax or isinstance(activation, keras.layers.Softmax):
+    if activation is keras.activations.softmax:
         last.activation = keras.activations.linear
         return network, True
-    if type(last).__name__ != "Softmax":  # a layer, or the bare operation
+    softmax = activation if isinstance(activation, keras.layers.Softmax) else last
+    if type(softmax).__name__ != "Softmax":  # a layer, or the bare operation
         return network, False
+    if softmax.axis not in (-1, len(last.output.shape) - 1):
+        raise UserError(
+            f"The soft-max at the end of {name} must be over the last axis. "
+            f"Received: {last.name!r}, axis={softmax.axis}"
+        )
+    if softmax is activation:
+        last.activation = keras.activations.linear
+        return network, True
     if is_nested:
         raise UserError(
             f"The soft-max at the end of {name} must be a layer of its own, or be taken off. "
             f"Received: {last.name!r}, inside a network that is a layer"
-        )
-    if last.axis not in (-1, len(last.output.shape) - 1):
-        raise UserError(
-            f"The soft-max at the end of {name} must be over the last axis. Received: {last.name!r}, axis={last.axis}"
         )
     return keras.Model(network.inputs[0], last.input, name=network.name), True

@@ -84,7 +84,7 @@ def _predict(arguments):
             name = path.name if names.count(path.name) == 1 else path
             print(f"{printable(name)}: {said}", flush=True)
     if not arguments.no_pictures:
-        print(f"The pictures are in {folder}")
+        print(f"The pictures are in {printable(folder)}")
     return found
 
 
@@ -114,6 +114,8 @@ def _summary(task, prediction):
     """Returns what is predicted for one task: the classes that are likeliest or largest, with shares, or a range."""
     import numpy as np
 
+    from auxzoo.metrics import VOID
+
     if task.kind == "regression":
         numbers = prediction[~np.isnan(prediction)]
         lowest, highest = (float(numbers.min()), float(numbers.max())) if numbers.size else (None, None)
@@ -121,7 +123,7 @@ def _summary(task, prediction):
     if prediction.ndim == 0:
         return [{"class": _label(task, prediction)}]
     if task.kind == "segmentation":
-        classes, counts = np.unique(prediction, return_counts=True)
+        classes, counts = np.unique(prediction[prediction != VOID], return_counts=True)
         shares = counts / prediction.size
     else:
         exponentials = np.exp(prediction - prediction.max())

@@ -75,7 +75,7 @@ function segmentation(task, tensor, picture, facts, node) {
   classes.forEach((index, place) => {
     image.data[place * 4 + 3] = 255; // a picture may be transparent, what is predicted is not
     if (index === VOID) return;
-    if (index >= counts.length) throw new Error(`The file gives class ${index}, of ${counts.length}.`);
+    if (index < 0 || index >= counts.length) throw new Error(`The file gives class ${index}, of ${counts.length}.`);
     counts[index] += 1;
     for (let channel = 0; channel < 3; channel += 1) {
       const below = image.data[place * 4 + channel];
@@ -139,7 +139,7 @@ function classesOf(tensor, picture, facts) {
 function nearestClasses(tensor, picture, facts) {
   const own = withoutPadding(channelsLast(tensor, facts.input.layout), picture, facts.preprocessing);
   const { height, width } = sizeShown(picture);
-  const classes = new Uint16Array(height * width);
+  const classes = new Int32Array(height * width);
   for (let row = 0; row < height; row += 1) {
     const from = Math.min(own.height - 1, Math.floor(((row + 0.5) * own.height) / height));
     for (let column = 0; column < width; column += 1) {

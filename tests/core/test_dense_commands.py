@@ -136,7 +136,7 @@ def test_files_are_exported_with_the_scores_of_every_task(exported):
         record = json.loads((files / f"{name}.json").read_text())
         assert f"{100 * record['accuracy']['surface_mean_iou']:.2f} %" in outcome.output
         assert record["accuracy"]["images"] == 4
-    assert "Keras network: surface_mean_iou " in outcome.output
+    assert "Keras network: surface mean IoU " in outcome.output
     conversion = record["conversion"]
     assert 0 < conversion["seconds"] < 600
     assert 1e7 < conversion["peak_bytes"] < 1e11

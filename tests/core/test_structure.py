@@ -110,7 +110,7 @@ def test_another_format_is_refused(number):
 @pytest.mark.parametrize(
     ("taps", "message"),
     [
-        ({"stem": 5}, r"`taps` must be pairs of names.*\('stem', 5\)"),
+        ({"stem": 5}, r"`taps` must be a list of pairs of names.*\('stem', 5\)"),
         ({"a/b": "layer1"}, r"`taps` must have names without `/`. Received: 'a/b'"),
         ([["stem", "layer1"]], r"`taps` of a structure must be an object and `nodes` a list. Received: list and list"),
     ],

@@ -28,7 +28,7 @@ from auxzoo.export.apart import LARGEST_ANSWER, SECONDS, Apart, FileApart
 from auxzoo.export.web_runtime import FILES
 
 MUTATED = 200
-REASON = re.compile(r"cannot be run: \S|must have one input|must take|is not a TFLite file")
+REASON = re.compile(r"cannot be run: \S|must have one input|must take|is not a TFLite file|is damaged: \S")
 
 
 @pytest.fixture(scope="module")

@@ -568,7 +568,7 @@ def test_describe_refuses_a_foreign_model(foreign_model):
         (lambda: models.Preprocessing(8, "8"), r"`width` must be 1 pixel or more. Received: width='8'"),
         (lambda: models.Preprocessing(8, 8, scale=(1.0, 1.0)), r"`scale` must be three numbers"),
         (lambda: models.Preprocessing(8, 8, offset=(0.0, 0.0, float("nan"))), r"`offset` must be three numbers"),
-        (lambda: models.Description({"stem": "a"}, PLAIN), r"`taps` must be pairs of names"),
+        (lambda: models.Description({"stem": "a"}, PLAIN), r"`taps` must be a list of pairs of names"),
         (lambda: models.Description((), PLAIN, "detection"), r"`tasks` must be a list of Task.*'detection'"),
         (lambda: models.Description((), PLAIN, (TASK, TASK)), r"`tasks` must have a name each.*things, things"),
         (lambda: models.Description((), PLAIN, trunk=3), r"`trunk` must be the name of a layer or None"),

@@ -553,6 +553,15 @@ class TestGoingOn:
             carry_out(write_study())
         assert children.take() == []
 
+    def test_what_is_no_run_s_fault_is_told_at_once(self, write_study, carry_out, children, lines, monkeypatch):
+        def fail(*arguments):
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr(study_runner, "make_record", fail)
+        with pytest.raises(OSError, match="the disk is full"):
+            carry_out(write_study())
+        assert any("failed: the disk is full; what still runs is waited for" in line for line in lines)
+
     def test_all_others_are_kept_if_one_fails(self, write_study, carry_out, children, folder, lines):
         path = write_study(arms={name: ARMS[name] for name in ("plain", "plain_long")}, seeds=[0, 1])
         children.failing = {"plain-seed0"}
@@ -1478,7 +1487,11 @@ class TestSeveralMetrics:
                 {},
                 f"`improvements` must be of metrics that both arms have. Received: '{RMSE}', which 'surface' has not",
             ),
-            ({"iou_classes": ["water", "gras"]}, {}, "`iou_classes` must be among grass, water. Received: 'gras'"),
+            (
+                {"metrics": ["surface_iou_of_classes"], "iou_classes": ["water", "gras"]},
+                {},
+                "`iou_classes` must be among water, grass. Received: 'gras'",
+            ),
             ({}, {"objective.task_weights": {"depth": 2.0}}, "`objective.task_weights` must name tasks .*'depth'"),
             ({}, {"objective.class_weights": {"depth": [1.0]}}, "`objective.class_weights` must name .*'depth'"),
         ],
@@ -1498,6 +1511,15 @@ class TestSeveralMetrics:
         baselines = ["surface", "height"] if changes.get("metrics") == [MIOU, RMSE] else ["surface"]
         with pytest.raises(auxzoo.UserError, match=message):
             Study(write_study(**{"arms": arms, "baselines": baselines, "metrics": [MIOU]} | changes))
+
+    @pytest.mark.parametrize(
+        ("labels", "metric"), [([], "surface_iou_of_classes"), (["rock", "ice"], "surface_mean_iou")]
+    )
+    def test_classes_that_no_recipe_names_or_nobody_compares_are_let_through(self, write_study, labels, metric):
+        tasks = self.tasks()
+        tasks["data.targets"]["surface"]["labels"] = labels
+        arms = {"surface": {**ARMS["plain"], **tasks, "network.tasks": ["surface"]}}
+        Study(write_study(arms=arms, baselines=["surface"], metrics=[metric], iou_classes=["water"]))
 
     def test_arms_may_have_some_of_the_tasks(self, write_study):
         tasks = self.tasks()
