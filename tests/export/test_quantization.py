@@ -609,7 +609,7 @@ def test_report_of_several_tasks_is_a_line_a_layer(capsys, monkeypatch, tmp_path
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
     assert rows == [[f"layer{place}", "9", "0.0", "10.000", "20.000", "16.13", "2,509"] for place in range(3)]
-    assert "float32: surface_mean_iou 16.13 %, height_root_mean_squared_error 2,509" in lines[-2]
+    assert "float32: surface mean IoU 16.13 %, height root mean squared error 2,509" in lines[-2]
 
 
 def test_report_of_an_unknown_layer(capsys):

@@ -1802,7 +1802,7 @@ class TestStudy:
                 scores = records[row["arm"]]["metrics"]["test"]
                 value = factor * scores[own if row["arm"] == single else metric]
                 assert row["mean"] == pytest.approx(value, rel=1e-9)
-                assert f"{value:.2f}" in output
+                assert (f"{value:.2f}" if own == "mean_iou" else f"{value:,.4g}") in output
         assert "joint against height, surface, mean relative improvement over " in output
 
     def test_the_kept_networks_score_what_the_records_say(self, found, pairs):
