@@ -32,11 +32,11 @@ def plan_memory(model_file):
 
     Operators run in the file's order. An activation lives from the operator that makes it to the last one that reads
     it; inputs from the beginning, outputs to the end (of a branch or loop what nothing in it reads); constants are not
-    counted. Left out is what a runtime adds:
-    alignment, gaps between tensors of different lifetimes, scratch buffers of its kernels, its own structures; and what
-    it saves by computing in place. So the figure is neither a bound of the whole process nor that of an arena: it
-    compares files, and shows whether one can fit at all. Measured beside it, tflite-micro's arena for activations took
-    65,536 bytes for 61,440 (int8) and 262,144 for 245,760 (float32), of MobileNetV2 0.5 at 32 px (2026-11-25).
+    counted. Left out is what a runtime adds: alignment, gaps between tensors of different lifetimes, scratch buffers of
+    its kernels, its own structures; and what it saves by computing in place. So the figure is neither a bound of the
+    whole process nor that of an arena: it compares files, and shows whether one can fit at all. Measured beside it,
+    tflite-micro's arena for activations took 65,536 bytes for 61,440 (int8) and 262,144 for 245,760 (float32), of
+    MobileNetV2 0.5 at 32 px (2026-11-25).
 
     Args:
         model_file: `ModelFile`.

@@ -34,7 +34,7 @@ def attach(compact, structure):
         compact network's description if there is one.
 
     Raises:
-        UserError: if `structure` is none, or if `compact` is not functional, has no head, is a joint network, or lacks
+        UserError: if `structure` is neither, or `compact` is not functional, has no head, is a joint network, or lacks
             a tap of the structure, or a node reads what has fewer rows or columns, and not by powers of two.
 
     Source: arXiv:1909.02214 (an auxiliary over the hidden layers, removed at inference); the nodes are those of

@@ -1519,7 +1519,8 @@ class TestSeveralMetrics:
         tasks = self.tasks()
         tasks["data.targets"]["surface"]["labels"] = labels
         arms = {"surface": {**ARMS["plain"], **tasks, "network.tasks": ["surface"]}}
-        Study(write_study(arms=arms, baselines=["surface"], metrics=[metric], iou_classes=["water"]))
+        study = Study(write_study(arms=arms, baselines=["surface"], metrics=[metric], iou_classes=["water"]))
+        assert {run.arm for run in study.runs} == {"surface"}
 
     def test_arms_may_have_some_of_the_tasks(self, write_study):
         tasks = self.tasks()
