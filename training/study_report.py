@@ -28,13 +28,13 @@ def summarize(study, records, costs, metric="accuracy"):
         UserError: if no baseline has the metric, or arms were measured on more images than others.
 
     Returns:
-        `dict`: `metric`, `split` (`"test"` or `"validation"`), `images` of it, `best_baseline` (name of an arm), and
-        `arms`, a list of `dict` with `arm`, `seeds`, `values`, `mean`, `joint_mean`, `auxiliary_mean` (of the other
-        predictions of the joint network, or `None`), `difference` and `half_width` (against the best baseline, or
-        `None`), `step_cost` (against the first baseline's step), `training_seconds` (steps times seconds a step), and
-        `search_seconds` (what finding the structure took, or `None`), and of a metric of masks `iou_of_classes`, label
-        to mean over the seeds, in per cent. And `comparisons`, a list of `dict` with `arm`,
-        `against`, `difference` and `half_width`.
+        `dict`: `metric`, `unit` (`"%"` of a share, of an error what the recipe names, else `""`), `split` (`"test"` or
+        `"validation"`), `images` of it, `best_baseline` (name of an arm), and `arms`, a list of `dict` with `arm`,
+        `seeds`, `values`, `mean`, `joint_mean`, `auxiliary_mean` (of the other predictions of the joint network, or
+        `None`), `difference` and `half_width` (against the best baseline, or `None`), `step_cost` (against the first
+        baseline's step), `training_seconds` (steps times seconds a step), and `search_seconds` (what finding the
+        structure took, or `None`), and of a metric of masks `iou_of_classes`, label to mean over the seeds, in per
+        cent. And `comparisons`, a list of `dict` with `arm`, `against`, `difference` and `half_width`.
 
     Example:
         >>> summarize(study, *run_study(study, "found"))["best_baseline"]
@@ -101,12 +101,22 @@ def summarize(study, records, costs, metric="accuracy"):
         comparisons.append({**comparison.model_dump(), "difference": difference, "half_width": half_width})
     return {
         "metric": metric,
+        "unit": "%" if is_share(metric) else _unit_of_error(records, metric),
         "split": split,
         "images": counts[0],
         "best_baseline": best,
         "arms": rows,
         "comparisons": comparisons,
     }
+
+
+def _unit_of_error(records, metric):
+    """Returns the unit of the heights, say, whose error a metric is, or `""` where the recipes name none."""
+    if not is_error(metric) or metric.endswith("relative_error"):
+        return ""
+    targets = {name: target for one in records for name, target in one["settings"]["data"].get("targets", {}).items()}
+    known = [name for name in targets if metric.startswith(f"{name}_")] or list(targets)
+    return next((targets[name]["unit"] for name in known if targets[name].get("unit")), "")
 
 
 def _split(records):
@@ -257,10 +267,13 @@ def caption(study, summary):
     """Returns one sentence that says what the table shows."""
     tried = study.settings.designs_tried
     metric, seeds = in_words(summary["metric"]), study.settings.seeds
+    unit = "" if summary["unit"] in ("", "%") else f" in {summary['unit']}"  # the columns say "%"
+    if summary["metric"].endswith("iou_of_classes") and study.settings.iou_classes:
+        unit = f" (mean of {', '.join(study.settings.iou_classes)})"
     paired = f"paired by seed, with its 95 % interval; seeds {', '.join(map(str, seeds))}"
     searched = any(row["search_seconds"] is not None for row in summary["arms"])
     return (
-        f"{metric[0].upper()}{metric[1:]} on {summary['images']} {summary['split']} images; difference to "
+        f"{metric[0].upper()}{metric[1:]}{unit} on {summary['images']} {summary['split']} images; difference to "
         f"{summary['best_baseline']}, the best baseline, {paired if len(seeds) > 1 else f'seed {seeds[0]} alone'}; "
         "minutes are steps times the time of a step"
         + (", and with + those of the search by the clock" if searched else "")
@@ -323,12 +336,16 @@ def _class_table(summary):
     return [*[f"| {' | '.join(row)} |" for row in table], ""]
 
 
+# All are grey, so that others stand out; `o` is theirs.
+_MARKS_OF_BASELINES = "Ds^vPX<>p"
+
+
 def plot(path, study, summary):
     """Writes a PNG: the metric of every arm against the minutes of its training.
 
-    A small dot is a seed, a large mark the mean, a bar the interval of the difference; the line is the best that any
-    baseline reaches in that time. Intervals may leave the picture: those of two seeds are several times as long as all
-    that is to be seen.
+    A small dot is a seed, a large mark the mean (grey and angular: of a baseline), a bar the interval of the
+    difference; the line is the best that any baseline reaches in that time. Intervals may leave the picture: those of
+    two seeds are several times as long as all that is to be seen.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -350,23 +367,23 @@ def _draw(axes, study, summary, colours):
         drawstyle="steps-post",
         zorder=1,
     )
+    marks = dict(zip((row["arm"] for row in plain), itertools.cycle(_MARKS_OF_BASELINES), strict=False))
     for place, row in enumerate(rows):
-        is_baseline = row["arm"] in study.settings.baselines
+        is_baseline = row["arm"] in marks
         colour = "0.35" if is_baseline else colours[place % len(colours)]
         minutes = row["training_seconds"] / 60
         axes.scatter([minutes] * len(row["values"]), row["values"], s=14, color=colour, alpha=0.6, zorder=2)
-        axes.scatter(
-            minutes, row["mean"], s=80, marker="D" if is_baseline else "o", color=colour, zorder=3, label=row["arm"]
-        )
+        mark = marks.get(row["arm"], "o")
+        axes.scatter(minutes, row["mean"], s=80, marker=mark, color=colour, zorder=3, label=row["arm"])
         if row["half_width"] is not None:
             axes.errorbar(minutes, row["mean"], yerr=row["half_width"], color=colour, capsize=4, zorder=2)
     values = [value for row in rows for value in row["values"]]
     margin = 0.5 * (max(values) - min(values)) or 1.0
     axes.set_ylim(min(values) - margin, max(values) + margin)
     axes.set_xlabel("minutes of training (steps times the time of a step)")
-    unit = ", %" if is_share(summary["metric"]) else ""
-    name = in_words(summary["metric"])
-    axes.set_ylabel(f"{name} of the compact network{unit}, {summary['images']} {summary['split']} images")
+    unit = summary["unit"] and f", {summary['unit']}"
+    images = f"{summary['images']} {summary['split']} images"
+    axes.set_ylabel(f"{in_words(summary['metric'])}{unit}\ncompact network, {images}")
     axes.set_title(study.settings.name)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

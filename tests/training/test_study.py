@@ -936,7 +936,7 @@ def made_up_record(arm, seed, accuracy, epochs=3, structure=None, **metrics):
     return {
         "arm": arm,
         "seed": seed,
-        "settings": {"network": {}, "epochs": epochs, "batch_size": 12},
+        "settings": {"network": {}, "data": {}, "epochs": epochs, "batch_size": 12},
         "structure": structure,
         "metrics": made_up_metrics(accuracy, **metrics),
     }
@@ -1414,6 +1414,52 @@ class TestSeveralMetrics:
     def test_the_caption_says_which_metric_it_is(self):
         summary, _ = summary_of(RMSE)
         assert caption(several_study(), summary).startswith("Height root mean squared error on 24 test images;")
+
+    def test_the_caption_names_the_classes_that_are_compared(self):
+        name, scores = "surface_iou_of_classes", {"water": 0.75, "grass": 0.5, "lake": 0.0}
+        study = made_up_study(("plain",), (0,), metrics=[name], iou_classes=["water", "grass"])
+        summary = summarize(study, [record_of("plain", 0, {name: scores})], {"plain": 1.0}, name)
+        assert caption(study, summary).startswith("Surface IoU of classes (mean of water, grass) on 24 test images;")
+
+    @pytest.mark.parametrize(
+        ("metric", "scores", "unit", "told"),
+        [
+            (RMSE, SEVERAL, "m", "Height root mean squared error in m on"),
+            ("root_mean_squared_error", {"plain": {0: {"root_mean_squared_error": 4.0}}}, "m", "error in m on"),
+            (
+                "height_absolute_relative_error",
+                {"plain": {0: {"height_absolute_relative_error": 0.5}}},
+                "",
+                "Height absolute relative error on",
+            ),
+            (MIOU, SEVERAL, "%", "Surface mean IoU on"),
+        ],
+    )
+    def test_an_error_has_the_unit_that_the_recipe_names(self, metric, scores, unit, told):
+        arms = tuple(scores)
+        records = [record_of(arm, seed, one, TASKS_OF.get(arm)) for arm in arms for seed, one in scores[arm].items()]
+        for record in records:
+            record["settings"]["data"] = {"targets": {"surface": {"kind": "segmentation"}, "height": {"unit": "m"}}}
+        study = made_up_study(arms, tuple(scores[arms[0]]), metrics=[metric], baselines=list(arms))
+        summary = summarize(study, records, dict.fromkeys(arms, 1.0), metric)
+        assert summary["unit"] == unit
+        assert told in caption(study, summary)
+
+    def test_every_baseline_has_a_mark_of_its_own_in_the_plot(self, tmp_path, monkeypatch):
+        from matplotlib.axes import Axes
+
+        marks = {}
+        draw = Axes.scatter
+
+        def scatter(axes, *values, **options):
+            if "label" in options:
+                marks[options["label"]] = options["marker"]
+            return draw(axes, *values, **options)
+
+        monkeypatch.setattr(Axes, "scatter", scatter)
+        plot(tmp_path / "results.png", several_study(), summary_of(RMSE, baselines=["surface", "height", "both"])[0])
+        assert set(marks) == {"height", "both"}
+        assert len(set(marks.values())) == 2
 
     def test_the_command_leaves_every_table_and_a_plot_of_each(self, write_study, folder, monkeypatch):
         arms = {arm: ARMS["plain"] for arm in SEVERAL}
