@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from auxzoo.data import preprocess
-from auxzoo.data.preprocessing import at_picture_size, check_padding
+from auxzoo.data.preprocessing import at_picture_size, check_padding, classes_at_picture_size
 from auxzoo.data.targets import has_truth
 from auxzoo.errors import UserError
 from auxzoo.export.apart import LARGEST_ANSWER, SECONDS, FileApart
@@ -62,10 +62,11 @@ class Predictor:
                 # Logits of which the soft-max gives the same probabilities.
                 found[task.name] = np.log(np.maximum(output, 1e-30)) if task.name in self.softmax else output
                 continue
+            if task.kind == "segmentation" and output.ndim == 3:  # else a file that gives classes
+                found[task.name] = classes_at_picture_size(output, size, preprocessing)
+                continue
             output = at_picture_size(output, size, preprocessing)
-            if output.ndim == 3:  # else a file that gives classes
-                output = output[..., 0] if task.kind == "regression" else output.argmax(axis=-1)
-            found[task.name] = output
+            found[task.name] = output if output.ndim == 2 else output[..., 0]
         return found
 
 

@@ -54,6 +54,9 @@ def MultiTask(backbone, tasks, channels=CHANNELS, low_level=True, name="multi_ta
         for other in names:  # layers, or metrics, of both could have one name
             if task.name in (f"{other}_low_level", f"{other}_pixel"):
                 raise UserError(f"`tasks` must not be called so, one beside the other: {other!r}, {task.name!r}")
+        if task.kind == "classification" and len(names) > 1 and task.name.rpartition("_")[2] == "pixel":
+            # Its accuracy would be called as that of a segmentation's pixels is.
+            raise UserError(f"`tasks` must call no classification `pixel`, one of several. Received: {task.name!r}")
     return with_heads(backbone, {task: len(task.labels) or None for task in tasks}, channels, low_level, name)
 
 

@@ -1,6 +1,7 @@
 """`auxzoo study STUDY`."""
 
 from auxzoo.commands.common import add_reading_arguments, load_tensorflow, make_table, print_table, run_overrides
+from auxzoo.errors import UserError
 
 
 def add_arguments(parser):
@@ -48,7 +49,11 @@ def run(arguments):
         progress=lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True),
     )
     summaries = [summarize(study, records, costs, metric) for metric in study.settings.metrics]
-    found = improvements(study, records)
+    found, problem = [], None
+    try:
+        found = improvements(study, records)
+    except UserError as error:  # a network without one hit, say: all else is told first
+        problem = error
     write_json(folder / "results.json", as_json(summaries, found))
     with written_aside(folder / "results.md") as temporary:
         write_markdown(temporary, study, summaries, found)
@@ -66,3 +71,5 @@ def run(arguments):
     for line in improvement_lines(found):
         print(line)
     print(f"Table, plot and every run's record are in {folder}.")
+    if problem is not None:
+        raise UserError(f"`improvements` cannot be told: {problem}")

@@ -1,5 +1,6 @@
 """The one function that turns pictures into a network's input."""
 
+import numpy as np
 import tensorflow as tf
 
 from auxzoo.errors import UserError
@@ -75,6 +76,26 @@ def at_picture_size(prediction, size, preprocessing):
     if prediction.ndim == 2:
         return tf.image.resize(prediction[..., None], size, method="nearest").numpy()[..., 0]
     return tf.image.resize(prediction, size, method="bilinear").numpy()
+
+
+def classes_at_picture_size(logits, size, preprocessing):
+    """Returns the class of every pixel of a picture, as `at_picture_size` and the arg-max give it.
+
+    Class after class: the logits of a photograph of many megapixels would take gigabytes.
+
+    Args:
+        logits: array at the size of the network's input, `[rows, columns, classes]`.
+        size: as of `at_picture_size`.
+        preprocessing: as of `at_picture_size`.
+    """
+    highest = at_picture_size(logits[..., :1], size, preprocessing)
+    classes = np.zeros(highest.shape, np.int64)
+    for one in range(1, logits.shape[-1]):
+        values = at_picture_size(logits[..., one : one + 1], size, preprocessing)
+        is_higher = values > highest  # of equals the first, as of an arg-max
+        classes[is_higher] = one
+        highest = np.where(is_higher, values, highest)
+    return classes[..., 0]
 
 
 def _resized(images, size):

@@ -272,10 +272,7 @@ def _labelled(target, labels, colours=()):
     task = target.task
     if task.kind == "regression":
         return target
-    count = len(labels)
-    while count and count - 1 in target.void:
-        count -= 1
-    labels = labels[:count]
+    labels = _without_void(labels, target)
     if not (task.labels or labels):
         raise UserError(f"`labels` of task {task.name!r} must name its classes. Received: none")
     labels = task.labels or tuple(labels)
@@ -283,6 +280,23 @@ def _labelled(target, labels, colours=()):
     if len(colours) != len(labels):
         colours = ()
     return dataclasses.replace(target, task=dataclasses.replace(task, labels=labels, colours=colours))
+
+
+def _without_void(labels, target):
+    """Returns names of classes without those at the end that are void."""
+    count = len(labels)
+    while count and count - 1 in target.void:
+        count -= 1
+    return labels[:count]
+
+
+def _labelled_by_files(target, folder, files):
+    """Returns a target with what a folder says of its classes: a file of text their names, a palette colours."""
+    if target.task.kind == "regression":
+        return target
+    labels = () if target.task.labels else read_labels(folder / f"{target.source}.txt")
+    count = len(target.task.labels or _without_void(labels, target))
+    return _labelled(target, labels, _palette(files, count))
 
 
 def _open_pairs(folder, split, skip_broken, targets):
@@ -300,10 +314,7 @@ def _open_pairs(folder, split, skip_broken, targets):
     paths = [entry for entry in _entries_of(base / PICTURES_FOLDER) if _is_picture(entry)]
     _check_some(paths, base / PICTURES_FOLDER)
     files = {target.source: _truth_files(base / target.source, paths) for target in targets}
-    targets = [
-        _labelled(target, read_labels(folder / f"{target.source}.txt"), _palette(files[target.source]))
-        for target in targets
-    ]
+    targets = [_labelled_by_files(target, folder, files[target.source]) for target in targets]
     name, places = f"folder:{printable(folder)}/{split}", np.arange(len(paths))
     if not divided:
         names = [f"{PICTURES_FOLDER}/{path.name}" for path in paths]
@@ -317,6 +328,7 @@ def _open_pairs(folder, split, skip_broken, targets):
         truth_of=lambda target, place: _read_truth(files[target.source][places[place]]),
         skip_broken=skip_broken,
         indices=places,
+        truth_names=lambda target, place: printable(files[target.source][places[place]]),
     )
 
 
@@ -372,15 +384,18 @@ def _read_truth(path):
         raise OSError(f"`{path}`: {reason_of(error)}") from None
 
 
-def _palette(paths):
-    """Returns the colours of the first palette among pictures, red, green and blue each; none if there is none."""
+def _palette(paths, count):
+    """Returns the colours of the first palette of so many among pictures, red, green and blue each; none if none has.
+
+    Programs that make files small leave out what a picture's own pixels do not need.
+    """
     for path in paths:
         try:
             with PIL.Image.open(path) as picture:
                 values = picture.getpalette("RGB") if picture.mode == "P" else []
         except Exception:  # no picture, or as in `_read_truth`, which tells of it when its turn comes
             continue
-        if values:
+        if values and len(values) >= 3 * count:
             return tuple(zip(values[::3], values[1::3], values[2::3], strict=True))
     return ()
 
@@ -596,7 +611,7 @@ def _check_some(pictures, folder):
         raise UserError(f"`{printable(folder)}` must hold at least one picture ({', '.join(SUFFIXES)}). Received: none")
 
 
-def _image_set(name, records, names, targets, truth_of, skip_broken, source, indices):
+def _image_set(name, records, names, targets, truth_of, skip_broken, source, indices, truth_names=None):
     """Decodes every picture once, to find the broken ones, and keeps them decoded where that is small.
 
     Args:
@@ -609,6 +624,7 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source, ind
         skip_broken: as of `open_images`.
         source: as of `ImageSet`.
         indices: as of `ImageSet`, one a record.
+        truth_names: function of a target and a place to what messages call that truth; `None` if it has no file.
     """
     if not records:
         raise UserError(f"{name} must hold at least one image. Received: none")
@@ -622,7 +638,10 @@ def _image_set(name, records, names, targets, truth_of, skip_broken, source, ind
         except OSError as error:
             return None, None, reason_of(error)
         where = f"{name}: {names[place]}"
-        truths = [_read(target, truth, picture, where) for target, truth in zip(targets, truths, strict=True)]
+        truths = [
+            _read(target, truth, picture, where if truth_names is None else f"{where}, {truth_names(target, place)}")
+            for target, truth in zip(targets, truths, strict=True)
+        ]
         if is_labelled and truths[0] == MISSING_CLASS:
             raise UserError(f"{where} must have a class. Received: {MISSING_CLASS}")
         return picture, truths, ""

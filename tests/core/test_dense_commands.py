@@ -14,6 +14,7 @@ import yaml
 import auxzoo
 from auxzoo import models
 from auxzoo.commands import predict
+from auxzoo.data.preprocessing import at_picture_size, classes_at_picture_size
 from auxzoo.export import open_file
 from auxzoo.files import read_json
 from auxzoo.models import zoo
@@ -99,6 +100,15 @@ def test_evaluation_tells_what_the_run_reports_class_by_class(command, work):
     assert "3 predictions beside the truth are in sheet.png" in outcome.output
     with PIL.Image.open("sheet.png") as picture:
         assert min(picture.size) > 100
+
+
+@pytest.mark.parametrize("size", [(61, 83), (20, 31), (24, 32)])
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_classes_of_a_photograph_are_those_of_all_logits_at_its_size(size, fit):
+    preprocessing = auxzoo.models.Preprocessing(64, 96, fit=fit)
+    logits = np.random.default_rng(0).integers(-2, 3, (64, 96, 5)).astype("float32")  # with equals among them
+    expected = at_picture_size(logits, size, preprocessing).argmax(axis=-1)
+    np.testing.assert_array_equal(classes_at_picture_size(logits, size, preprocessing), expected)
 
 
 def test_classes_without_names_are_drawn_by_those_of_the_images(monkeypatch):

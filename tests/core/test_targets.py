@@ -335,6 +335,19 @@ class TestFolder:
         assert images.size == 2
         assert images.tasks[0].colours == ((9, 8, 7), (0, 200, 0), (1, 2, 3))
 
+    def test_colours_are_those_of_the_first_palette_with_one_a_class(self, tmp_path):
+        base = write_pairs(tmp_path / "train", [np.zeros((4, 5), "uint8")] * 3, write=write_palette)
+        write_palette(base / "mask" / "00.png", np.zeros((4, 5), "uint8"), [(7, 7, 7), (8, 8, 8)])
+        images = open_images(f"folder:{tmp_path}", targets=[THREE_IS_VOID])
+        assert images.tasks[0].colours == ((9, 8, 7), (0, 200, 0), (1, 2, 3))
+
+    @pytest.mark.parametrize("task", [HEIGHT, MASK], ids=["a regression", "a task with labels of its own"])
+    def test_notes_beside_a_folder_are_no_names_where_none_are_asked_for(self, task, tmp_path):
+        suffix, write = (".npy", write_array) if task is HEIGHT else (".png", write_palette)
+        write_pairs(tmp_path / "train", [np.zeros((4, 5), "uint8")] * 2, task.name, suffix, write)
+        (tmp_path / f"{task.name}.txt").write_bytes(b"measured in\n\n\xff 2024\n")
+        assert open_images(f"folder:{tmp_path}", targets=[Target(task)]).tasks[0].labels == task.labels
+
     def test_a_classification_may_stand_beside_maps_and_lack_truth(self, tmp_path):
         write_pairs(tmp_path / "train", [np.zeros((4, 5), "uint8")] * 3)
         write_pairs(tmp_path / "train", np.array([1, -1, 0]), "kind", ".npy", write_array)
@@ -412,7 +425,7 @@ class TestFolderThatIsWrong:
         for file in (folder / "train" / target.name).glob("01.*"):
             file.unlink()
         write_array(folder / "train" / target.name / "01.npy", values)
-        with pytest.raises(auxzoo.UserError, match=r"images/01.png: " + message):
+        with pytest.raises(auxzoo.UserError, match=rf"images/01.png, .*/{target.name}/01.npy: " + message):
             self.open(folder, Target(target), skip_broken=skip_broken)
 
     @pytest.mark.parametrize(

@@ -525,6 +525,15 @@ def test_describe_refuses_a_foreign_model(foreign_model):
                 auxzoo.Task("things_pixel", "classification", ("x", "y")),
             )
         ],
+        *[
+            (
+                lambda name=name: several(
+                    models.ResNet18, [HEIGHT, auxzoo.Task(name, "classification", ("x", "y"))], width=0.125
+                ),
+                rf"`tasks` must call no classification `pixel`, one of several. Received: '{name}'",
+            )
+            for name in ("pixel", "kind_of_pixel")
+        ],
         (
             lambda: several(models.ResNet18, [HEIGHT], output_stride=None, width=0.125),
             r"`backbone` must have an output stride of 16 or 8",

@@ -1389,6 +1389,19 @@ class TestSeveralMetrics:
         with pytest.raises(auxzoo.UserError, match=f"`baselines` of task '{MIOU}' must be .*Received: None"):
             improvements(study, records_of())
 
+    def test_what_can_be_told_is_written_where_an_improvement_cannot(self, write_study, folder, monkeypatch):
+        arms = {arm: ARMS["plain"] for arm in SEVERAL}
+        changes = {"metrics": [MIOU, RMSE], "improvements": [dict(self.IMPROVEMENT)], "seeds": [0, 1]}
+        path = write_study(arms=arms, baselines=["surface", "height"], **changes)
+        records = records_of(SEVERAL | {"surface": {0: {"mean_iou": 0.5}, 1: {"mean_iou": 0.0}}})
+        monkeypatch.setattr(study_runner, "run_study", lambda *_, **__: (records, dict.fromkeys(SEVERAL, 1.0)))
+        monkeypatch.setattr(Study, "_arm", lambda study, *arguments: ([None] * len(study.settings.seeds), [MIOU, RMSE]))
+        outcome = study_command(path, "--to", folder)
+        assert outcome.code == 2
+        assert f"`improvements` cannot be told: `baselines` of task '{MIOU}' must be" in outcome.error
+        assert read_json(folder / "results.json")["metrics"][0]["arms"][1]["values"] == [50, 0]
+        assert (folder / f"results_{RMSE}.png").exists()
+
     def test_improvements_are_told_in_a_sentence_below_the_tables(self, tmp_path):
         study = several_study(improvements=[dict(self.IMPROVEMENT)])
         found = improvements(study, records_of())
