@@ -267,13 +267,13 @@ def caption(study, summary):
     """Returns one sentence that says what the table shows."""
     tried = study.settings.designs_tried
     metric, seeds = in_words(summary["metric"]), study.settings.seeds
-    unit = "" if summary["unit"] in ("", "%") else f" in {summary['unit']}"  # the columns say "%"
+    measured = "" if summary["unit"] in ("", "%") else f" in {summary['unit']}"  # the columns say "%"
     if summary["metric"].endswith("iou_of_classes") and study.settings.iou_classes:
-        unit = f" (mean of {', '.join(study.settings.iou_classes)})"
+        measured = f" (mean of {', '.join(study.settings.iou_classes)})"
     paired = f"paired by seed, with its 95 % interval; seeds {', '.join(map(str, seeds))}"
     searched = any(row["search_seconds"] is not None for row in summary["arms"])
     return (
-        f"{metric[0].upper()}{metric[1:]}{unit} on {summary['images']} {summary['split']} images; difference to "
+        f"{metric[0].upper()}{metric[1:]}{measured} on {summary['images']} {summary['split']} images; difference to "
         f"{summary['best_baseline']}, the best baseline, {paired if len(seeds) > 1 else f'seed {seeds[0]} alone'}; "
         "minutes are steps times the time of a step"
         + (", and with + those of the search by the clock" if searched else "")
